@@ -1,0 +1,136 @@
+"""All that a replica asks of the outside: time, chance, disk and the way to its peers.
+
+The real ones are in `real_environment.py`; the simulation brings its own. Whatever is not named here (wall time,
+threads, hash order, the network) must not be reached from `partitions/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+from .raft.messages import Message
+
+Buffer = bytes | bytearray | memoryview
+
+
+class PartitionId(NamedTuple):
+    """Which log: a topic may be deleted and made again under its name, but never under its id."""
+
+    topic_id: str
+    """32 hexadecimal digits."""
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic_id}-{self.number}"
+
+
+class TimerHandle(Protocol):
+    def cancel(self) -> None: ...
+
+
+class File(Protocol):
+    """An open file. Everything but `fdatasync` acts on the page cache, at once.
+
+    Raises OSError, as the system's calls do.
+    """
+
+    @property
+    def path(self) -> str: ...
+    def size(self) -> int: ...
+    def read(self, position: int, size: int) -> bytes:
+        """Up to `size` bytes at `position`; fewer only at the end of the file."""
+        ...
+
+    def write(self, position: int, buffers: Sequence[Buffer]) -> None:
+        """Write all of `buffers`, one after the other, at `position`."""
+        ...
+
+    def truncate(self, size: int) -> None: ...
+    async def fdatasync(self) -> None:
+        """Return once all that was written before the call is on disk."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """A file system. A created, renamed or unlinked name is durable only after `sync_directory` of its directory."""
+
+    boot_id: str
+    """Changes when the machine restarts, that is when its page cache was lost."""
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        """`create` makes the file, and fails if it is there (FileExistsError)."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+    def list(self, directory: str) -> list[str]:
+        """Names in a directory, sorted; FileNotFoundError if it is not there."""
+        ...
+
+    def make_directory(self, path: str) -> None:
+        """Make the directory and its parents; no error if it is there."""
+        ...
+
+    def remove_directory(self, path: str) -> None: ...
+    def rename(self, old: str, new: str) -> None: ...
+    def unlink(self, path: str) -> None: ...
+    def free_bytes(self) -> int: ...
+    async def sync_directory(self, path: str) -> None: ...
+
+
+class Transport(Protocol):
+    """The way to the other brokers. Messages may be lost, delayed, doubled or overtake each other."""
+
+    def send(self, partition: PartitionId, message: Message) -> None:
+        """Never blocks, never raises; what cannot be sent is dropped."""
+        ...
+
+
+class Environment(Protocol):
+    """One broker's outside."""
+
+    random: Random
+    disk: Disk
+    transport: Transport
+
+    def monotonic_ms(self) -> float: ...
+    def wall_ms(self) -> int:
+        """Unix time. It may jump; nothing that safety rests on asks for it."""
+        ...
+
+    def call_later(self, delay_ms: float, callback: Callable[[], None]) -> TimerHandle: ...
+    def call_soon(self, callback: Callable[[], None]) -> None: ...
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run it; an exception that it lets out halts the process."""
+        ...
+
+    def halt(self, reason: str) -> NoReturn:
+        """End this process, now: going on could break a promise. Nothing is flushed, no handler runs."""
+        ...
+
+    def log(self, event: str, **facts: Any) -> None:
+        """An event an operator should see."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicaConfig:
+    """Timing and sizes of replicas; the same on every broker."""
+
+    election_timeout_ms: int = 500
+    """Base of every election timer."""
+    election_stagger_ms: int = 150
+    """The k-th remaining voter waits k times this long after its leader fell silent."""
+    segment_bytes_max: int = 128 << 20
+    index_interval_bytes: int = 64 << 10
+    """At most this many bytes lie between two entries of a sparse index."""
+    append_bytes_max: int = 1 << 20
+    """Of items in one message to a follower; a single larger item goes alone."""
+    in_flight_bytes_max: int = 16 << 20
+    """Sent to a follower and not yet acknowledged, per partition."""
+    mark_interval_ms: int = 100
+    """A raised mark is on disk at most this long after it could be."""

@@ -1,0 +1,728 @@
+"""Raft for one partition, as a value that takes events and says what follows from them.
+
+No clock, socket, file, thread or await: whoever calls owns time, disk and the way to the peers.
+
+Invariants
+    the term never falls, and in one term at most one vote is given
+    a leader never changes what it appended; it commits by counting only items of its own term (Raft paper, 5.4.2)
+    a follower cuts only at a true conflict, and never below what is committed
+    the committed point never moves back, and never passes what this log is proved to share with the leader's
+    what binds this replica leaves it only in `Effects.send_when_persisted`
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from random import Random
+
+from .events import (
+    DamageFound,
+    Effects,
+    Event,
+    LeaderResigned,
+    PeerHeard,
+    PeerSilent,
+    Persisted,
+    Promise,
+    Propose,
+    ReadIndex,
+    Replicate,
+    Sent,
+    SetLearners,
+    StepDown,
+    TermSeen,
+    TimerFired,
+    TransferAbandoned,
+    TransferTo,
+)
+from .messages import (
+    AppendReply,
+    AppendRequest,
+    CampaignNow,
+    ReadProbe,
+    ReadProbeReply,
+    Voter,
+    VoteReply,
+    VoteRequest,
+)
+from .points import ORIGIN, Item, ItemKind, Point, TermJournal
+from .progress import Pace, Progress, held_by_majority, majority
+
+TERMS_AHEAD_MAX = 1_000_000
+"""A term further ahead than this is no term that elections could have reached."""
+
+BACK_OFF_MAX = 8
+"""A failed campaign is repeated after 1 to 2 election timeouts, doubling up to this factor."""
+
+
+class Role(Enum):
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class RaftCore:
+    """One member of one group.
+
+    `voters` is empty for a learner, which follows whoever leads and never campaigns.
+    `journal` becomes the core's own; all of it is persisted when the core begins.
+    """
+
+    def __init__(
+        self,
+        *,
+        voter: Voter,
+        voters: tuple[Voter, ...],
+        journal: TermJournal,
+        random: Random,
+        term: int = 0,
+        voted_for: Voter | None = None,
+        word: Point = ORIGIN,
+        doubtful: bool = False,
+        damaged: bool = False,
+        election_timeout_ms: int = 500,
+        election_stagger_ms: int = 150,
+        append_bytes_max: int = 1 << 20,
+        in_flight_bytes_max: int = 16 << 20,
+    ) -> None:
+        self.voter = voter
+        self.voters = voters
+        self.learners: tuple[Voter, ...] = ()
+        self.journal = journal
+        self.term = max(term, journal.last.term)
+        self.voted_for = voted_for if self.term == term else None
+        self.word = word
+        self.doubtful = doubtful
+        self.damaged = damaged
+        self.role = Role.FOLLOWER
+        self.leader: Voter | None = None
+        self.persisted = journal.last
+        self.committed = journal.base
+        self.progress: dict[Voter, Progress] = {}
+        self.transfer_target: Voter | None = None
+        self._heard: set[int] = set()
+        self._votes: dict[Voter, bool] = {}
+        self._refusals: set[Voter] = set()
+        self._campaigns_failed = 0
+        self._doubted: tuple[AppendRequest, Point] | None = None
+        self._read_round = 0
+        self._reads_in_round: list[int] = []
+        self._reads_waiting: list[int] = []
+        self._read_replies: set[Voter] = set()
+        self._random = random
+        self._election_timeout_ms = election_timeout_ms
+        self._election_stagger_ms = election_stagger_ms
+        self._append_bytes_max = append_bytes_max
+        self._in_flight_bytes_max = in_flight_bytes_max
+        self._term_start = ORIGIN
+        self._leader_timer_set = False
+
+    # -- what can be asked -------------------------------------------------------------------------------------------
+
+    @property
+    def last(self) -> Point:
+        return self.journal.last
+
+    @property
+    def is_leader(self) -> bool:
+        return self.role is Role.LEADER
+
+    @property
+    def is_ready(self) -> bool:
+        """Leads, and has committed an item of its own term: only now does it know what is committed."""
+        return self.role is Role.LEADER and self.committed >= self._term_start
+
+    def copies_of(self, point: Point) -> int:
+        """Voters known to hold `point` on disk (leader only)."""
+        return sum(
+            (self.persisted if voter == self.voter else self.progress[voter].counted) >= point for voter in self.voters
+        )
+
+    def is_heard(self, broker_id: int) -> bool:
+        return broker_id in self._heard
+
+    # -- the one entrance --------------------------------------------------------------------------------------------
+
+    def start(self) -> Effects:
+        """Begin, as a follower that knows no leader."""
+        effects = Effects()
+        self._await_leader(effects)
+        return effects
+
+    def step(self, event: Event) -> Effects:
+        """Take one event and say what follows from it."""
+        effects = Effects()
+        match event:
+            case AppendRequest():
+                self._on_append_request(event, effects)
+            case AppendReply():
+                self._on_append_reply(event, effects)
+            case Sent():
+                self._on_sent(event, effects)
+            case Propose():
+                self._on_propose(event, effects)
+            case Persisted():
+                self._on_persisted(event, effects)
+            case VoteRequest():
+                self._on_vote_request(event, effects)
+            case VoteReply():
+                self._on_vote_reply(event, effects)
+            case ReadProbe():
+                self._on_read_probe(event, effects)
+            case ReadProbeReply():
+                self._on_read_probe_reply(event, effects)
+            case CampaignNow():
+                self._on_campaign_now(event, effects)
+            case TimerFired():
+                self._on_timer(effects)
+            case PeerHeard():
+                self._on_peer_heard(event, effects)
+            case PeerSilent():
+                self._on_peer_silent(event, effects)
+            case LeaderResigned():
+                self._on_leader_resigned(event, effects)
+            case TermSeen():
+                if self.term < event.term <= self.term + TERMS_AHEAD_MAX:
+                    self._enter_term(event.term, effects)
+            case ReadIndex():
+                self._on_read_index(event, effects)
+            case TransferTo():
+                self._on_transfer_to(event, effects)
+            case TransferAbandoned():
+                self.transfer_target = None
+            case StepDown():
+                self._step_down(event.reason, effects)
+            case SetLearners():
+                self._on_set_learners(event, effects)
+            case DamageFound():
+                self._on_damage_found(event, effects)
+        return effects
+
+    # -- terms and elections -----------------------------------------------------------------------------------------
+
+    def _enter_term(self, term: int, effects: Effects, *, leader: Voter | None = None) -> None:
+        """Follow in a newer term. The promise that we did goes with these effects."""
+        assert term > self.term, f"entering term {term} from {self.term}"
+        self.term = term
+        self.voted_for = None
+        effects.promise = Promise(term, None)
+        self._become_follower(leader, effects)
+
+    def _become_follower(self, leader: Voter | None, effects: Effects) -> None:
+        if self.role is Role.LEADER:
+            effects.notes.append(("leadership_lost", {"term": self.term}))
+            self._refuse_reads(effects)
+        self.role = Role.FOLLOWER
+        self.leader = leader
+        self.progress = {}
+        self.transfer_target = None
+        self._votes = {}
+        self._refusals = set()
+        self._doubted = None
+        self._leader_timer_set = False
+        effects.role_changed = True
+        if leader is None:
+            self._await_leader(effects)
+        else:
+            self._campaigns_failed = 0
+            effects.timer_ms = 0
+
+    def _await_leader(self, effects: Effects) -> None:
+        """Nobody leads as far as we know: run our own random timer."""
+        if self._may_campaign():
+            factor = min(2**self._campaigns_failed, BACK_OFF_MAX)
+            effects.timer_ms = self._election_timeout_ms * factor * self._random.uniform(1, 2)
+
+    def _may_campaign(self) -> bool:
+        # With its word above its log end this replica once held more than it can show: it must not win.
+        return self.voter in self.voters and not self.damaged and self.word <= self.last
+
+    def _step_down(self, reason: str, effects: Effects) -> None:
+        if self.role is Role.LEADER:
+            effects.notes.append(("stepping_down", {"term": self.term, "reason": reason}))
+            self._become_follower(None, effects)
+
+    def _on_timer(self, effects: Effects) -> None:
+        if self.role is Role.LEADER:
+            self._nudge_followers(effects)
+        elif self.leader is None and self._may_campaign():
+            self._campaign(effects, pre=True)
+
+    def _campaign(self, effects: Effects, *, pre: bool, transfer: bool = False) -> None:
+        self._votes = {}
+        self._refusals = set()
+        effects.role_changed = True
+        if pre:
+            self.role = Role.PRE_CANDIDATE
+            self._await_leader(effects)
+            self._campaigns_failed = min(self._campaigns_failed + 1, 10)
+            term = self.term + 1
+        else:
+            self.role = Role.CANDIDATE
+            self.leader = None
+            self.term += 1
+            self.voted_for = self.voter
+            effects.promise = Promise(self.term, self.voter)
+            effects.notes.append(("campaigning", {"term": self.term, "last": str(self.last)}))
+            self._await_leader(effects)
+            term = self.term
+        out = effects.send_now if pre else effects.send_when_persisted
+        for voter in self.voters:
+            if voter != self.voter:
+                out.append(VoteRequest(self.voter, voter, term, self.last, pre=pre, transfer=transfer))
+        own = VoteReply(self.voter, self.voter, term, granted=True, pre=pre, doubtful=self.doubtful)
+        # Our own vote counts like any other: once it is on disk. The shell hands it back to us then.
+        if pre:
+            self._on_vote_reply(own, effects)
+        else:
+            effects.send_when_persisted.append(own)
+
+    def _on_vote_request(self, request: VoteRequest, effects: Effects) -> None:
+        if request.to != self.voter or request.term > self.term + TERMS_AHEAD_MAX:
+            return
+        in_touch = self.leader is not None and not request.transfer
+        good_enough = request.last >= max(self.last, self.word)
+        if request.pre:
+            granted = not in_touch and good_enough and request.term > self.term
+            reply = VoteReply(
+                self.voter,
+                request.sender,
+                request.term if granted else self.term,
+                granted,
+                pre=True,
+                doubtful=self.doubtful,
+            )
+            effects.send_now.append(reply)
+            return
+        if in_touch:
+            # While a leader is heard, nobody is helped by an election (Raft dissertation, 4.2.3).
+            effects.send_when_persisted.append(VoteReply(self.voter, request.sender, self.term, granted=False))
+            return
+        if request.term > self.term:
+            self._enter_term(request.term, effects)
+        unpledged = self.voted_for in (None, request.sender) and self.role is not Role.LEADER
+        granted = request.term == self.term and unpledged and good_enough
+        if granted:
+            if self.role is not Role.FOLLOWER:
+                self._become_follower(None, effects)
+            self.voted_for = request.sender
+            effects.promise = Promise(self.term, request.sender)
+            self._campaigns_failed = 0
+            self._await_leader(effects)
+        effects.send_when_persisted.append(
+            VoteReply(self.voter, request.sender, self.term, granted, doubtful=self.doubtful)
+        )
+
+    def _on_vote_reply(self, reply: VoteReply, effects: Effects) -> None:
+        if reply.to != self.voter or reply.sender not in self.voters:
+            return
+        if not reply.granted and self.term < reply.term <= self.term + TERMS_AHEAD_MAX:
+            self._enter_term(reply.term, effects)
+            return
+        asked = (Role.PRE_CANDIDATE, self.term + 1) if reply.pre else (Role.CANDIDATE, self.term)
+        if reply.granted:
+            if asked != (self.role, reply.term):
+                return
+            self._votes[reply.sender] = reply.doubtful
+            if self._has_won():
+                if reply.pre:
+                    self._campaign(effects, pre=False)
+                else:
+                    self._become_leader(effects)
+        elif self.role is asked[0] and reply.term <= self.term:
+            self._refusals.add(reply.sender)
+            if len(self._refusals) > len(self.voters) - majority(len(self.voters)):
+                # Cannot be won any more. The timer that runs already brings the next try.
+                self.role = Role.FOLLOWER
+                effects.role_changed = True
+
+    def _has_won(self) -> bool:
+        """A majority of those who surely kept what they acknowledged; else all voters, and the highest point wins."""
+        sure = sum(not doubtful for doubtful in self._votes.values())
+        return sure >= majority(len(self.voters)) or len(self._votes) == len(self.voters)
+
+    def _become_leader(self, effects: Effects) -> None:
+        if sum(not doubtful for doubtful in self._votes.values()) < majority(len(self.voters)):
+            effects.notes.append(("led_by_all_voters_in_doubt", {"term": self.term, "last": str(self.last)}))
+        if self.doubtful:
+            # All voters are present and none holds more: nothing is left to doubt.
+            self.doubtful = False
+            effects.doubt_cleared = True
+        self.role = Role.LEADER
+        self.leader = self.voter
+        self._campaigns_failed = 0
+        effects.role_changed = True
+        effects.timer_ms = 0
+        before = self.last
+        self._term_start = Point(self.term, before.offset, 1)
+        effects.notes.append(("leading", {"term": self.term, "offset": before.offset}))
+        self._append((Item(self._term_start, ItemKind.TERM_START, b""),), effects)
+        self.progress = {
+            peer: Progress(peer, next=before) for peer in (*self.voters, *self.learners) if peer != self.voter
+        }
+        for progress in self.progress.values():
+            progress.begin_session(before, self.last)
+            self._pump(progress, effects)
+        self._keep_timer(effects)
+
+    def _on_campaign_now(self, order: CampaignNow, effects: Effects) -> None:
+        if order.to == self.voter and order.term == self.term and order.sender == self.leader and self._may_campaign():
+            self._campaign(effects, pre=False, transfer=True)
+
+    # -- who is in touch ---------------------------------------------------------------------------------------------
+
+    def _on_peer_heard(self, event: PeerHeard, effects: Effects) -> None:
+        self._heard.add(event.broker_id)
+        if self.role is Role.LEADER:
+            for progress in self.progress.values():
+                if progress.voter.broker_id == event.broker_id:
+                    self._new_session(progress, effects)
+            if self._reads_in_round:
+                self._send_read_probes(effects)
+            self._keep_timer(effects)
+        elif self.leader is None and self._may_campaign():
+            # A new session may be what was missing for a majority. The order keeps voters out of each other's way.
+            self._campaigns_failed = 0
+            effects.timer_ms = self._election_stagger_ms * (self.voters.index(self.voter) + 1)
+
+    def _on_peer_silent(self, event: PeerSilent, effects: Effects) -> None:
+        self._heard.discard(event.broker_id)
+        if self.role is Role.LEADER:
+            in_touch = sum(voter == self.voter or voter.broker_id in self._heard for voter in self.voters)
+            if in_touch < majority(len(self.voters)):
+                self._step_down("no majority is in touch", effects)
+        elif self.leader is not None and self.leader.broker_id == event.broker_id:
+            self._lose_leader(effects)
+
+    def _on_leader_resigned(self, event: LeaderResigned, effects: Effects) -> None:
+        if (
+            self.role is Role.FOLLOWER
+            and self.leader is not None
+            and self.leader.broker_id == event.broker_id
+            and self.term == event.term
+        ):
+            self._lose_leader(effects)
+
+    def _lose_leader(self, effects: Effects) -> None:
+        """The k-th of the remaining voters asks for pre-votes after k staggers, so that they do not split the vote."""
+        gone, self.leader = self.leader, None
+        self._doubted = None
+        effects.role_changed = True
+        if self._may_campaign():
+            remaining = [voter for voter in self.voters if voter != gone]
+            effects.timer_ms = self._election_stagger_ms * (remaining.index(self.voter) + 1)
+
+    # -- the leader's side of replication ----------------------------------------------------------------------------
+
+    def _on_propose(self, event: Propose, effects: Effects) -> None:
+        assert self.role is Role.LEADER and self.transfer_target is None, f"proposal to a {self.role.value}"
+        self._append(event.items, effects)
+        for progress in self.progress.values():
+            self._pump(progress, effects)
+        self._keep_timer(effects)
+
+    def _append(self, items: tuple[Item, ...], effects: Effects) -> None:
+        for item in items:
+            assert item.point.term == self.term, f"a leader of term {self.term} appends {item.point}"
+            self.journal.extend(item.point)
+        effects.append = items
+
+    def _new_session(self, progress: Progress, effects: Effects) -> None:
+        """Begin again with a follower: nothing it said before counts, nothing on its way to it is relied on."""
+        progress.begin_session(min(progress.next, self.last), self.last)
+        self._pump(progress, effects)
+
+    def _pump(self, progress: Progress, effects: Effects) -> None:
+        """Send a follower what it lacks, as far as its window allows; else the news of the committed point."""
+        if progress.voter.broker_id not in self._heard or progress.pace is Pace.HALTED or progress.filling:
+            return
+        if progress.pace is Pace.PROBE:
+            if not progress.awaits_reply:
+                progress.awaits_reply = True
+                self._replicate(progress, self._append_bytes_max, effects)
+            return
+        room = self._in_flight_bytes_max - progress.in_flight_bytes
+        if progress.next < self.last:
+            if room > 0:
+                self._replicate(progress, min(room, self._append_bytes_max), effects)
+        elif progress.committed_sent < self.committed:
+            progress.committed_sent = self.committed
+            effects.send_now.append(self._append_request(progress))
+
+    def _replicate(self, progress: Progress, bytes_max: int, effects: Effects) -> None:
+        request = self._append_request(progress)
+        progress.committed_sent = self.committed
+        if progress.next < self.last:
+            progress.filling = True
+            effects.replicate.append(Replicate(request, self.last, bytes_max))
+        else:
+            effects.send_now.append(request)
+
+    def _append_request(self, progress: Progress) -> AppendRequest:
+        return AppendRequest(
+            self.voter,
+            progress.voter,
+            self.term,
+            progress.session,
+            progress.session_end,
+            prev=progress.next,
+            committed=self.committed,
+        )
+
+    def _on_sent(self, event: Sent, effects: Effects) -> None:
+        progress = self.progress.get(event.to)
+        if progress is None or progress.session != event.session:
+            return
+        progress.filling = False
+        progress.note_sent(event.through, event.size_bytes)
+        if progress.pace is Pace.STREAM and progress.next < self.last:
+            self._pump(progress, effects)
+
+    def _on_append_reply(self, reply: AppendReply, effects: Effects) -> None:
+        if reply.to != self.voter:
+            return
+        if self.term < reply.term <= self.term + TERMS_AHEAD_MAX:
+            self._enter_term(reply.term, effects)
+            return
+        progress = self.progress.get(reply.sender)
+        if reply.term != self.term or progress is None or progress.session != reply.session:
+            return
+        progress.progressed = True
+        progress.patience = 1
+        if not reply.accepted:
+            if not reply.counts:
+                progress.pace = Pace.HALTED
+                return
+            # Every further refusal of this session would say the same: begin another one at the common point.
+            progress.begin_session(self.journal.floor(reply.match), self.last)
+            self._pump(progress, effects)
+            return
+        assert reply.match <= self.last, f"{reply.sender} holds {reply.match}, past our own end {self.last}"
+        progress.note_match(reply.match, counts=reply.counts)
+        progress.committed = max(progress.committed, reply.committed)
+        self._advance_commit(effects)
+        self._pump(progress, effects)
+        self._maybe_hand_over(progress, effects)
+
+    def _on_persisted(self, event: Persisted, effects: Effects) -> None:
+        if event.point <= self.persisted:
+            return
+        assert self.journal.holds(event.point), f"persisted {event.point}, but the log holds {self.journal.spans}"
+        self.persisted = event.point
+        if self.role is Role.LEADER:
+            self._advance_commit(effects)
+        elif self.doubtful:
+            self._maybe_clear_doubt(effects)
+
+    def _advance_commit(self, effects: Effects) -> None:
+        held = held_by_majority(
+            self.persisted if voter == self.voter else self.progress[voter].counted for voter in self.voters
+        )
+        if held <= self.committed or held.term != self.term:
+            return
+        was_ready = self.is_ready
+        self.committed = effects.committed = held
+        if not was_ready and self.is_ready:
+            effects.role_changed = True
+            self._begin_read_round(effects)
+        for progress in self.progress.values():
+            self._pump(progress, effects)
+        self._keep_timer(effects)
+
+    def _keep_timer(self, effects: Effects) -> None:
+        """A leader's timer runs only while a follower in touch has not acknowledged everything."""
+        if not self._leader_timer_set and (self._reads_in_round or any(map(self._is_behind, self.progress.values()))):
+            self._leader_timer_set = True
+            effects.timer_ms = self._election_timeout_ms
+
+    def _is_behind(self, progress: Progress) -> bool:
+        return (
+            progress.pace is not Pace.HALTED
+            and progress.voter.broker_id in self._heard
+            and (progress.match < self.last or progress.committed < self.committed)
+        )
+
+    def _nudge_followers(self, effects: Effects) -> None:
+        """Messages can be lost: begin a new session with each follower that should have answered by now."""
+        self._leader_timer_set = False
+        for progress in self.progress.values():
+            if not self._is_behind(progress):
+                continue
+            if progress.progressed:
+                progress.progressed = False
+                progress.waited = 0
+                continue
+            progress.waited += 1
+            if progress.waited >= progress.patience:
+                progress.waited = 0
+                progress.patience = min(progress.patience * 2, BACK_OFF_MAX)
+                self._new_session(progress, effects)
+        if self._reads_in_round:
+            self._send_read_probes(effects)
+        self._keep_timer(effects)
+
+    def _on_set_learners(self, event: SetLearners, effects: Effects) -> None:
+        self.learners = tuple(peer for peer in event.learners if peer not in self.voters and peer != self.voter)
+        if self.role is not Role.LEADER:
+            return
+        for peer in [peer for peer in self.progress if peer not in self.voters and peer not in self.learners]:
+            del self.progress[peer]
+        for peer in self.learners:
+            if peer not in self.progress:
+                self.progress[peer] = Progress(peer, next=self.last)
+                self._new_session(self.progress[peer], effects)
+        self._keep_timer(effects)
+
+    # -- the follower's side of replication --------------------------------------------------------------------------
+
+    def _on_append_request(self, request: AppendRequest, effects: Effects) -> None:
+        if request.to != self.voter or request.term > self.term + TERMS_AHEAD_MAX:
+            return
+        if request.term < self.term:
+            effects.send_now.append(self._append_reply(request, accepted=False, match=ORIGIN))
+            return
+        if request.term > self.term:
+            self._enter_term(request.term, effects, leader=request.sender)
+        elif self.leader != request.sender or self.role is not Role.FOLLOWER:
+            assert self.role is not Role.LEADER, f"{request.sender} and {self.voter} both lead term {self.term}"
+            self._become_follower(request.sender, effects)
+        if self.damaged:
+            effects.send_when_persisted.append(
+                self._append_reply(request, accepted=False, match=self.last, counts=False)
+            )
+            return
+        if not self.journal.holds(request.prev):
+            hint = self.journal.floor(request.prev)
+            effects.send_when_persisted.append(self._append_reply(request, accepted=False, match=hint))
+            return
+        proved = self._take_items(request, effects)
+        committed = min(request.committed, proved)
+        if committed > self.committed:
+            self.committed = effects.committed = committed
+        if self.doubtful:
+            self._doubted = (request, proved)
+            self._maybe_clear_doubt(effects)
+        counts = not self.doubtful
+        effects.send_when_persisted.append(self._append_reply(request, accepted=True, match=proved, counts=counts))
+
+    def _take_items(self, request: AppendRequest, effects: Effects) -> Point:
+        """Append what is new, cutting what conflicts with it; the last point that the message proved common."""
+        common = request.prev
+        for at, item in enumerate(request.items):
+            if not self.journal.holds(item.point):
+                if self.last > common:
+                    self._cut(common, effects)
+                new = request.items[at:]
+                self.journal.extend_all(one.point for one in new)
+                effects.append = new
+                effects.append_time_ms = request.append_time_ms
+                return new[-1].point
+            common = item.point
+        return common
+
+    def _cut(self, point: Point, effects: Effects) -> None:
+        assert point >= self.committed, f"cutting to {point}, but {self.committed} is committed"
+        effects.notes.append(("cut", {"from": str(self.last), "to": str(point), "term": self.term}))
+        self.journal.cut(point)
+        self.persisted = min(self.persisted, point)
+        effects.cut = point
+
+    def _append_reply(
+        self, request: AppendRequest, *, accepted: bool, match: Point, counts: bool = True
+    ) -> AppendReply:
+        return AppendReply(
+            self.voter, request.sender, self.term, request.session, accepted, match, self.committed, counts=counts
+        )
+
+    def _maybe_clear_doubt(self, effects: Effects) -> None:
+        """We hold, on disk, all that the leader held when this session began: what we may have lost is back."""
+        if self._doubted is None:
+            return
+        request, proved = self._doubted
+        until = request.session_end
+        if self.persisted >= until and self.journal.holds(until):
+            self.doubtful = False
+            self._doubted = None
+            effects.doubt_cleared = True
+            effects.notes.append(("doubt_cleared", {"through": str(self.persisted)}))
+            match = min(proved, self.persisted)
+            effects.send_when_persisted.append(self._append_reply(request, accepted=True, match=match))
+
+    def _on_damage_found(self, event: DamageFound, effects: Effects) -> None:
+        self.damaged = True
+        self.word = max(self.word, event.word)
+        self._step_down("stored bytes are unreadable", effects)
+        if self.role is not Role.FOLLOWER:
+            self._become_follower(None, effects)
+        effects.timer_ms = 0
+
+    # -- reads and transfer ------------------------------------------------------------------------------------------
+
+    def _on_read_index(self, event: ReadIndex, effects: Effects) -> None:
+        if self.role is not Role.LEADER:
+            effects.reads_refused.append(event.token)
+            return
+        self._reads_waiting.append(event.token)
+        self._begin_read_round(effects)
+        self._keep_timer(effects)
+
+    def _begin_read_round(self, effects: Effects) -> None:
+        if self._reads_in_round or not self._reads_waiting or not self.is_ready:
+            return
+        self._reads_in_round, self._reads_waiting = self._reads_waiting, []
+        self._read_round += 1
+        self._read_replies = {self.voter}
+        self._send_read_probes(effects)
+        self._maybe_end_read_round(effects)
+
+    def _send_read_probes(self, effects: Effects) -> None:
+        for voter in self.voters:
+            if voter not in self._read_replies:
+                effects.send_now.append(ReadProbe(self.voter, voter, self.term, self._read_round))
+
+    def _on_read_probe(self, probe: ReadProbe, effects: Effects) -> None:
+        if probe.to != self.voter or probe.term > self.term + TERMS_AHEAD_MAX:
+            return
+        if probe.term > self.term:
+            self._enter_term(probe.term, effects, leader=probe.sender)
+        elif probe.term == self.term and self.leader != probe.sender:
+            self._become_follower(probe.sender, effects)
+        # The term is not on disk yet if we just entered it, and until then it does not bind us.
+        effects.send_when_persisted.append(ReadProbeReply(self.voter, probe.sender, self.term, probe.round_number))
+
+    def _on_read_probe_reply(self, reply: ReadProbeReply, effects: Effects) -> None:
+        if reply.to != self.voter:
+            return
+        if self.term < reply.term <= self.term + TERMS_AHEAD_MAX:
+            self._enter_term(reply.term, effects)
+        elif (
+            self.role is Role.LEADER
+            and reply.term == self.term
+            and reply.round_number == self._read_round
+            and reply.sender in self.voters
+        ):
+            self._read_replies.add(reply.sender)
+            self._maybe_end_read_round(effects)
+
+    def _maybe_end_read_round(self, effects: Effects) -> None:
+        if self._reads_in_round and len(self._read_replies) >= majority(len(self.voters)):
+            effects.reads_confirmed.extend(self._reads_in_round)
+            self._reads_in_round = []
+            self._begin_read_round(effects)
+
+    def _refuse_reads(self, effects: Effects) -> None:
+        effects.reads_refused.extend([*self._reads_in_round, *self._reads_waiting])
+        self._reads_in_round, self._reads_waiting = [], []
+
+    def _on_transfer_to(self, event: TransferTo, effects: Effects) -> None:
+        if self.role is not Role.LEADER:
+            return
+        for progress in self.progress.values():
+            if progress.voter.broker_id == event.broker_id and progress.voter in self.voters:
+                self.transfer_target = progress.voter
+                self._maybe_hand_over(progress, effects)
+
+    def _maybe_hand_over(self, progress: Progress, effects: Effects) -> None:
+        if self.role is Role.LEADER and progress.voter == self.transfer_target and progress.match == self.last:
+            effects.send_now.append(CampaignNow(self.voter, progress.voter, self.term))

@@ -1,0 +1,172 @@
+"""What can happen to a replica besides a peer's message, and what it wants done about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .messages import AppendRequest, Message, Voter
+from .points import Item, Point
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Append these items, which follow the log end in the core's own term (leader only)."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """This disk surely holds the log through `point`."""
+
+    point: Point
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a `Replicate` asked for is on its way: the items up to `through`."""
+
+    to: Voter
+    session: int
+    through: Point
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time that `Effects.timer_ms` asked for is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHeard:
+    """A broker is in touch (again): whatever was under way to it before may be lost."""
+
+    broker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSilent:
+    """Nothing has been heard of a broker for the silence time, or its link closed, or it does not know this replica."""
+
+    broker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderResigned:
+    """The broker that led in `term` says that it does not lead any more."""
+
+    broker_id: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class TermSeen:
+    """A peer is in `term` already."""
+
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndex:
+    """Confirm that this replica still leads, by a round that begins after now."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTo:
+    """Hand leadership to the voter on this broker."""
+
+    broker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAbandoned:
+    """The transfer has taken too long: lead on."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepDown:
+    """Lead no more: the loop slept, the disk is damaged or full, or the broker stops."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetLearners:
+    """Who else gets the log, without a vote."""
+
+    learners: tuple[Voter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DamageFound:
+    """Stored bytes of this replica are unreadable; `word` is the highest point it once held."""
+
+    word: Point
+
+
+Event = (
+    Message
+    | Propose
+    | Persisted
+    | Sent
+    | TimerFired
+    | PeerHeard
+    | PeerSilent
+    | LeaderResigned
+    | TermSeen
+    | ReadIndex
+    | TransferTo
+    | TransferAbandoned
+    | StepDown
+    | SetLearners
+    | DamageFound
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Term and vote: durable before anyone hears of them."""
+
+    term: int
+    voted_for: Voter | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Fill `request` with items after its `prev`, at most up to `upto` and `bytes_max`; send it and report `Sent`."""
+
+    request: AppendRequest
+    upto: Point
+    bytes_max: int
+
+
+@dataclass(slots=True)
+class Effects:
+    """What the shell must do, in the order of the fields.
+
+    What binds this replica to a promise waits until the promise is on disk; the rest may go at once. Sending appends
+    before the own flush is safe only because the leader's term and own vote were durable before it campaigned.
+    """
+
+    promise: Promise | None = None
+    doubt_cleared: bool = False
+    cut: Point | None = None
+    """Forget everything after this point before appending; the leader's log differs there."""
+    append: tuple[Item, ...] = ()
+    append_time_ms: int = 0
+    """When the leader appended them; 0: now, they are this leader's own."""
+    send_now: list[Message] = field(default_factory=list)
+    send_when_persisted: list[Message] = field(default_factory=list)
+    """A granted vote and own candidacy wait for the promise; an append's acknowledgement for the log too."""
+    replicate: list[Replicate] = field(default_factory=list)
+    committed: Point | None = None
+    reads_confirmed: list[int] = field(default_factory=list)
+    reads_refused: list[int] = field(default_factory=list)
+    role_changed: bool = False
+    """Role, term or leader are not what they were."""
+    timer_ms: float | None = None
+    """None: as it is. 0: cancel it. Else: fire then, in place of the one set before."""
+    notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    """Events an operator should see."""

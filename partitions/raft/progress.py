@@ -1,0 +1,91 @@
+"""The leader's view of its followers, and the committed point that follows from it.
+
+Invariants
+    match <= next, for every follower; match starts at the origin in each session
+    a reply of an older session changes nothing
+    what a doubtful or damaged follower holds is known (match) but does not count (counted)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .messages import Voter
+from .points import ORIGIN, Point
+
+
+class Pace(Enum):
+    PROBE = "probe"
+    """One message at a time, until the common point is found."""
+    STREAM = "stream"
+    """Pipelined, as far as the window allows."""
+    HALTED = "halted"
+    """It cannot take items (damaged); wait for a new session."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one follower has got in the present session."""
+
+    voter: Voter
+    next: Point
+    """The last point sent to it: the next message begins there."""
+    session: int = 0
+    session_end: Point = ORIGIN
+    pace: Pace = Pace.PROBE
+    match: Point = ORIGIN
+    counted: Point = ORIGIN
+    committed: Point = ORIGIN
+    """What it acknowledged as committed."""
+    committed_sent: Point = ORIGIN
+    in_flight: deque[tuple[Point, int]] = field(default_factory=deque)
+    in_flight_bytes: int = 0
+    filling: bool = False
+    """The shell reads items for it; `Sent` says when it is done."""
+    awaits_reply: bool = False
+    """A probe is under way."""
+    progressed: bool = True
+    """Something valid was heard since the leader's timer last fired."""
+    patience: int = 1
+    """Timer rounds to wait before the next session; doubles while nothing is heard."""
+    waited: int = 0
+
+    def begin_session(self, next_point: Point, session_end: Point) -> None:
+        self.session += 1
+        self.session_end = session_end
+        self.next = next_point
+        self.pace = Pace.PROBE
+        self.match = self.counted = self.committed = self.committed_sent = ORIGIN
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
+        self.filling = False
+        self.awaits_reply = False
+
+    def note_sent(self, through: Point, size_bytes: int) -> None:
+        if through > self.next:
+            self.in_flight.append((through, size_bytes))
+            self.in_flight_bytes += size_bytes
+            self.next = through
+
+    def note_match(self, match: Point, *, counts: bool) -> None:
+        self.pace = Pace.STREAM
+        self.awaits_reply = False
+        self.match = max(self.match, match)
+        self.next = max(self.next, self.match)
+        if counts:
+            self.counted = max(self.counted, match)
+        while self.in_flight and self.in_flight[0][0] <= self.match:
+            self.in_flight_bytes -= self.in_flight.popleft()[1]
+
+
+def majority(voter_count: int) -> int:
+    return voter_count // 2 + 1
+
+
+def held_by_majority(points: Iterable[Point]) -> Point:
+    """The highest point that a majority of the voters holds, given one point for each."""
+    ordered = sorted(points, reverse=True)
+    return ordered[majority(len(ordered)) - 1]

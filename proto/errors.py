@@ -1,0 +1,173 @@
+"""The one table of errors: exception, gRPC status, Kafka code, and whether trying again can help.
+
+Raised where the fact is known, translated once at the edge, never parsed from text. `reason` is the word on the wire
+(`ErrorInfo.reason`, `PartitionError.reason`); `facts` travel beside it and are what `raised_from` builds the exception from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class LograftError(Exception):
+    """Anything lograft refuses or fails at. `str()` is one sentence: the thing, the limit, the remedy."""
+
+    reason: ClassVar[str] = "INTERNAL"
+    grpc_status: ClassVar[str] = "INTERNAL"
+    kafka_code: ClassVar[int] = -1
+    retriable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts: dict[str, str] = {name: str(fact) for name, fact in facts.items() if fact is not None}
+
+
+class NotLeader(LograftError):
+    """Another broker leads this partition. Facts: leader_id, leader_address, term, as far as they are known."""
+
+    reason, grpc_status, kafka_code, retriable = "NOT_LEADER", "FAILED_PRECONDITION", 6, True
+
+
+class NoLeader(LograftError):
+    """No broker leads this partition as far as the answering one knows; an election takes well under a second."""
+
+    reason, grpc_status, kafka_code, retriable = "NO_LEADER", "UNAVAILABLE", 5, True
+
+
+class UnknownOutcome(LograftError):
+    """Leadership or contact was lost while the request was under way: it may have been carried out, or may yet be."""
+
+    reason, grpc_status, kafka_code, retriable = "UNKNOWN_OUTCOME", "UNAVAILABLE", 7, True
+
+
+class RequestTimedOut(LograftError):
+    """The deadline passed. What was asked may still happen."""
+
+    reason, grpc_status, kafka_code, retriable = "TIMED_OUT", "DEADLINE_EXCEEDED", 7, True
+
+
+class Overloaded(LograftError):
+    """The broker holds as many bytes in flight as it may; wait and send again."""
+
+    reason, grpc_status, kafka_code, retriable = "OVERLOADED", "RESOURCE_EXHAUSTED", 89, True
+
+
+class DiskFull(LograftError):
+    """Produce is refused before the disk is full, so that replication and deletion still have room."""
+
+    reason, grpc_status, kafka_code, retriable = "DISK_FULL", "RESOURCE_EXHAUSTED", 56, True
+
+
+class ReplicaDamaged(LograftError):
+    """This replica's stored bytes are unreadable; it does not lead until it is repaired."""
+
+    reason, grpc_status, kafka_code, retriable = "REPLICA_DAMAGED", "UNAVAILABLE", 56, True
+
+
+class BrokerUnavailable(LograftError):
+    """No broker could be reached, or the one asked is stopping."""
+
+    reason, grpc_status, kafka_code, retriable = "UNAVAILABLE", "UNAVAILABLE", 8, True
+
+
+class UnknownTopic(LograftError):
+    reason, grpc_status, kafka_code, retriable = "UNKNOWN_TOPIC", "NOT_FOUND", 3, False
+
+
+class UnknownTopicId(LograftError):
+    """The topic was deleted, and another may have taken its name."""
+
+    reason, grpc_status, kafka_code, retriable = "UNKNOWN_TOPIC_ID", "NOT_FOUND", 100, False
+
+
+class UnknownPartition(LograftError):
+    reason, grpc_status, kafka_code, retriable = "UNKNOWN_PARTITION", "NOT_FOUND", 3, False
+
+
+class TopicExists(LograftError):
+    reason, grpc_status, kafka_code, retriable = "TOPIC_EXISTS", "ALREADY_EXISTS", 36, False
+
+
+class InvalidTopic(LograftError):
+    """A name that no topic may have."""
+
+    reason, grpc_status, kafka_code, retriable = "INVALID_TOPIC", "INVALID_ARGUMENT", 17, False
+
+
+class InvalidPartitions(LograftError):
+    reason, grpc_status, kafka_code, retriable = "INVALID_PARTITIONS", "INVALID_ARGUMENT", 37, False
+
+
+class InvalidReplication(LograftError):
+    reason, grpc_status, kafka_code, retriable = "INVALID_REPLICATION", "INVALID_ARGUMENT", 38, False
+
+
+class InvalidConfig(LograftError):
+    """A setting that does not exist, or a value it cannot have."""
+
+    reason, grpc_status, kafka_code, retriable = "INVALID_CONFIG", "INVALID_ARGUMENT", 40, False
+
+
+class InvalidRequest(LograftError):
+    reason, grpc_status, kafka_code, retriable = "INVALID_REQUEST", "INVALID_ARGUMENT", 42, False
+
+
+class CorruptBatch(LograftError):
+    """Bytes that are no whole RecordBatch v2, or do not match their CRC. Facts: what, position."""
+
+    reason, grpc_status, kafka_code, retriable = "CORRUPT_BATCH", "INVALID_ARGUMENT", 2, False
+
+
+class InvalidRecord(LograftError):
+    """A whole batch whose contents contradict each other: counts, offsets, flags a client may not set."""
+
+    reason, grpc_status, kafka_code, retriable = "INVALID_RECORD", "INVALID_ARGUMENT", 87, False
+
+
+class UnsupportedCompression(LograftError):
+    reason, grpc_status, kafka_code, retriable = "UNSUPPORTED_COMPRESSION", "INVALID_ARGUMENT", 76, False
+
+
+class BatchTooLarge(LograftError):
+    """Facts: size, limit (bytes)."""
+
+    reason, grpc_status, kafka_code, retriable = "BATCH_TOO_LARGE", "INVALID_ARGUMENT", 10, False
+
+
+class OffsetOutOfRange(LograftError):
+    """Facts: offset, start, end."""
+
+    reason, grpc_status, kafka_code, retriable = "OFFSET_OUT_OF_RANGE", "OUT_OF_RANGE", 1, False
+
+
+class OutOfOrderSequence(LograftError):
+    """A gap in a producer's sequence: an earlier batch has not arrived. Nothing was appended. Facts: expected, got."""
+
+    reason, grpc_status, kafka_code, retriable = "OUT_OF_ORDER_SEQUENCE", "FAILED_PRECONDITION", 45, True
+
+
+class NewerFormat(LograftError):
+    """A file was written by a later version, and is left untouched. Facts: file, found, known (format versions)."""
+
+    reason, grpc_status, kafka_code, retriable = "NEWER_FORMAT", "FAILED_PRECONDITION", -1, False
+
+
+class NotAuthorized(LograftError):
+    reason, grpc_status, kafka_code, retriable = "NOT_AUTHORIZED", "PERMISSION_DENIED", 29, False
+
+
+def _all_below(kind: type[LograftError]) -> list[type[LograftError]]:
+    return [kind, *(found for below in kind.__subclasses__() for found in _all_below(below))]
+
+
+BY_REASON: dict[str, type[LograftError]] = {kind.reason: kind for kind in _all_below(LograftError)}
+
+
+def raised_from(reason: str, message: str, facts: Mapping[str, str]) -> LograftError:
+    """The exception that stands for an error received. An unknown reason gives a plain LograftError that names it."""
+    kind = BY_REASON.get(reason)
+    if kind is None:
+        return LograftError(f"{reason}: {message}", **facts)
+    return kind(message, **facts)
