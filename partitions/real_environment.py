@@ -1,0 +1,289 @@
+"""The real outside of a broker: the machine's clock and chance, its disk, and asyncio's timers.
+
+Invariants
+    reads and writes go to the page cache, in the loop's own thread; only syncs wait, in a few threads
+    a file that is closed while a sync of it is in flight stays open until that sync ends: its number is not reused
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any, NoReturn
+
+from .environment import Buffer, Environment, File, PartitionId, TimerHandle, Transport
+from .raft.messages import Message
+
+SYNC_THREADS = 8
+
+_BUFFERS_PER_WRITE = 1024  # IOV_MAX on Linux and macOS
+_BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+
+_log = logging.getLogger("lograft")
+
+
+def boot_id() -> str:
+    """Changes when the machine restarts."""
+    try:
+        with open(_BOOT_ID_PATH, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        pass
+    # Without the kernel's own: the moment of the boot. Taken to ten seconds, as a corrected clock moves it a little; a
+    # moment that comes out otherwise only makes recovery more careful.
+    booted_s = time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return f"{uuid.getnode():012x}-{round(booted_s / 10)}"
+
+
+def sync_file(descriptor: int) -> None:
+    """Return once the file's bytes, and its size, are on the medium. OSError if they may not be."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync leaves the bytes in the drive's cache there
+    elif hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _SyncThreads:
+    """Runs blocking syncs in threads; however many end at about the same time wake the loop once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int) -> None:
+        self._loop = loop
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="sync")
+        self._lock = Lock()
+        self._ended: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
+        self._is_waking = False
+
+    async def run(self, call: Callable[[], None]) -> None:
+        answer: asyncio.Future[None] = self._loop.create_future()
+        self._executor.submit(call).add_done_callback(lambda ended: self._note_end(answer, ended))
+        await answer
+
+    def stop(self) -> None:
+        self._executor.shutdown(wait=True)
+
+    def _note_end(self, answer: asyncio.Future[None], ended: Future[None]) -> None:
+        with self._lock:
+            self._ended.append((answer, ended.exception()))
+            if self._is_waking:
+                return
+            self._is_waking = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            ended, self._ended = self._ended, deque()
+            self._is_waking = False
+        for answer, error in ended:
+            if answer.done():
+                continue
+            if error is None:
+                answer.set_result(None)
+            else:
+                answer.set_exception(error)
+
+
+class RealFile:
+    """`environment.File` over a descriptor."""
+
+    def __init__(self, path: str, descriptor: int, threads: _SyncThreads) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._threads = threads
+        self._syncs = 0
+        self._is_closed = False
+
+    @property
+    def path(self) -> str:
+        return self._path
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, position: int, size: int) -> bytes:
+        found = os.pread(self._descriptor, size, position)
+        if len(found) == size or not found:
+            return found
+        # A short read is not yet the end of the file.
+        pieces = [found]
+        length = len(found)
+        while length < size:
+            found = os.pread(self._descriptor, size - length, position + length)
+            if not found:
+                break
+            pieces.append(found)
+            length += len(found)
+        return b"".join(pieces)
+
+    def write(self, position: int, buffers: Sequence[Buffer]) -> None:
+        for first in range(0, len(buffers), _BUFFERS_PER_WRITE):
+            position = self._write_some(position, list(buffers[first : first + _BUFFERS_PER_WRITE]))
+
+    def _write_some(self, position: int, buffers: list[Buffer]) -> int:
+        wanted = sum(map(len, buffers))
+        written = os.pwritev(self._descriptor, buffers, position)
+        if written < wanted:
+            # As when the disk fills up: the next call tells why, or carries on.
+            left = memoryview(b"".join(buffers))
+            while written < wanted:
+                written += os.pwrite(self._descriptor, left[written:], position + written)
+        return position + wanted
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    async def fdatasync(self) -> None:
+        assert not self._is_closed, f"{self._path} is closed"
+        self._syncs += 1
+        try:
+            await self._threads.run(lambda: sync_file(self._descriptor))
+        finally:
+            self._syncs -= 1
+            self._close_if_unused()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_closed and not self._syncs and self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class RealDisk:
+    """`environment.Disk` over the machine's file system."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, root: str = ".", sync_threads: int = SYNC_THREADS) -> None:
+        self.boot_id = boot_id()
+        self._root = root
+        self._threads = _SyncThreads(loop, sync_threads)
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+        if create:
+            flags |= os.O_CREAT | os.O_EXCL
+        return RealFile(path, os.open(path, flags, 0o644), self._threads)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def list(self, directory: str) -> list[str]:
+        return sorted(os.listdir(directory))
+
+    def make_directory(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+
+    def remove_directory(self, path: str) -> None:
+        os.rmdir(path)
+
+    def rename(self, old: str, new: str) -> None:
+        os.replace(old, new)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def free_bytes(self) -> int:
+        """Of the file system that holds the data directory."""
+        found = os.statvfs(self._root)
+        return found.f_bavail * found.f_frsize
+
+    async def sync_directory(self, path: str) -> None:
+        await self._threads.run(lambda: _sync_directory(path))
+
+    def stop(self) -> None:
+        """Wait for the syncs in flight, and end the threads."""
+        self._threads.stop()
+
+
+class NoTransport:
+    """Stands for the way to the other brokers until the node has one: drops everything."""
+
+    def send(self, partition: PartitionId, message: Message) -> None:
+        return
+
+
+class RealEnvironment(Environment):
+    """One broker's outside, in the running event loop. The node puts its own transport in place."""
+
+    def __init__(
+        self,
+        directory: str = ".",
+        *,
+        transport: Transport | None = None,
+        log: Callable[..., None] | None = None,
+        sync_threads: int = SYNC_THREADS,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.random = random.Random(int.from_bytes(os.urandom(32), "big"))
+        self.disk: RealDisk = RealDisk(self._loop, root=directory, sync_threads=sync_threads)
+        self.transport: Transport = transport if transport is not None else NoTransport()
+
+    def monotonic_ms(self) -> float:
+        return time.monotonic() * 1000.0
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def call_later(self, delay_ms: float, callback: Callable[[], None]) -> TimerHandle:
+        return self._loop.call_later(delay_ms / 1000.0, self._guarded, callback)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._loop.call_soon(self._guarded, callback)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._end_of_task)
+
+    def halt(self, reason: str) -> NoReturn:
+        try:
+            _log.critical("halting: %s", reason)
+            sys.stderr.write(f"lograft: halted: {reason}\n")
+            sys.stderr.flush()
+        finally:
+            os._exit(70)
+
+    def log(self, event: str, **facts: Any) -> None:
+        if self._log is not None:
+            self._log(event, **facts)
+        else:
+            _log.info("%s %s", event, " ".join(f"{name}={fact}" for name, fact in facts.items()))
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        # A callback of the log or of a replica that raises has left something half done.
+        try:
+            callback()
+        except Exception as error:
+            _log.exception("a callback failed")
+            self.halt(f"a callback failed: {error!r}")
+
+    def _end_of_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("a task failed", exc_info=task.exception())
+            self.halt(f"a task failed: {task.exception()!r}")

@@ -1,0 +1,759 @@
+"""One replica of a partition: what the Raft core decides, carried out on a disk and a network.
+
+All I/O of a replica is started in one loop, so the order that safety depends on is read in one place, `_carry_out`.
+The loop never waits for the disk: what must be durable first is handed to the flusher, and goes on when that says so.
+The one exception is a cut, during which events queue up.
+
+Invariants
+    a message that binds leaves only after the promise, and for an append's acknowledgement the items, are on disk
+    a flush from before the last cut says nothing
+    the core hears `Persisted` only once the promises made before it are durable too
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+from ..proto.errors import NoLeader, NotLeader, OffsetOutOfRange, ReplicaDamaged, UnknownOutcome
+from ..proto.record_batch import BatchHeader, read_header, stamp
+from .environment import Environment, PartitionId, ReplicaConfig, TimerHandle
+from .flusher import Flusher
+from .producers import Duplicate
+from .raft.core import RaftCore, Role
+from .raft.events import (
+    DamageFound,
+    Effects,
+    Event,
+    Persisted,
+    Propose,
+    ReadIndex,
+    Replicate,
+    Sent,
+    SetLearners,
+    StepDown,
+    TimerFired,
+    TransferAbandoned,
+    TransferTo,
+)
+from .raft.messages import AppendReply, Message, Voter
+from .raft.points import ORIGIN, Item, ItemKind, Point
+from .storage.log import DamagedLog, PartitionLog, Ticket
+from .storage.promises import Promises
+
+
+class Appended(NamedTuple):
+    """What became of a batch."""
+
+    base_offset: int
+    """-1: a duplicate so old that its offset is not remembered."""
+    term: int
+    duplicate: bool
+    copies: int
+    """Voters known to hold it on disk."""
+    replicas: int
+
+
+class Appending:
+    """A batch on its way. The futures fail with UnknownOutcome if leadership is lost first."""
+
+    __slots__ = ("_duplicate", "base_offset", "committed", "end", "persisted", "term")
+
+    def __init__(
+        self, base_offset: int, end: Point, term: int, *, duplicate: bool, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.base_offset = base_offset
+        self.end = end
+        self.term = term
+        self._duplicate = duplicate
+        self.committed: asyncio.Future[Appended] = loop.create_future()
+        self.persisted: asyncio.Future[Appended] = loop.create_future()
+
+    def resolve(self, future: asyncio.Future[Appended], copies: int, replicas: int) -> None:
+        if not future.done():
+            future.set_result(Appended(self.base_offset, self.term, self._duplicate, copies, replicas))
+
+    def fail(self, why: Exception) -> None:
+        for future in (self.committed, self.persisted):
+            if not future.done():
+                future.set_exception(why)
+                # An answer that nobody waits for (each caller awaits one of the two) is no error.
+                future.exception()
+
+
+class Chunk(NamedTuple):
+    """Committed batches, as stored."""
+
+    batches: list[memoryview]
+    """The first may begin before the offset that was asked for."""
+    next_offset: int
+    committed_offset: int
+    start_offset: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerStatus:
+    voter: Voter
+    votes: bool
+    heard: bool
+    match: Point
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """What an operator would ask of one replica."""
+
+    partition: PartitionId
+    voter: Voter
+    role: Role
+    term: int
+    leader: Voter | None
+    ready: bool
+    start_offset: int
+    end: Point
+    committed: Point
+    persisted: Point
+    size_bytes: int
+    doubtful: bool
+    damaged: bool
+    voters: tuple[Voter, ...]
+    followers: tuple[FollowerStatus, ...]
+    """Of a leader; else empty."""
+
+
+class ReplicaObserver(Protocol):
+    """Told of changes, in the loop; must not block."""
+
+    def role_changed(self, replica: Replica) -> None: ...
+    def committed(self, replica: Replica) -> None: ...
+
+
+class CommitWaiter:
+    """A callback to be called once, when the committed end passes an offset or leadership is lost."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+    def fire(self) -> None:
+        callback, self.callback = self.callback, None
+        if callback is not None:
+            callback()
+
+
+class Replica:
+    """The shell around a RaftCore. Made by `open`; everything but `open`, `stop` and the awaitables acts at once."""
+
+    def __init__(
+        self,
+        *,
+        environment: Environment,
+        promises: Promises,
+        flusher: Flusher,
+        log: PartitionLog,
+        core: RaftCore,
+        partition: PartitionId,
+        config: ReplicaConfig,
+        observer: ReplicaObserver,
+    ) -> None:
+        self.partition = partition
+        self.log = log
+        self._environment = environment
+        self._promises = promises
+        self._flusher = flusher
+        self._core = core
+        self._config = config
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[Event] = deque()
+        self._draining = False
+        self._cutting = False
+        self._stopped = False
+        self._timer: TimerHandle | None = None
+        self._promised = promises.synced
+        """Number of the newest promise this replica made."""
+        self._flushed = log.ticket()
+        """All of it is durable: recovery and creation return only then."""
+        self._after_promise: deque[tuple[int, Message]] = deque()
+        self._after_flush: deque[tuple[int, Ticket, Message]] = deque()
+        self._appendings: list[tuple[int, int, Appending]] = []
+        self._unpersisted: deque[Appending] = deque()
+        self._appending_count = 0
+        self._commit_waiters: list[tuple[int, int, CommitWaiter]] = []
+        self._waiter_count = 0
+        self._reads: dict[int, asyncio.Future[int]] = {}
+        self._read_count = 0
+        self._handing_over: list[tuple[int, asyncio.Future[None]]] = []
+        self._led = False
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        environment: Environment,
+        promises: Promises,
+        flusher: Flusher,
+        directory: str,
+        partition: PartitionId,
+        voter: Voter,
+        first_voters: tuple[Voter, ...],
+        config: ReplicaConfig,
+        observer: ReplicaObserver,
+    ) -> Replica:
+        """Recover the replica if `promises` lists it, else create it.
+
+        Only an identity among the partition's first voters begins with that voter set; any other begins as a learner.
+        `directory` is the broker's data directory. Raises OSError, NewerFormat.
+        """
+        known = promises.recall(partition)
+        doubtful = damaged = False
+        word = ORIGIN
+        if known is None or known.replica_number != voter.replica_number:
+            voters = first_voters if voter in first_voters else ()
+            log = await PartitionLog.create(environment, directory, partition, voters, config)
+            number = promises.note_created(partition, voter.replica_number)
+            await promises.sync(number)
+            term, voted_for = 0, None
+        else:
+            term, voted_for, doubtful = known.term, known.voted_for, known.doubtful
+            word = known.word or ORIGIN
+
+            async def remember_doubt() -> None:
+                await promises.sync(promises.note_doubt(partition, True))
+
+            log, verdict = await PartitionLog.recover(
+                environment,
+                directory,
+                partition,
+                mark=known.mark,
+                same_boot=not promises.boot_changed,
+                config=config,
+                on_doubt=remember_doubt,
+            )
+            doubtful = doubtful or verdict.doubtful
+            if verdict.damage is not None:
+                damaged = True
+                word = max(word, verdict.damage.word)
+                await promises.sync(promises.note_word(partition, word))
+                environment.log("replica_damaged", partition=str(partition), why=verdict.damage.why, word=str(word))
+            if verdict.doubtful:
+                environment.log("replica_doubtful", partition=str(partition), end=str(log.end))
+        core = RaftCore(
+            voter=voter,
+            voters=log.voters,
+            journal=log.journal.copy(),
+            random=environment.random,
+            term=term,
+            voted_for=voted_for,
+            word=word,
+            doubtful=doubtful,
+            damaged=damaged,
+            election_timeout_ms=config.election_timeout_ms,
+            election_stagger_ms=config.election_stagger_ms,
+            append_bytes_max=config.append_bytes_max,
+            in_flight_bytes_max=config.in_flight_bytes_max,
+        )
+        replica = cls(
+            environment=environment,
+            promises=promises,
+            flusher=flusher,
+            log=log,
+            core=core,
+            partition=partition,
+            config=config,
+            observer=observer,
+        )
+        if not damaged:
+            promises.raise_mark(partition, log.end)
+        replica._carry_out(core.start())
+        return replica
+
+    # -- what can be asked -------------------------------------------------------------------------------------------
+
+    @property
+    def voter(self) -> Voter:
+        return self._core.voter
+
+    @property
+    def voters(self) -> tuple[Voter, ...]:
+        return self._core.voters
+
+    @property
+    def learners(self) -> tuple[Voter, ...]:
+        """Who else gets the log from this replica when it leads."""
+        return self._core.learners
+
+    @property
+    def role(self) -> Role:
+        return self._core.role
+
+    @property
+    def term(self) -> int:
+        return self._core.term
+
+    @property
+    def leader(self) -> Voter | None:
+        return self._core.leader
+
+    @property
+    def committed(self) -> Point:
+        return self._core.committed
+
+    @property
+    def is_leader(self) -> bool:
+        return self._core.is_leader
+
+    @property
+    def is_ready(self) -> bool:
+        """Leads and knows what is committed: only then does it serve."""
+        return self._core.is_ready
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped
+
+    def status(self) -> ReplicaStatus:
+        core = self._core
+        return ReplicaStatus(
+            partition=self.partition,
+            voter=core.voter,
+            role=core.role,
+            term=core.term,
+            leader=core.leader,
+            ready=core.is_ready,
+            start_offset=self.log.start_offset,
+            end=core.last,
+            committed=core.committed,
+            persisted=core.persisted,
+            size_bytes=self.log.size_bytes,
+            doubtful=core.doubtful,
+            damaged=core.damaged,
+            voters=core.voters,
+            followers=tuple(
+                FollowerStatus(
+                    voter=progress.voter,
+                    votes=progress.voter in core.voters,
+                    heard=core.is_heard(progress.voter.broker_id),
+                    match=progress.match,
+                    counts=progress.counted >= progress.match,
+                )
+                for progress in core.progress.values()
+            ),
+        )
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> None:
+        """Take a peer's message. One that asks for another identity is not for us."""
+        if message.to == self._core.voter:
+            self.take(message)
+
+    def take(self, event: Event) -> None:
+        """Step the core and carry out what it asks; in order, also when called from within."""
+        if self._stopped:
+            return
+        self._inbox.append(event)
+        if not self._draining and not self._cutting:
+            self._drain()
+
+    def _drain(self) -> None:
+        self._draining = True
+        try:
+            while self._inbox and not self._cutting and not self._stopped:
+                self._carry_out(self._core.step(self._inbox.popleft()))
+        finally:
+            self._draining = False
+
+    def _carry_out(self, effects: Effects) -> None:
+        """The order of these lines is what safety rests on."""
+        if effects.promise is not None:
+            self._promised = self._promises.note_vote(self.partition, effects.promise.term, effects.promise.voted_for)
+        if effects.doubt_cleared:
+            self._promised = self._promises.note_doubt(self.partition, False)
+        if effects.cut is not None:
+            self._cutting = True
+            # From here on no flush of what is about to vanish may raise the mark again.
+            self.log.announce_cut()
+            self._environment.spawn(self._cut(effects.cut, effects))
+            return
+        self._carry_out_from_append(effects)
+
+    async def _cut(self, point: Point, effects: Effects) -> None:
+        """Cut the log and go on. The mark is lowered durably first: nothing before a mark may ever be missing."""
+        # What these were to acknowledge is about to vanish.
+        self._after_flush.clear()
+        # Not `point`: what lies before it may not be on disk yet.
+        self._promised = self._promises.lower_mark(self.partition, min(point, self._core.persisted))
+        await self._promises.sync(self._promised)
+        if self._stopped:
+            return
+        await self.log.cut(point)
+        if self._stopped:
+            return
+        self._flushed = Ticket(self.log.cuts, self._flushed.written, min(self._flushed.end, point))
+        self._flusher.request(self.log, self._on_flushed)
+        self._cutting = False
+        self._draining = True
+        try:
+            self._carry_out_from_append(effects)
+        finally:
+            self._draining = False
+        self._drain()
+
+    def _carry_out_from_append(self, effects: Effects) -> None:
+        if effects.append:
+            self._append(effects.append, effects.append_time_ms)
+        for message in effects.send_now:
+            self._environment.transport.send(self.partition, message)
+        for filling in effects.replicate:
+            self._replicate(filling, effects.append)
+        if effects.send_when_persisted:
+            self._send_when_persisted(effects.send_when_persisted)
+        if effects.timer_ms is not None:
+            self._set_timer(effects.timer_ms)
+        for event, facts in effects.notes:
+            self._environment.log(event, partition=str(self.partition), **facts)
+        if effects.committed is not None:
+            self._on_committed()
+        if effects.reads_confirmed or effects.reads_refused:
+            self._answer_reads(effects)
+        if effects.role_changed:
+            self._on_role_changed()
+
+    def _append(self, items: tuple[Item, ...], append_time_ms: int) -> None:
+        try:
+            self.log.append(items, append_time_ms or self._environment.wall_ms())
+        except OSError as error:
+            # The core counts on these items; the disk refused them. Nothing was acknowledged, so stopping is safe.
+            self._environment.halt(f"cannot write to {self.partition}: {error}")
+        self._flusher.request(self.log, self._on_flushed)
+
+    def _replicate(self, filling: Replicate, appended: tuple[Item, ...]) -> None:
+        request = filling.request
+        items = appended if self._just_follows(request.prev, appended, filling) else None
+        if items is None:
+            try:
+                items = self.log.read_items(request.prev, filling.upto, filling.bytes_max)
+            except DamagedLog as damage:
+                self._on_damage(damage)
+                return
+        through = items[-1].point if items else request.prev
+        size = sum(len(item.data) for item in items)
+        if items:
+            request = replace(request, items=items, append_time_ms=self.log.append_time_ms)
+        self._environment.transport.send(self.partition, request)
+        self._inbox.append(Sent(request.to, request.session, through, size))
+        if not self._draining and not self._cutting:
+            self._drain()
+
+    @staticmethod
+    def _just_follows(prev: Point, appended: tuple[Item, ...], filling: Replicate) -> bool:
+        """Are the items just appended exactly what is asked for? Then they need not be read back."""
+        if not appended or appended[-1].point != filling.upto or appended[0].kind is not ItemKind.RECORDS:
+            return False
+        first = appended[0].point
+        return (
+            prev.term == first.term
+            and prev.rank == first.rank
+            and prev.offset == int.from_bytes(bytes(appended[0].data[:8]), "big")
+            and (len(appended) == 1 or sum(len(item.data) for item in appended) <= filling.bytes_max)
+        )
+
+    def _send_when_persisted(self, messages: list[Message]) -> None:
+        ticket = self.log.ticket()
+        for message in messages:
+            if isinstance(message, AppendReply):
+                self._after_flush.append((self._promised, ticket, message))
+            else:
+                self._after_promise.append((self._promised, message))
+        if self._promises.synced < self._promised:
+            self._promises.when_synced(self._promised, self._release)
+        self._release()
+
+    def _on_flushed(self, ticket: Ticket) -> None:
+        if self._stopped or ticket.cuts != self.log.cuts:
+            return  # the log was cut since: these bytes are gone, and so is what they promised
+        if ticket.written > self._flushed.written:
+            self._flushed = ticket
+        if self._promises.synced < self._promised:
+            self._promises.when_synced(self._promised, self._release)
+        self._release()
+
+    def _release(self) -> None:
+        """Let go what waited for the disk."""
+        if self._stopped:
+            return
+        synced, flushed = self._promises.synced, self._flushed
+        while self._after_promise and self._after_promise[0][0] <= synced:
+            self._deliver(self._after_promise.popleft()[1])
+        if self._cutting:
+            return
+        while self._after_flush:
+            promised, ticket, message = self._after_flush[0]
+            if promised > synced or ticket.written > flushed.written:
+                break
+            self._after_flush.popleft()
+            self._deliver(message)
+        if self._promised <= synced and flushed.cuts == self.log.cuts and flushed.end > self._core.persisted:
+            self._promises.raise_mark(self.partition, flushed.end)
+            self.take(Persisted(flushed.end))
+            self._answer_persisted(flushed.end)
+
+    def _deliver(self, message: Message) -> None:
+        if message.to == self._core.voter:
+            self.take(message)
+        else:
+            self._environment.transport.send(self.partition, message)
+
+    def _set_timer(self, delay_ms: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if delay_ms:
+            self._timer = self._environment.call_later(delay_ms, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.take(TimerFired())
+
+    def _on_role_changed(self) -> None:
+        core = self._core
+        if self._led and not core.is_leader:
+            self._fail_appendings()
+        self._led = core.is_leader
+        if core.leader is not None:
+            for term, handed_over in self._handing_over:
+                if core.term > term:
+                    _resolve(handed_over)
+        self._observer.role_changed(self)
+
+    # -- producing ---------------------------------------------------------------------------------------------------
+
+    def append(self, batch: bytes | bytearray | memoryview, header: BatchHeader, first_open: int | None) -> Appending:
+        """Append a checked batch as the leader.
+
+        `first_open`: the lowest sequence of its producer without a final answer; None where the protocol has none.
+        Raises NotLeader, NoLeader, OutOfOrderSequence, ReplicaDamaged.
+        """
+        core = self._core
+        self._require_lead()
+        if core.transfer_target is not None:
+            raise NoLeader(f"leadership of {self.partition} is being handed over; try again", term=core.term)
+        replicas = len(core.voters)
+        if header.has_producer:
+            verdict = self.log.producers.check(header, first_open)
+            if isinstance(verdict, Duplicate):
+                return self._await_original(verdict)
+        base_offset = core.last.offset
+        data = stamp(batch, base_offset, core.term)
+        end = Point(core.term, base_offset + header.width, core.last.rank)
+        appending = Appending(base_offset, end, core.term, duplicate=False, loop=self._loop)
+        self._appending_count += 1
+        heapq.heappush(self._appendings, (end.offset, self._appending_count, appending))
+        self._unpersisted.append(appending)
+        assert not self._draining and replicas, "appending from within a step, or without voters"
+        self.take(Propose((Item(end, ItemKind.RECORDS, data),)))
+        return appending
+
+    def _await_original(self, duplicate: Duplicate) -> Appending:
+        """A duplicate is answered when the original is committed, with the original's offset."""
+        core = self._core
+        base_offset = -1 if duplicate.base_offset is None else duplicate.base_offset
+        end = Point(core.term, duplicate.end_offset, 0)
+        appending = Appending(base_offset, end, core.term, duplicate=True, loop=self._loop)
+        if core.committed.offset >= duplicate.end_offset:
+            self._settle(appending)
+        else:
+            self._appending_count += 1
+            heapq.heappush(self._appendings, (duplicate.end_offset, self._appending_count, appending))
+        return appending
+
+    def _settle(self, appending: Appending) -> None:
+        core = self._core
+        copies = max(core.copies_of(appending.end), len(core.voters) // 2 + 1)
+        for future in (appending.committed, appending.persisted):
+            appending.resolve(future, copies, len(core.voters))
+
+    def _on_committed(self) -> None:
+        committed = self._core.committed.offset
+        while self._appendings and self._appendings[0][0] <= committed:
+            self._settle(heapq.heappop(self._appendings)[2])
+        while self._commit_waiters and self._commit_waiters[0][0] < committed:
+            heapq.heappop(self._commit_waiters)[2].fire()
+        self._observer.committed(self)
+
+    def _answer_persisted(self, persisted: Point) -> None:
+        while self._unpersisted and self._unpersisted[0].end <= persisted:
+            appending = self._unpersisted.popleft()
+            copies = max(self._core.copies_of(appending.end), 1)
+            appending.resolve(appending.persisted, copies, len(self._core.voters))
+
+    def _fail_appendings(self) -> None:
+        pending, self._appendings = self._appendings, []
+        self._unpersisted.clear()
+        for _, _, appending in pending:
+            appending.fail(
+                UnknownOutcome(
+                    f"leadership of {self.partition} was lost before a majority answered; send the same batch again",
+                    term=appending.term,
+                )
+            )
+        waiters, self._commit_waiters = self._commit_waiters, []
+        for _, _, waiter in waiters:
+            waiter.fire()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, offset: int, bytes_max: int) -> Chunk:
+        """Committed batches from `offset`; only the leader answers.
+
+        Raises NotLeader, NoLeader (it does not know yet what is committed), OffsetOutOfRange, ReplicaDamaged.
+        """
+        self._require_lead()
+        if not self._core.is_ready:
+            raise NoLeader(f"the new leader of {self.partition} does not know yet what is committed; try again")
+        return self.read_committed(offset, bytes_max)
+
+    def read_committed(self, offset: int, bytes_max: int) -> Chunk:
+        """Like `read`, but what this replica knows to be committed, whoever leads."""
+        start, end = self.log.start_offset, self._core.committed.offset
+        if not start <= offset <= end:
+            raise OffsetOutOfRange(
+                f"offset {offset} of {self.partition} is not there: it holds {start} up to {end}",
+                offset=offset,
+                start=start,
+                end=end,
+            )
+        batches: list[memoryview] = []
+        if offset < end:
+            try:
+                batches = self.log.read_records(offset, end, bytes_max)
+            except DamagedLog as damage:
+                self._on_damage(damage)
+                raise ReplicaDamaged(f"stored bytes of {self.partition} are unreadable here; try again") from damage
+        next_offset = offset
+        if batches:
+            next_offset = read_header(batches[-1]).next_offset
+        return Chunk(batches, next_offset, end, start, self._core.term)
+
+    def on_commit_past(self, offset: int, callback: Callable[[], None]) -> CommitWaiter:
+        """Call back once when the committed end passes `offset`, or when leadership is lost."""
+        waiter = CommitWaiter(callback)
+        if self._core.committed.offset > offset:
+            self._environment.call_soon(waiter.fire)
+        else:
+            self._waiter_count += 1
+            heapq.heappush(self._commit_waiters, (offset, self._waiter_count, waiter))
+        return waiter
+
+    async def confirm_read(self) -> int:
+        """The committed end, confirmed by a read-index round that begins after this call.
+
+        Raises NotLeader, NoLeader.
+        """
+        self._require_lead()
+        self._read_count += 1
+        token = self._read_count
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._reads[token] = future
+        try:
+            self.take(ReadIndex(token))
+            return await future
+        finally:
+            self._reads.pop(token, None)
+
+    def _answer_reads(self, effects: Effects) -> None:
+        for token in effects.reads_confirmed:
+            future = self._reads.get(token)
+            if future is not None and not future.done():
+                future.set_result(self._core.committed.offset)
+        for token in effects.reads_refused:
+            future = self._reads.get(token)
+            if future is not None and not future.done():
+                future.set_exception(self._not_leader())
+
+    # -- leadership --------------------------------------------------------------------------------------------------
+
+    def _require_lead(self) -> None:
+        if self._core.damaged:
+            raise ReplicaDamaged(f"stored bytes of {self.partition} are unreadable here; ask another replica")
+        if self._stopped or not self._core.is_leader:
+            raise self._not_leader()
+
+    def _not_leader(self) -> NotLeader | NoLeader:
+        leader = self._core.leader
+        if leader is None or leader == self._core.voter:
+            return NoLeader(f"{self.partition} has no leader that this broker knows; try again")
+        return NotLeader(
+            f"{self.partition} is led by broker {leader.broker_id}", leader_id=leader.broker_id, term=self._core.term
+        )
+
+    async def transfer_leadership(self, broker_id: int, timeout_ms: int = 3000) -> None:
+        """Hand leadership to the voter on `broker_id`.
+
+        Raises NotLeader, NoLeader (it did not take over in time, and this replica leads on if it still can).
+        """
+        self._require_lead()
+        if broker_id == self.voter.broker_id:
+            return
+        handed_over: asyncio.Future[None] = self._loop.create_future()
+        self._handing_over.append((self._core.term, handed_over))
+        deadline = self._environment.call_later(timeout_ms, lambda: _resolve(handed_over))
+        try:
+            self.take(TransferTo(broker_id))
+            await handed_over
+        finally:
+            deadline.cancel()
+            self._handing_over = [one for one in self._handing_over if one[1] is not handed_over]
+            self.take(TransferAbandoned())
+        leader = self._core.leader
+        if leader is None or leader.broker_id != broker_id:
+            raise NoLeader(f"broker {broker_id} did not take over {self.partition} within {timeout_ms} ms")
+
+    def set_learners(self, learners: tuple[Voter, ...]) -> None:
+        if learners != self._core.learners:
+            self.take(SetLearners(learners))
+
+    def step_down(self, reason: str) -> None:
+        self.take(StepDown(reason))
+
+    def _on_damage(self, damage: DamagedLog) -> None:
+        """Our own stored bytes are unreadable: keep our word, and stop leading and counting."""
+        if self._core.damaged:
+            return
+        self._environment.log(
+            "replica_damaged", partition=str(self.partition), path=damage.path, position=damage.position, why=damage.why
+        )
+        word = self._core.persisted
+        self._promised = self._promises.note_word(self.partition, word)
+        self.take(DamageFound(word))
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Stop answering; what was written stays."""
+        if self._stopped:
+            return
+        self.step_down("the broker stops")
+        self._stopped = True
+        self._set_timer(0)
+        self._fail_appendings()
+        for future in self._reads.values():
+            if not future.done():
+                future.set_exception(self._not_leader())
+        self.log.close()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

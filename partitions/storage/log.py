@@ -1,0 +1,693 @@
+"""One partition's log on this disk: segments of record batches and zero-width items, in one line of points.
+
+Invariants
+    `end`, journal, voters, start and producers say what was appended and not cut, whether or not it is on disk yet
+    a ticket says what was written when it was taken; one from before the last cut is worthless (`cuts` differs)
+    files are synced oldest first, a segment's head and names before its items, so that none counts before the others
+    an append that fails leaves the log as it was; a cut that fails ends the process
+    a damaged log is read up to its hole, and nothing of what lies beyond is touched until it is cut
+
+The log knows nothing of marks and votes: its caller lowers the mark, durably, before a cut.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
+
+from ...proto.errors import CorruptBatch
+from ...proto.record_batch import BatchHeader, Buffer, read_header, verify, zero_width
+from ..environment import Environment, PartitionId, ReplicaConfig
+from ..producers import ProducerTable
+from ..raft.messages import Voter
+from ..raft.points import ORIGIN, Item, ItemKind, Point, TermJournal
+from .chain import Placed, place
+from .contents import Contents
+from .promises import PARTITIONS_DIRECTORY
+from .recovery import Damage, Judgement, RecoveryVerdict, judge
+from .scan import Scan, Unreadable, evidence, look_beyond, scan_log
+from .segment import (
+    WINDOW_BYTES,
+    DamagedLog,
+    Segment,
+    batches,
+    segment_bases,
+    segment_files,
+    segment_path,
+    unlink_segment,
+)
+from .segment_head import SegmentHead
+from .sparse_index import Place
+
+__all__ = ["Damage", "DamagedLog", "PartitionLog", "RecoveryVerdict", "Ticket", "partition_path"]
+
+CLOSED_SEGMENTS_OPEN_MAX = 4
+"""Descriptors and indexes that a log keeps of closed segments that were read."""
+
+_PLACES_KEPT = 32
+_STALE = -1
+
+
+class Ticket(NamedTuple):
+    """What had been written when it was taken."""
+
+    cuts: int
+    """Of the log, until then; -1 if a cut was under way."""
+    written: int
+    """Appends until then."""
+    end: Point
+
+
+class _Written(NamedTuple):
+    """An item on its way into a segment."""
+
+    placed: Placed
+    header: BatchHeader
+    data: Buffer
+
+
+def partition_path(directory: str, partition: PartitionId) -> str:
+    """Where a data directory keeps a partition."""
+    return f"{directory}/{PARTITIONS_DIRECTORY}/{partition}"
+
+
+async def _nothing_to_do() -> None:
+    return
+
+
+class PartitionLog:
+    """A replica's log. One event loop calls it; only `sync`, `cut` and the like wait for the disk.
+
+    Raises
+        OSError      from `append`, `create` and `sync`: of the disk, as it says
+        DamagedLog   from reads: stored bytes are not what was written
+    """
+
+    def __init__(self, env: Environment, directory: str, partition: PartitionId, config: ReplicaConfig) -> None:
+        self.partition = partition
+        self.cuts = 0
+        self.append_time_ms = 0
+        """Wall clock of the leader that appended the last item, as far as it is known."""
+        self.damage: Damage | None = None
+        self.journal = TermJournal(ORIGIN)
+        self._env = env
+        self._data_directory = directory
+        self._directory = partition_path(directory, partition)
+        self._config = config
+        self._segments: list[Segment] = []
+        self._beyond: list[int] = []
+        self._contents = Contents(_first_head(partition, ()))
+        self._written = 0
+        self._is_cutting = False
+        self._dirty: list[Segment] = []
+        self._read_last: OrderedDict[Segment, None] = OrderedDict()
+        self._places: OrderedDict[Point | int, tuple[Segment, int]] = OrderedDict()
+
+    # -- beginning and end ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def create(
+        cls,
+        env: Environment,
+        directory: str,
+        partition: PartitionId,
+        voters: tuple[Voter, ...],
+        config: ReplicaConfig,
+    ) -> PartitionLog:
+        """Make an empty log: its files, head and directories are on disk on return.
+
+        What is there already belongs to a replica that is not listed, never was or no longer is, and is removed.
+        """
+        log = cls(env, directory, partition, config)
+        env.disk.make_directory(log._directory)
+        log._beyond = segment_bases(segment_files(env.disk, log._directory))
+        await log._clear()
+        log._contents = Contents(_first_head(partition, voters))
+        await log._begin(_first_head(partition, voters))
+        await env.disk.sync_directory(f"{directory}/{PARTITIONS_DIRECTORY}")
+        await env.disk.sync_directory(directory)
+        return log
+
+    @classmethod
+    async def recover(
+        cls,
+        env: Environment,
+        directory: str,
+        partition: PartitionId,
+        *,
+        mark: Point,
+        same_boot: bool,
+        config: ReplicaConfig,
+        on_doubt: Callable[[], Awaitable[None]] = _nothing_to_do,
+    ) -> tuple[PartitionLog, RecoveryVerdict]:
+        """Read the log that is there, and settle where it ends. What of it lies past the mark is on disk on return.
+
+        `on_doubt` is awaited before anything is cut that may have been acknowledged: the doubt must be durable by then.
+        NewerFormat: a later version wrote it.
+        """
+        log = cls(env, directory, partition, config)
+        env.disk.make_directory(log._directory)
+        found = scan_log(env.disk, log._directory, partition, mark, config)
+        log._take(found)
+        verdict = RecoveryVerdict()
+        try:
+            for segment, head in found.lost_heads:
+                await segment.replace_head(head)
+            if found.unreadable is not None:
+                verdict = await log._settle(found, found.unreadable, mark, same_boot, on_doubt)
+            await log._keep(found)
+        except OSError as error:
+            verdict = log._give_up_unsynced(found, mark, verdict, error)
+        if verdict.why:
+            env.log("a log is unreadable", partition=str(partition), where=str(verdict.where), why=verdict.why)
+        return log, verdict
+
+    async def delete(self) -> None:
+        """Remove every trace of the log, durably. The caller has taken it off the list of replicas, durably."""
+        self.cuts += 1
+        self._is_cutting = True
+        self._beyond = sorted({*self._beyond, *(segment.base.offset for segment in self._segments)})
+        await self._clear()
+        for name in self._env.disk.list(self._directory):
+            self._env.disk.unlink(f"{self._directory}/{name}")
+        self._env.disk.remove_directory(self._directory)
+        await self._env.disk.sync_directory(f"{self._data_directory}/{PARTITIONS_DIRECTORY}")
+
+    def close(self) -> None:
+        """Let go of all descriptors. What is not synced stays in the page cache, and no ticket is worth anything."""
+        self.announce_cut()
+        for segment in self._segments:
+            segment.close()
+        self._dirty.clear()
+
+    # -- what it holds -------------------------------------------------------------------------------------------------
+
+    @property
+    def end(self) -> Point:
+        return self._contents.end
+
+    @property
+    def start_offset(self) -> int:
+        """As the newest move of the log start says, committed or not."""
+        return self._contents.start_offset
+
+    @property
+    def voters(self) -> tuple[Voter, ...]:
+        """As the newest voter change says, committed or not; those of the first head before any."""
+        return self._contents.voters
+
+    @property
+    def producers(self) -> ProducerTable:
+        return self._contents.producers
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size for segment in self._segments)
+
+    @property
+    def base(self) -> Point:
+        """Where the first segment begins."""
+        return self._segments[0].base if self._segments else ORIGIN
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def append(self, items: Sequence[Item], append_time_ms: int) -> Ticket:
+        """Add items, in the page cache. Their CRCs are the caller's to check.
+
+        OSError: nothing of the segment that failed is left; if the items begin a new segment in their midst, those
+        before it stand, as `end` says.
+        """
+        assert self.damage is None, f"{self.partition} is damaged at {self.damage}: cut it or repair it first"
+        assert not self._is_cutting, f"{self.partition} is being cut"
+        run: list[_Written] = []
+        run_bytes = 0
+        after = self.end
+        segment = self._segments[-1]
+        for item in items:
+            written = _written(after, item)
+            size = written.header.size
+            if segment.size + run_bytes + size > self._config.segment_bytes_max and after.offset > segment.base.offset:
+                self._write(segment, run, run_bytes, append_time_ms)
+                run, run_bytes = [], 0
+                segment = self._roll()
+            run.append(written)
+            run_bytes += size
+            after = written.placed.point
+        self._write(segment, run, run_bytes, append_time_ms)
+        self._written += 1
+        return Ticket(self.cuts, self._written, after)
+
+    def ticket(self) -> Ticket:
+        """What has been written by now."""
+        return Ticket(_STALE if self._is_cutting else self.cuts, self._written, self.end)
+
+    async def sync(self) -> None:
+        """Return once all that was written before this call is on disk, or as soon as the log is cut meanwhile."""
+        cuts = self.cuts
+        for segment in tuple(self._dirty):
+            await segment.sync()
+            if self.cuts != cuts:
+                return
+        for segment in [segment for segment in self._dirty if not segment.is_dirty]:
+            self._dirty.remove(segment)
+            if segment is not self._segments[-1]:
+                segment.release()
+
+    def announce_cut(self) -> None:
+        """A cut is decided: from here on until it is done no ticket is worth anything.
+
+        To be called before the mark is lowered. Else a sync that ends between the lowering and the cut would raise the
+        mark again, to what is about to be cut.
+        """
+        self.cuts += 1
+        self._is_cutting = True
+
+    def cut(self, point: Point) -> Coroutine[Any, Any, None]:
+        """Forget everything after `point`, durably. The mark has been lowered to it, durably.
+
+        Tickets from before are worthless from this call on, before the first await.
+        """
+        assert self.journal.holds(point), f"{self.partition} cannot be cut to {point}: it ends at {self.end}"
+        self.announce_cut()
+        return self._cut(point)
+
+    async def _cut(self, point: Point) -> None:
+        try:
+            position = self._forget_after(point)
+            await self._remove_beyond()
+            if self._segments:
+                await self._segments[-1].cut(position)
+            else:
+                await self._begin(_first_head(self.partition, self.voters))
+                await self._env.disk.sync_directory(f"{self._data_directory}/{PARTITIONS_DIRECTORY}")
+        except OSError as error:
+            self._env.halt(f"cutting {self.partition} to {point}: {error}")
+        self.damage = None
+        self._is_cutting = False
+
+    def _write(self, segment: Segment, run: list[_Written], size: int, append_time_ms: int) -> None:
+        if not run:
+            return
+        position, index = segment.size, segment.index
+        try:
+            segment.append([written.data for written in run], size)
+        except OSError:
+            if segment.file.size() != position:
+                self._env.halt(f"{segment.path} holds a part of an append, and cannot be truncated")
+            raise
+        if segment not in self._dirty:
+            self._dirty.append(segment)
+        contents, journal = self._contents, self.journal
+        for placed, header, _ in run:
+            index.note(contents.end, position, header.max_timestamp_ms)
+            contents.note(placed, header)
+            journal.extend(placed.point)
+            position += header.size
+        self.append_time_ms = contents.append_time_ms = append_time_ms
+
+    def _roll(self) -> Segment:
+        """Begin a new segment at the end. The closed one stays dirty, and is synced first."""
+        closed = self._segments[-1]
+        head = self._contents.next_head(self.partition, closed.size)
+        segment = Segment.create(self._env.disk, self._directory, head, self._config.index_interval_bytes)
+        closed.write_index()
+        if not closed.is_dirty:
+            closed.release()
+        self._segments.append(segment)
+        self._dirty.append(segment)
+        self._contents = self._contents.at_base(segment.base)
+        return segment
+
+    async def _begin(self, head: SegmentHead) -> None:
+        """Make the first segment, durably."""
+        segment = Segment.create(self._env.disk, self._directory, head, self._config.index_interval_bytes)
+        self._segments = [segment]
+        await segment.sync()
+
+    async def _clear(self) -> None:
+        for segment in self._segments:
+            segment.close()
+        self._segments = []
+        self._dirty.clear()
+        self._read_last.clear()
+        self._places.clear()
+        await self._remove_beyond()
+        for name in segment_files(self._env.disk, self._directory):
+            self._env.disk.unlink(f"{self._directory}/{name}")
+
+    async def _remove_beyond(self) -> None:
+        while self._beyond:
+            await unlink_segment(self._env.disk, self._directory, self._beyond[-1])
+            self._beyond.pop()
+
+    def _forget_after(self, point: Point) -> int:
+        """Take everything after `point` out of memory. Returns its position in the segment that is the last one now."""
+        self._places.clear()
+        if not self._segments:
+            return 0
+        at = max(0, self._segment_at(point))
+        beyond = self._segments[at + 1 :]
+        contents, position = self._read_contents(at, point)
+        for segment in beyond:
+            segment.close()
+            self._read_last.pop(segment, None)
+        self._dirty = [segment for segment in self._dirty if segment not in beyond]
+        self._beyond = sorted({*self._beyond, *(segment.base.offset for segment in beyond)})
+        del self._segments[at + 1 :]
+        last = self._segments[-1]
+        self._read_last.pop(last, None)
+        last.size = position
+        self._contents = contents
+        self.append_time_ms = contents.append_time_ms
+        self.journal.cut(point)
+        return position
+
+    def _read_contents(self, at: int, point: Point) -> tuple[Contents, int]:
+        """What stands before `point`, which is in the `at`-th segment, and its position there."""
+        segment = self._segments[at]
+        try:
+            contents = Contents(segment.head())
+        except ValueError as error:
+            if at == 0:
+                raise DamagedLog(segment_path(self._directory, segment.base.offset), 0, f"head: {error}") from error
+            # The head went bad since recovery: the segments before it say the same.
+            contents = self._read_contents(at - 1, segment.base)[0].at_base(segment.base)
+        position = 0
+        try:
+            for position, header, batch in batches(segment.file, 0, segment.size):
+                if contents.end >= point:
+                    return contents, position
+                contents.note(place(contents.end, header, batch), header)
+                position += header.size
+        except CorruptBatch as error:
+            raise DamagedLog(segment.path, position, str(error)) from error
+        assert contents.end == point, f"{point} is not in {segment.path}, which ends at {contents.end}"
+        return contents, position
+
+    # -- recovery ------------------------------------------------------------------------------------------------------
+
+    def _take(self, found: Scan) -> None:
+        self._segments = found.segments
+        self._beyond = found.bases[len(found.segments) :]
+        self.journal = found.journal
+        if found.contents is not None:
+            self._contents = found.contents
+            self.append_time_ms = found.contents.append_time_ms
+        for name in segment_files(self._env.disk, self._directory):
+            is_orphan = name.endswith(".new") or (not name.endswith(".log") and int(name[:20]) not in found.bases)
+            if is_orphan:
+                self._env.disk.unlink(f"{self._directory}/{name}")
+
+    async def _settle(
+        self,
+        found: Scan,
+        unreadable: Unreadable,
+        mark: Point,
+        same_boot: bool,
+        on_doubt: Callable[[], Awaitable[None]],
+    ) -> RecoveryVerdict:
+        disk, where = self._env.disk, self.end
+        facts = evidence(disk, self._directory, found, unreadable, mark=mark, same_boot=same_boot)
+        judgement = judge(facts)
+        if judgement is Judgement.DAMAGE:
+            beyond = look_beyond(disk, self._directory, found, unreadable, mark)
+            doubtful = False
+            if beyond.ends_unreadable is not None:
+                last = evidence(disk, self._directory, found, beyond.ends_unreadable, mark=mark, same_boot=same_boot)
+                doubtful = judge(last._replace(before_mark=False)) is Judgement.DOUBT
+            if doubtful:
+                await on_doubt()
+            path = self._segments[unreadable.segment].path if self._segments else self._directory
+            self.damage = Damage(where, unreadable.why, beyond.highest, path, unreadable.position)
+            return RecoveryVerdict(self.damage, doubtful, where, unreadable.why)
+        doubtful = judgement is Judgement.DOUBT
+        if doubtful:
+            await on_doubt()
+        cut_bytes = sum(self._file_bytes(base) for base in self._beyond)
+        last_segment = self._segments[-1]
+        cut_bytes += last_segment.file.size() - last_segment.size
+        await self._remove_beyond()
+        await last_segment.cut(last_segment.size)
+        return RecoveryVerdict(None, doubtful, where, unreadable.why, cut_bytes)
+
+    async def _keep(self, found: Scan) -> None:
+        """Make sure that everything past the mark is on disk, oldest first."""
+        if self.damage is not None:
+            return
+        first, position = found.mark_place or (0, 0)
+        for at, segment in enumerate(self._segments[first:], start=first):
+            if at > first or position < segment.size or not position:
+                try:
+                    await segment.write_again(position if at == first else 0)
+                except OSError:
+                    segment.unsound = True
+                    raise
+        await self._env.disk.sync_directory(self._directory)
+        for segment in self._segments[:-1]:
+            segment.release()
+
+    def _give_up_unsynced(self, found: Scan, mark: Point, verdict: RecoveryVerdict, error: OSError) -> RecoveryVerdict:
+        """A sync failed: what is past the mark may not be on disk, and no second try would tell."""
+        held = self.end
+        try:
+            if found.mark_place is None:
+                raise DamagedLog(self._directory, 0, f"{mark} is not in the log")
+            self._forget_after(mark)
+        except (DamagedLog, OSError):
+            for segment in self._segments:
+                segment.close()
+            self._beyond = sorted({*self._beyond, *(segment.base.offset for segment in self._segments)})
+            self._segments, self._contents, self.journal = [], Contents(_first_head(self.partition, ())), TermJournal()
+        for segment in self._segments:
+            segment.unsound = True
+        word = max(held, mark, verdict.damage.word if verdict.damage is not None else ORIGIN)
+        self.damage = Damage(self.end, f"it cannot be synced: {error}", word, self._directory, 0)
+        return RecoveryVerdict(self.damage, verdict.doubtful, self.end, self.damage.why, verdict.cut_bytes)
+
+    def _file_bytes(self, base_offset: int) -> int:
+        file = self._env.disk.open(segment_path(self._directory, base_offset) + ".log")
+        try:
+            return file.size()
+        finally:
+            file.close()
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def read_items(self, after: Point, upto: Point, bytes_max: int) -> tuple[Item, ...]:
+        """Items after the point `after`, which the log holds, through `upto`: at least one if there is any.
+
+        DamagedLog: the first of them is unreadable; those before an unreadable one are given.
+        """
+        items: list[Item] = []
+        left = bytes_max
+        upto = min(upto, self.end)
+        while after < upto and (left > 0 or not items):
+            segment, position = self._place_of_point(after)
+            count = len(items)
+            try:
+                for _, header, batch in batches(segment.file, position, segment.size, _window(left), bytes_max=left):
+                    if items and header.size > left:
+                        break
+                    verify(batch)
+                    placed = place(after, header, batch)
+                    if placed.point > upto:
+                        return tuple(items)
+                    items.append(Item(placed.point, placed.kind, batch))
+                    after = placed.point
+                    position += header.size
+                    left -= header.size
+                    if left <= 0:
+                        break
+            except (CorruptBatch, OSError) as error:
+                if items:
+                    break
+                raise DamagedLog(segment.path, position, str(error)) from error
+            self._keep_place(after, segment, position)
+            if len(items) == count:
+                break
+        return tuple(items)
+
+    def read_records(self, offset: int, upto_offset: int, bytes_max: int) -> list[memoryview]:
+        """Whole batches from the one that holds `offset` on, as stored, each with all its records below `upto_offset`.
+
+        At least one if there is any. DamagedLog: the first of them is unreadable; those before such a one are given.
+        """
+        found: list[memoryview] = []
+        left = bytes_max
+        upto_offset = min(upto_offset, self.end.offset)
+        while offset < upto_offset and (left > 0 or not found):
+            segment, position = self._place_of_offset(offset)
+            count = len(found)
+            # The index may point a little before the batch: what is skipped does not count.
+            room = left + self._config.index_interval_bytes
+            try:
+                for _, header, batch in batches(segment.file, position, segment.size, _window(left), bytes_max=room):
+                    if header.next_offset <= offset:
+                        position += header.size
+                        continue
+                    if header.next_offset > upto_offset:
+                        return found
+                    if found and header.size > left:
+                        break
+                    verify(batch)
+                    if header.base_offset > offset and found:
+                        raise CorruptBatch(f"{header.base_offset} follows {offset}", what="place", position=position)
+                    found.append(batch)
+                    offset = header.next_offset
+                    position += header.size
+                    left -= header.size
+                    if left <= 0:
+                        break
+            except (CorruptBatch, OSError) as error:
+                if found:
+                    break
+                raise DamagedLog(segment.path, position, str(error)) from error
+            if len(found) == count:
+                if not found:
+                    raise DamagedLog(segment.path, position, f"no batch holds offset {offset}")
+                break
+            self._keep_place(offset, segment, position)
+        return found
+
+    def offset_for_time(self, timestamp_ms: int, upto_offset: int) -> tuple[int, int] | None:
+        """Base offset and greatest timestamp of the first batch below `upto_offset` that reaches a time."""
+        for segment in self._segments:
+            if segment.base.offset >= upto_offset:
+                return None
+            index = self._opened(segment).index
+            if index.max_timestamp_ms < timestamp_ms:
+                continue
+            position = index.before_timestamp(timestamp_ms).position
+            try:
+                for at, header, _ in batches(segment.file, position, segment.size):
+                    position = at
+                    if header.next_offset > upto_offset:
+                        return None
+                    if header.width and header.max_timestamp_ms >= timestamp_ms:
+                        return header.base_offset, header.max_timestamp_ms
+            except (CorruptBatch, OSError) as error:
+                raise DamagedLog(segment.path, position, str(error)) from error
+        return None
+
+    def _segment_at(self, point: Point) -> int:
+        """Index of the last segment that begins at or before `point`; -1 if none does."""
+        return _last(self._segments, lambda segment: segment.base <= point)
+
+    def _segment_at_offset(self, offset: int) -> int:
+        return _last(self._segments, lambda segment: segment.base.offset <= offset)
+
+    def _place_of_point(self, point: Point) -> tuple[Segment, int]:
+        """Segment and position of the item that follows `point`."""
+        kept = self._kept_place(point)
+        if kept is not None:
+            return kept
+        at = self._segment_at(point)
+        assert at >= 0 and self.journal.holds(point), f"{self.partition} does not hold {point}"
+        segment = self._opened(self._segments[at])
+        position = self._find(segment, segment.index.before_point(point), point)
+        if position is None:
+            segment.drop_index()  # it was wrong: what is built anew is right
+            position = self._find(segment, segment.index.before_point(point), point)
+        if position is None:
+            raise DamagedLog(segment.path, 0, f"no item ends at {point}")
+        return segment, position
+
+    def _find(self, segment: Segment, begin: Place, point: Point) -> int | None:
+        end, position = begin.point, begin.position
+        try:
+            for position, header, batch in batches(segment.file, begin.position, segment.size):
+                if end >= point:
+                    break
+                end = place(end, header, batch).point
+                position += header.size
+        except (CorruptBatch, OSError):
+            return None
+        return position if end == point else None
+
+    def _place_of_offset(self, offset: int) -> tuple[Segment, int]:
+        """Segment and position from which the batch that holds `offset` is ahead."""
+        kept = self._kept_place(offset)
+        if kept is not None:
+            return kept
+        at = self._segment_at_offset(offset)
+        assert at >= 0, f"{self.partition} begins at {self.base}, after offset {offset}"
+        segment = self._opened(self._segments[at])
+        begin = segment.index.before_offset(offset)
+        if not self._stands(segment, begin):
+            segment.drop_index()
+            begin = segment.index.before_offset(offset)
+        return segment, begin.position
+
+    def _stands(self, segment: Segment, begin: Place) -> bool:
+        """Is there an item where the index says? It is never trusted."""
+        try:
+            for _, header, _ in batches(segment.file, begin.position, segment.size, 0):
+                return header.base_offset == begin.point.offset and header.term >= begin.point.term
+        except (CorruptBatch, OSError):
+            return False
+        return True
+
+    def _kept_place(self, key: Point | int) -> tuple[Segment, int] | None:
+        segment, position = self._places.get(key, (None, 0))
+        # What was the end of a segment may be the beginning of the next one by now.
+        if segment is None or (position == segment.size and segment is not self._segments[-1]):
+            return None
+        return self._opened(segment), position
+
+    def _keep_place(self, key: Point | int, segment: Segment, position: int) -> None:
+        """Who reads on will ask for just this."""
+        self._places[key] = (segment, position)
+        self._places.move_to_end(key)
+        if len(self._places) > _PLACES_KEPT:
+            self._places.popitem(last=False)
+
+    def _opened(self, segment: Segment) -> Segment:
+        """Note that a segment is read, and let go of the one that was not read for the longest time."""
+        if segment is not self._segments[-1]:
+            self._read_last[segment] = None
+            self._read_last.move_to_end(segment)
+            if len(self._read_last) > CLOSED_SEGMENTS_OPEN_MAX:
+                oldest, _ = self._read_last.popitem(last=False)
+                if not oldest.is_dirty:
+                    oldest.release()
+        return segment
+
+
+def _first_head(partition: PartitionId, voters: tuple[Voter, ...]) -> SegmentHead:
+    return SegmentHead(
+        partition=partition,
+        base=ORIGIN,
+        voters=voters,
+        start_offset=0,
+        producers=ProducerTable().to_bytes(),
+        append_time_ms=0,
+    )
+
+
+def _written(after: Point, item: Item) -> _Written:
+    """The item as it goes into the file, once it is sure that it follows `after`."""
+    point, data = item.point, item.data
+    if not data:
+        assert item.kind is ItemKind.TERM_START, f"{item.kind.name} at {point} says nothing"
+        data = zero_width(item.kind, point.offset, point.term)
+    header = read_header(data)
+    placed = place(after, header, data)
+    assert placed.point == point and placed.kind is item.kind, f"an item for {point} after {after} is one for {placed}"
+    assert header.size == len(data), f"an item of {header.size} bytes at {point} has {len(data)}"
+    return _Written(placed, header, data)
+
+
+def _last(segments: list[Segment], is_before: Callable[[Segment], bool]) -> int:
+    low, high = 0, len(segments)
+    while low < high:
+        middle = (low + high) // 2
+        if is_before(segments[middle]):
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1
+
+
+def _window(bytes_left: int) -> int:
+    return max(64 << 10, min(bytes_left, 4 * WINDOW_BYTES))

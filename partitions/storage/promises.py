@@ -1,0 +1,396 @@
+"""The broker's word: `promises.log`, in which a data directory keeps its identity, its votes and its marks.
+
+Invariants
+    a frame's number is handed out when it is noted; `synced >= number` only once it is on disk, in both its copies
+    frames reach the disk in the order of their numbers, whole rounds at a time, one round in flight
+    the mark of a replica never passes what its log surely holds: a raised one may be lost, a lowered one may not
+    while a lowered mark is not yet synced, raised ones past it are ignored: they come from before the cut
+    the file is rewritten between two rounds; a crash finds the old file or the new one, both complete
+
+Whoever lowers a mark in order to cut must see to it that no raise from before the cut comes once the lowering is
+synced: `PartitionLog.announce_cut` makes every ticket from before worthless at the moment of the decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import NamedTuple
+
+from ..environment import Environment, File, PartitionId, TimerHandle
+from ..raft.messages import Voter
+from ..raft.points import ORIGIN, Point
+from .promise_frames import (
+    BootFrame,
+    ClusterSetFrame,
+    CreatedFrame,
+    DeletedFrame,
+    DirectoryFrame,
+    DoubtFrame,
+    Frame,
+    MarkFrame,
+    MemoryBootFrame,
+    Reading,
+    StartNumberFrame,
+    VoteFrame,
+    WordFrame,
+    encode_round,
+    read_rounds,
+)
+
+FILE_NAME = "promises.log"
+PARTITIONS_DIRECTORY = "partitions"
+REWRITE_BYTES = 4 << 20
+MARK_INTERVAL_MS = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPromises:
+    """What this broker has promised for one of its replicas."""
+
+    replica_number: int
+    term: int = 0
+    voted_for: Voter | None = None
+    mark: Point = ORIGIN
+    """The disk surely holds the log through here."""
+    word: Point | None = None
+    """A damaged replica once held this, and votes with it until its log end is there again."""
+    doubtful: bool = False
+    memory_boot: str | None = None
+    """The boot under which bytes were acknowledged that no sync had covered."""
+
+
+class _Round(NamedTuple):
+    """What one write to the file carries."""
+
+    number: int
+    """Of its last frame."""
+    frames: list[Frame]
+
+
+class Promises:
+    """The promises of one data directory.
+
+    One event loop calls it. `note_*` and `lower_mark` take effect in `recall` at once, and bind once they are synced.
+    A disk that fails ends the process: what was promised is unknown then.
+
+    Raises, from `open`
+        NewerFormat  a later version wrote the file
+        OSError      the directory cannot be read or written
+    """
+
+    def __init__(self, env: Environment, directory: str, mark_interval_ms: float) -> None:
+        self.directory_id = ""
+        self.boot_changed = False
+        self.cluster_set: bytes | None = None
+        self.start_number = 0
+        self.lost_word = False
+        self.synced = 0
+        self._env = env
+        self._directory = directory
+        self._path = f"{directory}/{FILE_NAME}"
+        self._mark_interval_ms = mark_interval_ms
+        self._boot_id: str | None = None
+        self._replicas: dict[PartitionId, ReplicaPromises] = {}
+        self._file: File | None = None
+        self._end_position = 0
+        self._rewrite_at_bytes = REWRITE_BYTES
+        self._round_number = 0
+        self._noted = 0
+        self._waiting_frames: list[Frame] = []
+        self._raised: dict[PartitionId, Point] = {}
+        self._lowering: dict[PartitionId, tuple[int, Point]] = {}
+        self._callbacks: list[tuple[int, int, Callable[[], None]]] = []
+        self._callback_order = count()
+        self._is_writing = False
+        self._mark_timer: TimerHandle | None = None
+
+    @classmethod
+    async def open(cls, env: Environment, directory: str, *, mark_interval_ms: float = MARK_INTERVAL_MS) -> Promises:
+        """Recall what was promised here, or begin anew.
+
+        On return all that it recalled is on disk, whoever wrote it, and so are a new directory id and this boot id.
+        """
+        promises = cls(env, directory, mark_interval_ms)
+        env.disk.make_directory(directory)
+        if env.disk.exists(f"{promises._path}.new"):
+            env.disk.unlink(f"{promises._path}.new")
+        why_lost = await promises._recover()
+        if why_lost is not None:
+            promises.lost_word = True
+            env.log("the broker's word is lost: it starts like a wiped one", directory=directory, why=why_lost)
+        if not promises.directory_id:
+            promises.directory_id = f"{env.random.getrandbits(128):032x}"
+            if promises.lost_word:
+                await promises._set_logs_aside()
+            promises._boot_id = env.disk.boot_id
+            await promises._rewrite()
+        elif promises._boot_id != env.disk.boot_id:
+            promises.boot_changed = True
+            await promises.sync(promises._note(BootFrame(env.disk.boot_id)))
+        return promises
+
+    def recall(self, partition: PartitionId) -> ReplicaPromises | None:
+        """What was promised for this replica; None if none is listed."""
+        return self._replicas.get(partition)
+
+    def listed(self) -> list[PartitionId]:
+        return sorted(self._replicas)
+
+    def note_created(self, partition: PartitionId, replica_number: int) -> int:
+        self._raised.pop(partition, None)
+        return self._note(CreatedFrame(partition, replica_number))
+
+    def note_deleted(self, partition: PartitionId) -> int:
+        self._raised.pop(partition, None)
+        return self._note(DeletedFrame(partition))
+
+    def note_vote(self, partition: PartitionId, term: int, voted_for: Voter | None) -> int:
+        return self._note(VoteFrame(partition, term, voted_for))
+
+    def note_word(self, partition: PartitionId, word: Point | None) -> int:
+        """Keep what a damaged replica once held; None once its log end has reached it."""
+        return self._note(WordFrame(partition, word))
+
+    def note_doubt(self, partition: PartitionId, doubtful: bool) -> int:
+        return self._note(DoubtFrame(partition, doubtful))
+
+    def note_memory_boot(self, partition: PartitionId, boot_id: str | None) -> int:
+        return self._note(MemoryBootFrame(partition, boot_id))
+
+    def note_cluster_set(self, cluster_set: bytes) -> int:
+        return self._note(ClusterSetFrame(cluster_set))
+
+    def note_start_number(self, start_number: int) -> int:
+        return self._note(StartNumberFrame(start_number))
+
+    def lower_mark(self, partition: PartitionId, point: Point) -> int:
+        """The log is about to be cut to `point`; a mark that is lower stays."""
+        held = self._replicas[partition].mark
+        # Both are points of the log as it was before the cut, so they compare.
+        lowered = min(self._raised.pop(partition, held), point)
+        number = self._note(MarkFrame(partition, lowered))
+        self._lowering[partition] = (number, point)
+        return number
+
+    def raise_mark(self, partition: PartitionId, point: Point) -> None:
+        """This disk surely holds the log through `point`. Does not bind; goes out with the next round."""
+        held = self._replicas.get(partition)
+        lowering = self._lowering.get(partition)
+        if held is None or (lowering is not None and point > lowering[1]):
+            return
+        if point <= self._raised.get(partition, held.mark):
+            return
+        self._raised[partition] = point
+        if self._mark_timer is None and not self._is_writing:
+            self._mark_timer = self._env.call_later(self._mark_interval_ms, self._flush_marks)
+
+    def when_synced(self, number: int, callback: Callable[[], None]) -> None:
+        """Call back once the frame `number` is on disk; at once if it is."""
+        if number <= self.synced:
+            callback()
+        else:
+            heapq.heappush(self._callbacks, (number, next(self._callback_order), callback))
+
+    async def sync(self, number: int) -> None:
+        """Return once the frame `number` is on disk."""
+        if number > self.synced:
+            done: asyncio.Event = asyncio.Event()
+            self.when_synced(number, done.set)
+            await done.wait()
+
+    async def close(self) -> None:
+        """A clean stop: all that was noted or raised is on disk on return."""
+        if self._raised:
+            self._flush_marks()
+        await self.sync(self._noted)
+        if self._mark_timer is not None:
+            self._mark_timer.cancel()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    # -- noting --------------------------------------------------------------------------------------------------------
+
+    def _note(self, frame: Frame) -> int:
+        self._apply(frame)
+        self._noted += 1
+        self._waiting_frames.append(frame)
+        self._write_soon()
+        return self._noted
+
+    def _apply(self, frame: Frame) -> None:
+        match frame:
+            case DirectoryFrame():
+                self.directory_id = frame.directory_id
+            case BootFrame():
+                self._boot_id = frame.boot_id
+            case StartNumberFrame():
+                self.start_number = frame.start_number
+            case ClusterSetFrame():
+                self.cluster_set = frame.cluster_set
+            case CreatedFrame():
+                self._replicas[frame.partition] = ReplicaPromises(frame.replica_number)
+            case DeletedFrame():
+                self._replicas.pop(frame.partition, None)
+            case VoteFrame():
+                self._change(frame.partition, term=frame.term, voted_for=frame.voted_for)
+            case MarkFrame():
+                self._change(frame.partition, mark=frame.mark)
+            case WordFrame():
+                self._change(frame.partition, word=frame.word)
+            case DoubtFrame():
+                self._change(frame.partition, doubtful=frame.doubtful)
+            case MemoryBootFrame():
+                self._change(frame.partition, memory_boot=frame.boot_id)
+
+    def _change(self, partition: PartitionId, **facts: object) -> None:
+        assert partition in self._replicas, f"{partition} is not listed, so nothing can be promised for it"
+        self._replicas[partition] = replace(self._replicas[partition], **facts)  # type: ignore[arg-type]
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def _flush_marks(self) -> None:
+        self._mark_timer = None
+        self._take_raised_marks()
+        if self._waiting_frames:
+            self._write_soon()
+
+    def _take_raised_marks(self) -> None:
+        for partition, mark in self._raised.items():
+            frame = MarkFrame(partition, mark)
+            self._apply(frame)
+            self._noted += 1
+            self._waiting_frames.append(frame)
+        self._raised.clear()
+
+    def _write_soon(self) -> None:
+        if not self._is_writing:
+            self._is_writing = True
+            # Soon, not now: all that is noted in this turn of the loop shares a round.
+            self._env.call_soon(lambda: self._env.spawn(self._write_rounds()))
+
+    async def _write_rounds(self) -> None:
+        while self._waiting_frames:
+            self._take_raised_marks()
+            if self._mark_timer is not None:
+                self._mark_timer.cancel()
+                self._mark_timer = None
+            round_ = _Round(self._noted, self._waiting_frames)
+            self._waiting_frames = []
+            try:
+                if self._end_position >= self._rewrite_at_bytes:
+                    await self._rewrite()
+                else:
+                    await self._write_round(round_.frames)
+            except OSError as error:
+                self._env.halt(f"{self._path}: {error}")
+            self._note_synced(round_.number)
+        self._is_writing = False
+        if self._raised and self._mark_timer is None:
+            self._mark_timer = self._env.call_later(self._mark_interval_ms, self._flush_marks)
+
+    async def _write_round(self, frames: list[Frame]) -> None:
+        assert self._file is not None, f"{self._path} is closed"
+        copies = encode_round(self._round_number, frames)
+        self._file.write(self._end_position, copies)
+        await self._file.fdatasync()
+        self._round_number += 1
+        self._end_position += sum(map(len, copies))
+
+    def _note_synced(self, number: int) -> None:
+        self.synced = number
+        for partition in [p for p, (lowered, _) in self._lowering.items() if lowered <= number]:
+            del self._lowering[partition]
+        while self._callbacks and self._callbacks[0][0] <= number:
+            heapq.heappop(self._callbacks)[2]()
+
+    async def _rewrite(self) -> None:
+        """Put a file in place that says what is so, and no longer how it became so."""
+        disk = self._env.disk
+        content = encode_round(0, self._all_frames())
+        new = disk.open(f"{self._path}.new", create=True)
+        new.write(0, content)
+        await new.fdatasync()
+        disk.rename(f"{self._path}.new", self._path)
+        await disk.sync_directory(self._directory)
+        if self._file is not None:
+            self._file.close()
+        new.close()
+        self._file = disk.open(self._path)
+        self._round_number = 1
+        self._end_position = sum(map(len, content))
+        self._rewrite_at_bytes = max(REWRITE_BYTES, 2 * self._end_position)
+
+    def _all_frames(self) -> list[Frame]:
+        frames: list[Frame] = [DirectoryFrame(self.directory_id), StartNumberFrame(self.start_number)]
+        if self._boot_id is not None:
+            frames.append(BootFrame(self._boot_id))
+        if self.cluster_set is not None:
+            frames.append(ClusterSetFrame(self.cluster_set))
+        for partition, held in sorted(self._replicas.items()):
+            frames.append(CreatedFrame(partition, held.replica_number))
+            frames.append(VoteFrame(partition, held.term, held.voted_for))
+            frames.append(MarkFrame(partition, held.mark))
+            if held.word is not None:
+                frames.append(WordFrame(partition, held.word))
+            if held.doubtful:
+                frames.append(DoubtFrame(partition, True))
+            if held.memory_boot is not None:
+                frames.append(MemoryBootFrame(partition, held.memory_boot))
+        return frames
+
+    # -- recovery ------------------------------------------------------------------------------------------------------
+
+    async def _recover(self) -> str | None:
+        """Replay the file, if there is one. Returns why the word is lost, None if it is not."""
+        disk = self._env.disk
+        if not disk.exists(self._path):
+            return "promises.log is missing beside partitions" if self._partition_directories() else None
+        file = disk.open(self._path)
+        try:
+            reading = read_rounds(file.read(0, file.size()))
+        except OSError as error:
+            reading = Reading([], 0, f"it cannot be read: {error}")
+        if reading.lost is not None:
+            file.close()
+            return reading.lost
+        for found in reading.rounds:
+            for frame in found.frames:
+                self._apply(frame)
+        if not all(found.whole for found in reading.rounds[:-1]):
+            file.close()
+            await self._rewrite()
+            return None
+        # The last process may have died before its last round was synced, or after a sync that failed and left the
+        # page marked clean: what is recalled must be written again, and what is unreadable must be gone for good.
+        last = reading.rounds[-1]
+        file.truncate(reading.end_position)
+        file.write(last.position, encode_round(last.number, last.frames))
+        await file.fdatasync()
+        await disk.sync_directory(self._directory)
+        self._file = file
+        self._round_number = last.number + 1
+        self._end_position = reading.end_position
+        return None
+
+    def _partition_directories(self) -> list[str]:
+        path = f"{self._directory}/{PARTITIONS_DIRECTORY}"
+        return self._env.disk.list(path) if self._env.disk.exists(path) else []
+
+    async def _set_logs_aside(self) -> None:
+        """Rename the files of all logs: they are no replicas any more, only sources for repair."""
+        disk = self._env.disk
+        for name in self._partition_directories():
+            path = f"{self._directory}/{PARTITIONS_DIRECTORY}/{name}"
+            for file_name in disk.list(path):
+                if ".lost-" not in file_name:
+                    disk.rename(f"{path}/{file_name}", f"{path}/{file_name}.lost-{self.directory_id[:8]}")
+            await disk.sync_directory(path)
+        if disk.exists(self._path):
+            disk.rename(self._path, f"{self._path}.lost-{self.directory_id[:8]}")
+            # Once the name is free nothing may be left that could be taken for the old word after a crash.
+            await disk.sync_directory(self._directory)

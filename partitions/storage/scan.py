@@ -1,0 +1,294 @@
+"""A partition's directory, read as a log: how far it can be read, what it says up to there, and what stands beyond.
+
+Invariants
+    reading changes nothing on disk
+    a closed segment is taken unread only if the mark is past it, its size is what the next head says, and every segment
+    before it was taken likewise; the journal of it comes from the next head. Its bytes were synced when the mark passed
+    them; a flaw that came later is found by the reads that meet it, each of which checks CRCs
+    from the first other segment on, every item is read and checked
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...proto.errors import CorruptBatch
+from ...proto.record_batch import read_header, read_zero_width, verify
+from ..environment import Disk, PartitionId, ReplicaConfig
+from ..raft.points import ORIGIN, ItemKind, Point, TermJournal
+from .chain import links, place
+from .contents import Contents
+from .recovery import Evidence, holds_zero_sector, readable_batches
+from .segment import Segment, batches, read_head, segment_bases, segment_files, segment_path
+from .segment_head import SegmentHead
+from .sparse_index import SparseIndex
+
+
+class Unreadable(NamedTuple):
+    """Where a log cannot be read on."""
+
+    why: str
+    segment: int
+    """Index of the segment, in the order of base offsets; 0 if there is none."""
+    position: int
+    runs_past_end: bool
+    can_be_zeros: bool
+    """Bytes stand there; False where a whole segment or its head is what is missing."""
+
+
+class Beyond(NamedTuple):
+    """What stands past an unreadable place."""
+
+    highest: Point
+    """The mark, or the highest point that a head or an item there shows. Its rank is the least it can be."""
+    ends_unreadable: Unreadable | None
+    """The last unreadable place, if no readable item stands after it."""
+
+
+@dataclass(slots=True)
+class Scan:
+    """What reading found."""
+
+    segments: list[Segment]
+    """Those that hold readable items, in order; the last one holds the end."""
+    bases: list[int]
+    """Base offsets of all segments in the directory."""
+    lost_heads: list[tuple[Segment, SegmentHead]]
+    """Heads that must be written again; what stands before them says what they held."""
+    contents: Contents | None
+    """At the end; None without a readable first segment."""
+    journal: TermJournal
+    unreadable: Unreadable | None = None
+    mark_place: tuple[int, int] | None = None
+    """Segment and position right after the mark, if it was met; None: all that was read is past it."""
+
+
+def scan_log(disk: Disk, directory: str, partition: PartitionId, mark: Point, config: ReplicaConfig) -> Scan:
+    """Read a log as far as it goes. NewerFormat: a later version wrote it."""
+    return _Scanner(disk, directory, partition, mark, config).scan()
+
+
+class _Scanner:
+    def __init__(self, disk: Disk, directory: str, partition: PartitionId, mark: Point, config: ReplicaConfig) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._partition = partition
+        self._mark = mark
+        self._interval_bytes = config.index_interval_bytes
+        self._bases: list[int] = []
+        self._heads: list[SegmentHead | str] = []
+
+    def scan(self) -> Scan:
+        try:
+            self._bases = segment_bases(segment_files(self._disk, self._directory))
+        except OSError:
+            self._bases = []
+        self._heads = [self._head(base) for base in self._bases]
+        found = Scan([], self._bases, [], None, TermJournal(ORIGIN))
+        if not self._heads:
+            found.unreadable = Unreadable("no segment is there", 0, 0, False, False)
+            return found
+        first = self._heads[0]
+        if isinstance(first, str):
+            found.unreadable = Unreadable(f"the first head: {first}", 0, 0, False, False)
+            return found
+        found.contents = Contents(first)
+        found.journal = TermJournal(first.base)
+        self._take_unread(found)
+        while found.unreadable is None and len(found.segments) < len(self._bases):
+            self._read_segment(found, found.contents)
+        if found.unreadable is None and found.contents.start_offset < self._bases[0]:
+            # The items said that the log starts earlier: segments before the first one are gone.
+            missing = Unreadable(f"no segment holds offset {found.contents.start_offset}", 0, 0, False, False)
+            return Scan([], self._bases, [], None, TermJournal(ORIGIN), missing)
+        return found
+
+    def _head(self, base_offset: int) -> SegmentHead | str:
+        try:
+            head = read_head(self._disk, self._directory, base_offset)
+            Contents(head)
+        except ValueError as error:
+            return str(error)
+        return head
+
+    def _segment(self, base: Point) -> Segment:
+        """OSError: its size cannot be had."""
+        segment = Segment(self._disk, self._directory, base, 0, self._interval_bytes)
+        segment.size = segment.file.size()
+        return segment
+
+    def _take_unread(self, found: Scan) -> None:
+        for this, following in zip(self._heads, self._heads[1:], strict=False):
+            if isinstance(this, str) or isinstance(following, str) or following.base > self._mark:
+                return
+            try:
+                segment = self._segment(this.base)
+            except OSError:
+                return
+            segment.append_time_before_ms = this.append_time_ms
+            segment.release()
+            journal = found.journal.copy()
+            for landmark in following.landmarks_before:
+                if not links(journal.last, landmark):
+                    return
+                journal.extend(landmark)
+            if segment.size != following.bytes_before or journal.last != following.base:
+                return
+            found.segments.append(segment)
+            found.journal = journal
+            found.contents = Contents(following)
+
+    def _read_segment(self, found: Scan, contents: Contents) -> None:
+        at = len(found.segments)
+        head = self._heads[at]
+        offset = self._bases[at]
+        if offset != contents.end.offset or (isinstance(head, SegmentHead) and head.base != contents.end):
+            base = head.base if isinstance(head, SegmentHead) else Point(contents.end.term, offset, contents.end.rank)
+            found.unreadable = Unreadable(
+                f"the log can be read to {contents.end}, but the next segment begins at {base}",
+                at - 1,
+                found.segments[-1].size,
+                runs_past_end=base > contents.end,
+                can_be_zeros=False,
+            )
+            return
+        try:
+            segment = self._segment(contents.end)
+        except OSError as error:
+            found.unreadable = Unreadable(f"it cannot be opened: {error}", at, 0, False, False)
+            return
+        if isinstance(head, str):
+            head = self._heads[at] = contents.next_head(self._partition, found.segments[-1].size)
+            found.lost_heads.append((segment, head))
+        segment.append_time_before_ms = head.append_time_ms
+        found.segments.append(segment)
+        # A new segment's landmarks are its own, and the append time is the one that its head knows.
+        found.contents = contents = Contents(head)
+        index = SparseIndex(segment.base, self._interval_bytes)
+        position = 0
+        try:
+            for position, header, batch in batches(segment.file, 0, segment.size):
+                verify(batch)
+                if contents.end == self._mark and found.mark_place is None:
+                    found.mark_place = (at, position)
+                placed = place(contents.end, header, batch)
+                if contents.end < self._mark < placed.point:
+                    raise CorruptBatch(f"the log holds {placed.point}, not its mark {self._mark}", what="place")
+                before = contents.end
+                contents.note(placed, header)
+                index.note(before, position, header.max_timestamp_ms)
+                found.journal.extend(placed.point)
+                position += header.size
+        except CorruptBatch as error:
+            found.unreadable = Unreadable(str(error), at, position, error.facts["what"] == "cut short", True)
+            segment.size = position
+        except OSError as error:
+            found.unreadable = Unreadable(f"it cannot be read: {error}", at, position, False, False)
+            segment.size = position
+        if contents.end == self._mark and found.mark_place is None:
+            found.mark_place = (at, segment.size)
+        if len(found.segments) == len(self._bases) or found.unreadable is not None:
+            segment.take_index(index)
+        else:
+            segment.release()
+        if found.unreadable is None and len(found.segments) == len(self._bases) and contents.end < self._mark:
+            why = f"the log ends at {contents.end}, before its mark {self._mark}"
+            found.unreadable = Unreadable(why, at, segment.size, False, False)
+
+
+def evidence(disk: Disk, directory: str, found: Scan, place_: Unreadable, *, mark: Point, same_boot: bool) -> Evidence:
+    """What judging an unreadable place takes."""
+    end = found.contents.end if found.contents is not None else ORIGIN
+    content = _read_on(disk, directory, found, place_) if place_.can_be_zeros else b""
+    return Evidence(
+        before_mark=end < mark or found.contents is None,
+        same_boot=same_boot,
+        runs_past_end=place_.runs_past_end,
+        holds_zero_sector=place_.can_be_zeros and holds_zero_sector(content, place_.position),
+        items_beyond=place_.segment + 1 < len(found.bases)
+        or any(True for _ in readable_batches(content[1:], term=end.term, offset=end.offset)),
+    )
+
+
+def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mark: Point) -> Beyond:
+    """Everything past an unreadable place that can still be read."""
+    end = found.contents.end if found.contents is not None else ORIGIN
+    highest = max(mark, end)
+    last_unreadable: Unreadable | None = place_
+    for at in range(place_.segment, len(found.bases)):
+        begin = place_.position if at == place_.segment else 0
+        if at > place_.segment:
+            try:
+                base = read_head(disk, directory, found.bases[at]).base
+                highest = max(highest, base)
+                if base >= mark:
+                    last_unreadable = None
+            except ValueError as error:
+                last_unreadable = Unreadable(str(error), at, 0, False, False)
+        content = _read_on(disk, directory, found, Unreadable("", at, begin, False, True))
+        readable_to = 0
+        for position, header in readable_batches(content, term=end.term, offset=end.offset):
+            highest = max(highest, _point_beyond(highest, header.term, header.next_offset, content[position:]))
+            if (header.term, header.next_offset) >= (mark.term, mark.offset):
+                last_unreadable = None
+            readable_to = position + header.size
+        if readable_to < len(content):
+            last_unreadable = Unreadable("", at, begin + readable_to, _is_cut_short(content[readable_to:]), True)
+    if (
+        last_unreadable is not None
+        and (last_unreadable.segment, last_unreadable.position) == (len(found.bases) - 1, place_.position)
+        and place_.can_be_zeros
+        and _ends_with_mark(_read_on(disk, directory, found, place_), end, mark)
+    ):
+        last_unreadable = None
+    return Beyond(highest, last_unreadable)
+
+
+def _ends_with_mark(content: bytes, end: Point, mark: Point) -> bool:
+    """Do the headers alone say that nothing follows the mark? Then nothing past it can have been lost."""
+    position = 0
+    while position < len(content):
+        try:
+            header = read_header(content, position)
+            end = place(end, header, content[position : position + header.size]).point
+        except CorruptBatch:
+            return False
+        position += header.size
+    return position == len(content) and end == mark
+
+
+def _point_beyond(highest: Point, term: int, offset: int, batch: bytes) -> Point:
+    if (term, offset) < (highest.term, highest.offset):
+        return highest
+    try:
+        header = verify(batch)
+        kind, _ = read_zero_width(batch[: header.size])
+    except CorruptBatch:
+        return Point(term, offset, highest.rank if term == highest.term else 1)
+    if kind == ItemKind.TERM_START or term > highest.term:
+        return Point(term, offset, 1)
+    # At the mark's own offset it may be the mark's own item; past it, it is one more.
+    return Point(term, offset, highest.rank + (offset > highest.offset))
+
+
+def _is_cut_short(content: bytes) -> bool:
+    try:
+        verify(content)
+    except CorruptBatch as error:
+        return error.facts["what"] in ("cut short", "short header")
+    return False
+
+
+def _read_on(disk: Disk, directory: str, found: Scan, place_: Unreadable) -> bytes:
+    """The rest of a segment's file; nothing if the disk does not give it."""
+    if place_.segment >= len(found.bases):
+        return b""
+    try:
+        file = disk.open(segment_path(directory, found.bases[place_.segment]) + ".log")
+        try:
+            return file.read(place_.position, max(0, file.size() - place_.position))
+        finally:
+            file.close()
+    except OSError:
+        return b""

@@ -1,0 +1,80 @@
+"""The `.head` of a segment: all that its items need of what stands before them.
+
+Invariants
+    a head and the segments from its own on are a log that can be understood without older ones
+    a head is written whole when its segment is made, and synced before any of the segment's items counts
+
+It also says what the segment before holds (bytes and landmarks), so that a closed segment that surely is on disk need
+not be read again at each start. Producers and landmarks are as of the base.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import crc32c
+import msgspec
+
+from ...proto.errors import NewerFormat
+from ..environment import PartitionId
+from ..raft.messages import Voter
+from ..raft.points import Point
+
+FORMAT_VERSION = 1
+
+_MAGIC = b"LGHD"
+_PREFIX = struct.Struct(">4sHHI")  # magic, format version, zero, bytes of the payload
+_CRC = struct.Struct(">I")  # of the prefix and the payload
+_PAYLOAD_POSITION = _PREFIX.size + _CRC.size
+
+
+class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
+    partition: PartitionId
+    base: Point
+    """The log's last point before the segment's first item."""
+    voters: tuple[Voter, ...]
+    start_offset: int
+    """Where the log starts, as far as the items before know."""
+    producers: bytes
+    """A ProducerTable."""
+    append_time_ms: int
+    """Wall clock of the leader that appended the last item before; 0 if there is none."""
+    bytes_before: int | None = None
+    """Size of the segment before; None if there is none."""
+    landmarks_before: tuple[Point, ...] = ()
+    """Points from which the journal of the segment before is built: zero-width items, and records' ends between."""
+
+    def to_bytes(self) -> bytes:
+        payload = _encode(self)
+        prefix = _PREFIX.pack(_MAGIC, FORMAT_VERSION, 0, len(payload))
+        return prefix + _CRC.pack(crc32c.crc32c(payload, crc32c.crc32c(prefix))) + payload
+
+    @classmethod
+    def from_bytes(cls, content: bytes, path: str) -> SegmentHead:
+        """Read a `.head`.
+
+        Raises
+            ValueError   it is damaged; says how
+            NewerFormat  a later version wrote it
+        """
+        if len(content) < _PAYLOAD_POSITION:
+            raise ValueError(f"{len(content)} bytes are too few")
+        magic, version, _, size = _PREFIX.unpack_from(content)
+        (crc,) = _CRC.unpack_from(content, _PREFIX.size)
+        payload = content[_PAYLOAD_POSITION:]
+        if magic != _MAGIC or size != len(payload):
+            raise ValueError("its first bytes are not those of a head of this size")
+        if crc32c.crc32c(payload, crc32c.crc32c(content[: _PREFIX.size])) != crc:
+            raise ValueError("its CRC does not match")
+        if version > FORMAT_VERSION:
+            raise NewerFormat(
+                f"{path} has format {version}, this version reads up to {FORMAT_VERSION}: install a newer lograft",
+                file=path,
+                found=version,
+                known=FORMAT_VERSION,
+            )
+        return _decode(payload)  # msgspec's errors are ValueErrors
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(SegmentHead).decode

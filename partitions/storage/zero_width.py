@@ -1,0 +1,60 @@
+"""What zero-width items say: their payloads, as they stand in the log.
+
+Invariants
+    a term start says nothing but its term
+    a voter change names the whole new set, a move of the log start the whole new start: nothing older is needed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ...proto.errors import CorruptBatch
+from ...proto.record_batch import zero_width
+from ..raft.messages import Voter
+from ..raft.points import Item, ItemKind, Point
+
+_decode_voters = msgspec.msgpack.Decoder(tuple[Voter, ...]).decode
+_decode_log_start = msgspec.msgpack.Decoder(int).decode
+
+
+def term_start(point: Point, timestamp_ms: int = 0) -> Item:
+    return _item(point, ItemKind.TERM_START, b"", timestamp_ms)
+
+
+def voter_change(point: Point, voters: Iterable[Voter], timestamp_ms: int = 0) -> Item:
+    return _item(point, ItemKind.VOTERS, encode_voters(voters), timestamp_ms)
+
+
+def log_start_move(point: Point, start_offset: int, timestamp_ms: int = 0) -> Item:
+    return _item(point, ItemKind.LOG_START, encode_log_start(start_offset), timestamp_ms)
+
+
+def encode_voters(voters: Iterable[Voter]) -> bytes:
+    return msgspec.msgpack.encode(tuple(voters))
+
+
+def decode_voters(payload: bytes) -> tuple[Voter, ...]:
+    """CorruptBatch if `encode_voters` cannot have made it."""
+    try:
+        return _decode_voters(payload)
+    except msgspec.MsgspecError as error:
+        raise CorruptBatch(f"a voter change says no voters: {error}", what="voters", position=0) from error
+
+
+def encode_log_start(start_offset: int) -> bytes:
+    return msgspec.msgpack.encode(start_offset)
+
+
+def decode_log_start(payload: bytes) -> int:
+    """CorruptBatch if `encode_log_start` cannot have made it."""
+    try:
+        return _decode_log_start(payload)
+    except msgspec.MsgspecError as error:
+        raise CorruptBatch(f"a move of the log start says no offset: {error}", what="log start", position=0) from error
+
+
+def _item(point: Point, kind: ItemKind, payload: bytes, timestamp_ms: int) -> Item:
+    return Item(point, kind, zero_width(kind, point.offset, point.term, payload, timestamp_ms))
