@@ -1,0 +1,92 @@
+# Everything here runs from a fresh clone on a machine that has make and Python 3.11 or newer.
+# `make` alone says what there is.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PROTOS := $(wildcard proto/lograft/v1/*.proto)
+PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto $(PROTOS)
+PYTEST_ARGS ?=
+
+# Stamps: what is installed, and since which pyproject.toml. The package itself is linked, so its sources do not count.
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo venv test lint format types buf stubs stubs-fresh clean
+
+help: ## Say what there is
+	@echo "lograft: a replicated, fault-tolerant log cluster."
+	@echo
+	@echo "To see it work:     make demo"
+	@echo "To use it:          make venv, then $(BIN)/lograft --help"
+	@echo "To change it:       make test lint types, and read ARCHITECTURE.md"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1#\2/p' $(MAKEFILE_LIST) | while IFS='#' read -r name what; do \
+		printf '  make %-14s%s\n' "$$name" "$$what"; done
+
+demo: $(RUNTIME) ## Three brokers, real input, the leader killed in mid-stream: is every byte still there?
+	@$(BIN)/python -m lograft.client.cli.demo
+
+venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .venv
+
+test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integration tests (PYTEST_ARGS="-k name")
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(DEVELOPMENT) ## Style: ruff check, ruff format --check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEVELOPMENT) ## Mend the style that can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(DEVELOPMENT) ## Types: mypy, strict where users and safety depend on it
+	@# The folders at the root are one package only once installed; these links show it to mypy as such. Of proto/ only
+	@# its own modules: the stubs below it have their place as lograft.v1.
+	@rm -rf .mypy_root && mkdir -p .mypy_root/lograft/proto
+	@for folder in node partitions client; do ln -s ../../$$folder .mypy_root/lograft/$$folder; done
+	@for module in proto/*.py; do ln -s ../../../$$module .mypy_root/lograft/proto/; done
+	@ln -s ../../proto/lograft/v1 .mypy_root/lograft/v1
+	@ln -s ../../client/front/__init__.py .mypy_root/lograft/__init__.py
+	$(BIN)/mypy -p lograft
+
+buf: $(DEVELOPMENT) ## Style of the gRPC contract: buf lint
+	$(BIN)/buf lint
+
+stubs: $(DEVELOPMENT) ## Generate the gRPC stubs from proto/lograft/v1/*.proto
+	$(PROTOC) --python_out=proto --grpc_python_out=proto --pyi_out=proto
+
+stubs-fresh: $(DEVELOPMENT) ## Are the committed stubs those of the .proto files?
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT \
+		&& $(PROTOC) --python_out="$$fresh" --grpc_python_out="$$fresh" --pyi_out="$$fresh" \
+		&& { diff -r -x __pycache__ -x __init__.py -x '*.proto' proto/lograft/v1 "$$fresh/lograft/v1" \
+			|| { echo "The stubs are stale: run make stubs and commit what it changes." >&2; exit 1; }; } \
+		&& echo "The stubs are fresh."
+
+clean: ## Remove caches and build leftovers; .venv and your data stay
+	rm -rf .mypy_root .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find client node partitions proto tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); lograft needs 3.11 or newer. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: its venv or ensurepip module is missing." >&2; \
+		echo "On Debian and Ubuntu: sudo apt install python3-venv. Then run make again." >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(RUNTIME): pyproject.toml | $(BIN)/python
+	@echo "Installing lograft and what it needs into $(VENV) (a minute, once)"
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+$(DEVELOPMENT): pyproject.toml | $(BIN)/python
+	@echo "Installing lograft and what its development needs into $(VENV) (a minute or two, once)"
+	@$(PIP) install --quiet --editable '.[dev]'
+	@touch $(RUNTIME) $@
