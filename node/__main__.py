@@ -1,0 +1,60 @@
+"""`python -m lograft.node -c FILE [--set section.key=value]...`: runs one broker until SIGTERM or SIGINT.
+
+What stands in the way of a start is told in one line on standard error, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from ..proto.errors import LograftError
+from .config import BrokerConfig, load_config
+from .logs import set_up_logging
+from .node import Node
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 after a clean stop, 1 if the broker could not start."""
+    parser = argparse.ArgumentParser(prog="lograft broker", description="Run one broker.")
+    parser.add_argument("-c", "--config", metavar="FILE", help="TOML file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="overrides the file; may be repeated"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        config = load_config(given.config, os.environ, given.set)
+        set_up_logging(config.log.level, config.log.format, broker_id=config.broker.id)
+        return _run(config)
+    except LograftError as error:
+        print(f"lograft: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(config: BrokerConfig) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(_serve(config, "asyncio"))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config, "uvloop"))
+
+
+async def _serve(config: BrokerConfig, loop_kind: str) -> int:
+    asked_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    node = Node(config, loop_kind=loop_kind)
+    await node.start()
+    await asked_to_stop.wait()
+    await node.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What the cluster looks like from here: each leader's word about its partitions, asked of every broker in session.
+
+Invariants
+    nobody but a partition's leader is believed about its replicas, and of two the one of the higher term
+    a broker that does not answer in time leaves gaps, which the view names; it never fails
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from ..partitions.environment import PartitionId
+from ..partitions.replica import Replica, ReplicaStatus
+from ..proto.errors import LograftError
+from .peer.links import PeerLinks
+from .replicas import Replicas
+
+STATUS_CALL = "partitions.status"
+ANSWER_MS_MAX = 1_000
+
+
+class ReplicaView(NamedTuple):
+    """One replica of a partition, as its leader sees it."""
+
+    broker_id: int
+    votes: bool
+    match_offset: int
+    """Log end known to be the leader's; -1 where nothing is known in this session."""
+    state: str
+    """OK, BEHIND, UNREACHABLE, DOUBTFUL, DAMAGED."""
+
+
+class PartitionView(NamedTuple):
+    """One partition, as its leader sees it."""
+
+    topic_id: str
+    number: int
+    leader_id: int
+    term: int
+    start_offset: int
+    committed_offset: int
+    size_bytes: int
+    replicas: tuple[ReplicaView, ...]
+
+    @property
+    def partition(self) -> PartitionId:
+        return PartitionId(self.topic_id, self.number)
+
+    def is_whole(self, replication: int) -> bool:
+        """Are all `replication` replicas voters that keep up?"""
+        return sum(replica.votes and replica.state == "OK" for replica in self.replicas) >= replication
+
+
+_decode = msgspec.msgpack.Decoder(tuple[PartitionView, ...]).decode
+
+
+class ClusterView:
+    """Answers what this broker leads, and asks the others."""
+
+    def __init__(self, broker_id: int, replicas: Replicas, links: PeerLinks) -> None:
+        self._broker_id = broker_id
+        self._replicas = replicas
+        self._links = links
+        self._committed_before: dict[PartitionId, int] = {}
+        """At the last look: a replica that has not come so far since then is behind, not merely on its way."""
+
+    def look(self) -> None:
+        """Once a second."""
+        self._committed_before = {replica.partition: replica.committed.offset for replica in self._replicas.led}
+
+    def of_this_broker(self) -> tuple[PartitionView, ...]:
+        """The partitions led here."""
+        return tuple(self._view(replica) for replica in self._replicas.led)
+
+    def encoded(self) -> bytes:
+        """The answer to STATUS_CALL."""
+        return msgspec.msgpack.encode(self.of_this_broker())
+
+    async def of_all(self) -> dict[PartitionId, PartitionView]:
+        """What all leaders in session say, this broker's own partitions included."""
+        own = self.of_this_broker()
+        others = await asyncio.gather(*(self._ask(session.broker_id) for session in self._links.sessions))
+        return newest([own, *others])
+
+    async def _ask(self, broker_id: int) -> tuple[PartitionView, ...]:
+        try:
+            return _decode(await self._links.call(broker_id, STATUS_CALL, timeout_ms=ANSWER_MS_MAX))
+        except (LograftError, msgspec.DecodeError):
+            return ()
+
+    def _view(self, replica: Replica) -> PartitionView:
+        status = replica.status()
+        before = self._committed_before.get(replica.partition, 0)
+        own = ReplicaView(self._broker_id, True, status.end.offset, "OK")
+        others = [
+            ReplicaView(
+                follower.voter.broker_id,
+                follower.votes,
+                follower.match.offset if follower.match.term else -1,
+                _state(status, follower.heard, follower.counts, follower.match.offset, before),
+            )
+            for follower in status.followers
+        ]
+        return PartitionView(
+            replica.partition.topic_id,
+            replica.partition.number,
+            self._broker_id,
+            status.term,
+            status.start_offset,
+            status.committed.offset,
+            status.size_bytes,
+            (own, *others),
+        )
+
+
+def newest(views: Iterable[Iterable[PartitionView]]) -> dict[PartitionId, PartitionView]:
+    """Of each partition the view of the highest term."""
+    found: dict[PartitionId, PartitionView] = {}
+    for told in views:
+        for view in told:
+            known = found.get(view.partition)
+            if known is None or known.term < view.term:
+                found[view.partition] = view
+    return found
+
+
+def _state(status: ReplicaStatus, heard: bool, counts: bool, match: int, committed_before: int) -> str:
+    if not heard:
+        return "UNREACHABLE"
+    if not counts:
+        return "DOUBTFUL"
+    return "BEHIND" if match < committed_before else "OK"

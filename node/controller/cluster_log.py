@@ -1,0 +1,155 @@
+"""This broker's copy of all decisions: follows what is committed in the local replica of `__cluster`.
+
+What always holds
+    only committed records are applied, each once, in the order of their offsets, on leader and followers alike
+    the records of one batch are applied before anyone is told of any of them
+    whatever a record holds, the next one is applied
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ...partitions.environment import Buffer
+from ...partitions.raft.messages import Voter
+from ...partitions.raft.points import Point
+from ...proto import record_batch
+from ...proto.errors import LograftError
+from ...proto.record_batch import BatchHeader
+from .facts import CLUSTER_TOPIC
+from .state import ClusterState, Report
+
+READ_BYTES = 256 << 10
+"""Applied in one turn of the loop while catching up at start."""
+
+
+class CommittedChunk(Protocol):
+    """Some committed batches, and the offset that follows them."""
+
+    @property
+    def batches(self) -> Sequence[Buffer]: ...
+    @property
+    def next_offset(self) -> int: ...
+
+
+class Appending(Protocol):
+    """An append under way."""
+
+    @property
+    def committed(self) -> asyncio.Future[Any]: ...
+
+
+class LogEnd(Protocol):
+    @property
+    def end(self) -> Point: ...
+
+
+class ClusterReplica(Protocol):
+    """What is asked of the local replica of `__cluster`: `partitions.replica.Replica`, or a test's."""
+
+    @property
+    def log(self) -> LogEnd: ...
+    @property
+    def voters(self) -> tuple[Voter, ...]: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def leader(self) -> Voter | None: ...
+    @property
+    def committed(self) -> Point: ...
+    @property
+    def is_leader(self) -> bool: ...
+    @property
+    def is_ready(self) -> bool: ...
+    def read_committed(self, offset: int, bytes_max: int) -> CommittedChunk: ...
+    def on_commit_past(self, offset: int, callback: Callable[[], None]) -> object: ...
+    def append(self, batch: bytes, header: BatchHeader, first_open: int | None) -> Appending: ...
+    async def confirm_read(self) -> int: ...
+
+
+Listener = Callable[[Sequence[str]], None]
+"""Takes the keys whose facts changed; must not raise."""
+
+
+class ClusterLog:
+    """Applies the committed decisions to `state`, and tells listeners which keys changed.
+
+    `call_soon` and `report` are those of the environment.
+    """
+
+    def __init__(
+        self, replica: ClusterReplica, call_soon: Callable[[Callable[[], None]], None], report: Report
+    ) -> None:
+        self.state = ClusterState(report)
+        self.applied_offset = 0
+        """Everything before this offset is applied."""
+        self._replica = replica
+        self._call_soon = call_soon
+        self._report = report
+        self._listeners: list[Listener] = []
+        self._following = False
+
+    def on_change(self, listener: Listener) -> None:
+        """Call `listener` after each batch, or run of batches, that changed something."""
+        self._listeners.append(listener)
+
+    def follow(self) -> None:
+        """Apply what is committed here, now and from now on, giving way to others between chunks."""
+        self._following = True
+        self._go_on()
+
+    def stop(self) -> None:
+        """Follow no longer. What is applied stays."""
+        self._following = False
+
+    def catch_up(self) -> None:
+        """Apply all that is committed here, before returning."""
+        while self._apply_chunk():
+            pass
+
+    def _go_on(self) -> None:
+        if not self._following:
+            return
+        if self._apply_chunk():
+            self._call_soon(self._go_on)
+        else:
+            # Not called straight from the replica: it may wake its waiters in the midst of something.
+            self._replica.on_commit_past(self.applied_offset, lambda: self._call_soon(self._go_on))
+
+    def _apply_chunk(self) -> bool:
+        """Apply the next committed batches. False if there are none, or none that can be read now."""
+        if self._replica.committed.offset <= self.applied_offset:
+            return False
+        try:
+            chunk = self._replica.read_committed(self.applied_offset, READ_BYTES)
+        except LograftError as error:
+            self._report("cluster_log_unreadable", offset=self.applied_offset, why=error.message)
+            return False
+        if chunk.next_offset <= self.applied_offset:
+            return False
+        changed: dict[str, None] = {}
+        for buffer in chunk.batches:
+            for _, batch in record_batch.split(buffer):
+                changed.update(dict.fromkeys(self._apply_batch(batch)))
+        self.applied_offset = chunk.next_offset
+        if changed:
+            for listener in self._listeners:
+                listener(tuple(changed))
+        return True
+
+    def _apply_batch(self, batch: Buffer) -> list[str]:
+        try:
+            records = record_batch.decode(batch)
+        except LograftError as error:
+            # Every broker reads the same bytes, so every broker passes over this batch.
+            self.state.bad_record_count += 1
+            self._report("cluster_batch_unreadable", topic=CLUSTER_TOPIC, after=self.applied_offset, why=error.message)
+            return []
+        return [
+            key
+            for record in records
+            if record.offset >= self.applied_offset
+            if (key := self.state.apply_record(record.key, record.value)) is not None
+        ]

@@ -1,0 +1,205 @@
+"""Decisions are facts: key -> whole value, put or deleted. What the records of `__cluster` say, and nothing more.
+
+What always holds
+    a fact's key is found in its value again, so a value is never taken for something else
+    a value says all that is known under its key; none builds on an earlier one, so compaction loses nothing
+    a topic id names one topic for good; its deletion is a fact of its own, and what alone lets brokers delete replicas
+    fields that this version does not know are kept as they came, and written back with the rest
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import msgspec
+
+from ...partitions.raft.messages import Voter
+from ...proto import record_batch
+
+CLUSTER_TOPIC = "__cluster"
+CLUSTER_TOPIC_ID = "0" * 31 + "1"
+OFFSETS_TOPIC = "__offsets"
+OFFSETS_TOPIC_ID = "0" * 31 + "2"
+
+_TOPIC_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+class UnreadableFact(ValueError):
+    """A record that this version cannot take for a fact. `key` is its key, or None if not even that could be read."""
+
+    def __init__(self, key: str | None, why: str) -> None:
+        super().__init__(f"record {key!r} of {CLUSTER_TOPIC} is no fact that this version knows: {why}")
+        self.key, self.why = key, why
+
+
+class PartitionFact(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one partition's replicas should be. Who votes is for the partition's own log to say."""
+
+    placement: tuple[Voter, ...]
+    """The preferred leader first; the others in the order in which they take over."""
+    first_voters: tuple[Voter, ...]
+    """The placement at creation, kept for good: only an identity among these may begin as a voter."""
+
+
+class TopicFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic as it was decided."""
+
+    prefix: ClassVar[str] = "topic/"
+
+    name: str
+    topic_id: str
+    """32 hexadecimal digits, drawn by the client that created the topic."""
+    config: dict[str, str]
+    """Only what was set; `topic_rules.TopicSettings` adds the defaults."""
+    partitions: tuple[PartitionFact, ...]
+    """By partition number."""
+    next_replica_number: int
+    """What the next replica placed gets, whichever partition it is of; it only rises."""
+    created_ms: int
+    """Unix time, by the controller's clock."""
+    unknown: dict[str, Any] = {}
+    """Fields of later versions."""
+
+    @property
+    def key(self) -> str:
+        return self.prefix + self.name
+
+    @property
+    def replication(self) -> int:
+        """Replicas of the partition that has most of them."""
+        return max(len(partition.placement) for partition in self.partitions)
+
+
+class BrokerFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker that belongs to the cluster. Whether it is alive, and at which addresses, are sightings."""
+
+    prefix: ClassVar[str] = "broker/"
+
+    broker_id: int
+    directory_id: str
+    """Of the disk it had when it last came up; a wiped one brings another."""
+    rack: str
+    """Empty: in no rack that it shares with another broker."""
+    joined_ms: int
+    """Unix time at which this broker id was first seen."""
+    unknown: dict[str, Any] = {}
+    """Fields of later versions."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.prefix}{self.broker_id}"
+
+
+class DeletedTopicFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic id that is gone for good: whoever holds a replica of it deletes it."""
+
+    prefix: ClassVar[str] = "deleted/"
+
+    topic_id: str
+    name: str
+    """What the topic was called."""
+    deleted_ms: int
+    unknown: dict[str, Any] = {}
+    """Fields of later versions."""
+
+    @property
+    def key(self) -> str:
+        return self.prefix + self.topic_id
+
+
+Fact = TopicFact | BrokerFact | DeletedTopicFact
+Change = tuple[str, Fact | None]
+"""A key and its whole new value; None deletes it."""
+
+_KINDS: tuple[type[TopicFact] | type[BrokerFact] | type[DeletedTopicFact], ...] = (
+    TopicFact,
+    BrokerFact,
+    DeletedTopicFact,
+)
+
+
+def put(fact: Fact) -> Change:
+    return fact.key, fact
+
+
+def delete(fact: Fact) -> Change:
+    return fact.key, None
+
+
+def is_topic_id(text: str) -> bool:
+    return _TOPIC_ID.fullmatch(text) is not None
+
+
+def encode_value(fact: Fact) -> bytes:
+    """The fact as JSON; the same fact gives the same bytes."""
+    fields = {field: value for field, value in msgspec.structs.asdict(fact).items() if field != "unknown"}
+    return msgspec.json.encode(fact.unknown | fields, order="sorted")
+
+
+def decode(key: bytes | None, value: bytes | None) -> Change:
+    """What one record says.
+
+    Raises
+        UnreadableFact  a key of an unknown kind, or a value that is not what its key promises
+    """
+    if key is None:
+        raise UnreadableFact(None, "it has no key")
+    try:
+        name = key.decode()
+    except UnicodeDecodeError:
+        raise UnreadableFact(None, f"its key {key[:80]!r} is no UTF-8") from None
+    kind = next((kind for kind in _KINDS if name.startswith(kind.prefix)), None)
+    if kind is None:
+        raise UnreadableFact(None, f"keys like {name[:80]!r} are not known")
+    if value is None:
+        return name, None
+    try:
+        raw = msgspec.json.decode(value, type=dict[str, Any])
+        unknown = {field: raw.pop(field) for field in raw.keys() - _known_fields(kind)}
+        fact = msgspec.structs.replace(msgspec.convert(raw, kind), unknown=unknown)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise UnreadableFact(name, str(error)) from None
+    if fact.key != name:
+        raise UnreadableFact(name, f"its value is that of {fact.key!r}")
+    if why := _contradiction(fact):
+        raise UnreadableFact(name, why)
+    return name, fact
+
+
+def encode_batch(changes: Iterable[Change], timestamp_ms: int) -> bytes:
+    """The changes as one RecordBatch v2: they are committed, and applied, together."""
+    records = [
+        record_batch.NewRecord(
+            timestamp_ms=timestamp_ms,
+            key=key.encode(),
+            value=None if fact is None else encode_value(fact),
+            headers=(),
+        )
+        for key, fact in changes
+    ]
+    return record_batch.encode(records, compression=record_batch.Compression.LZ4)
+
+
+def _known_fields(kind: type[Fact]) -> set[str]:
+    return {*kind.__struct_fields__} - {"unknown"}
+
+
+def _contradiction(fact: Fact) -> str | None:
+    """Why the fact cannot be acted on, or None if it can."""
+    if isinstance(fact, BrokerFact):
+        return None
+    if not is_topic_id(fact.topic_id):
+        return f"{fact.topic_id!r} is no topic id"
+    if isinstance(fact, DeletedTopicFact):
+        return None
+    if not fact.partitions:
+        return "a topic without partitions"
+    for number, partition in enumerate(fact.partitions):
+        for replicas in (partition.placement, partition.first_voters):
+            if not replicas or len({replica.broker_id for replica in replicas}) != len(replicas):
+                return f"partition {number} has no replica, or two on one broker"
+            if any(replica.replica_number >= fact.next_replica_number for replica in replicas):
+                return f"partition {number} has a replica number that was never given out"
+    return None

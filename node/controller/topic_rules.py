@@ -1,0 +1,256 @@
+"""What a topic may be called, how large it may be, and what can be set for it.
+
+Every refusal names the thing, the limit and the remedy, and comes before anything is decided.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ...proto.errors import (
+    InvalidConfig,
+    InvalidPartitions,
+    InvalidReplication,
+    InvalidRequest,
+    InvalidTopic,
+    NotAuthorized,
+)
+from .facts import is_topic_id
+
+NAME_LENGTH_MAX = 249
+"""Kafka's bound: the name with a partition number still fits a file name."""
+INTERNAL_PREFIX = "__"
+RESERVED_ID_PREFIX = "0" * 24
+"""Topic ids that begin so are for internal topics; a client never draws one by chance."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopicLimits:
+    """How much may be asked for. The same on every broker."""
+
+    topic_partitions_max: int = 1_000
+    """Of one topic."""
+    cluster_partitions_max: int = 10_000
+    """Of all topics together."""
+    broker_replicas_max: int = 4_000
+    """On one broker, over all topics."""
+    replication_default: int = 3
+    """Where the creator does not say; fewer if the cluster has fewer brokers."""
+    batch_bytes_max: int = 1 << 20
+    """What the brokers take from any producer; a topic may set less."""
+    segment_bytes_max: int = 128 << 20
+    """What a topic's segments may grow to if it sets nothing."""
+
+
+class ConfigKey(NamedTuple):
+    """One thing that can be set for a topic."""
+
+    name: str
+    default: str
+    """In words, where it is for the brokers' own configuration to say."""
+    type: str
+    """What a value looks like, in words."""
+    doc: str
+    parse: Callable[[str], str | int]
+    """Raises ValueError, saying what the value must be."""
+
+
+class TopicSettings(NamedTuple):
+    """A topic's config with the defaults added, ready for use."""
+
+    durability: str
+    batch_bytes_max: int
+    segment_bytes_max: int
+
+
+def is_internal(name: str) -> bool:
+    return name.startswith(INTERNAL_PREFIX)
+
+
+def check_name(name: str, existing: Iterable[str] = (), *, internal: bool = False) -> None:
+    """Refuse what no topic may be called, and what metrics could not tell from an `existing` topic.
+
+    Raises
+        InvalidTopic, NotAuthorized (an internal name, unless `internal`)
+    """
+    shown = name if len(name) <= 80 else f"{name[:80]}... ({len(name)} characters)"
+    if not name:
+        raise InvalidTopic("A topic needs a name; give one of 1 to 249 of the characters A-Z a-z 0-9 . _ -")
+    if len(name) > NAME_LENGTH_MAX:
+        raise InvalidTopic(
+            f"Topic name {shown!r} is longer than {NAME_LENGTH_MAX} characters; choose a shorter one", topic=shown
+        )
+    if not _NAME.fullmatch(name):
+        raise InvalidTopic(
+            f"Topic name {shown!r} has characters other than A-Z a-z 0-9 . _ -; leave them out", topic=repr(shown)
+        )
+    if name in (".", ".."):
+        raise InvalidTopic(f"A topic cannot be called {name!r}, as directories are; choose another name", topic=name)
+    if is_internal(name) and not internal:
+        raise NotAuthorized(
+            f"Topic name {name!r} begins with {INTERNAL_PREFIX!r}, which is kept for internal topics; "
+            "choose a name that does not",
+            topic=name,
+        )
+    in_metrics = name.replace(".", "_")
+    for other in existing:
+        if other != name and other.replace(".", "_") == in_metrics:
+            raise InvalidTopic(
+                f"Topic name {name!r} differs from the existing {other!r} only in '.' and '_', which metrics cannot "
+                "tell apart; choose another name",
+                topic=name,
+                existing=other,
+            )
+
+
+def check_topic_id(topic_id: str, *, internal: bool = False) -> None:
+    if not is_topic_id(topic_id) or (topic_id.startswith(RESERVED_ID_PREFIX) and not internal):
+        raise InvalidRequest(
+            f"Topic id {topic_id[:80]!r} is not one that a client may give: draw 32 hexadecimal digits (0-9a-f) at "
+            "random, and use them again when repeating the request"
+        )
+
+
+def check_partitions(name: str, partitions: int, in_cluster: int, limits: TopicLimits) -> None:
+    """Refuse a number of partitions that the topic, or the cluster with its `in_cluster` others, may not have."""
+    if not 1 <= partitions <= limits.topic_partitions_max:
+        raise InvalidPartitions(
+            f"Topic {name!r} cannot have {partitions} partitions; ask for 1 to {limits.topic_partitions_max}",
+            partitions=partitions,
+            limit=limits.topic_partitions_max,
+        )
+    if in_cluster + partitions > limits.cluster_partitions_max:
+        raise InvalidPartitions(
+            f"With {partitions} partitions of {name!r} the cluster would have {in_cluster + partitions}, above its "
+            f"limit of {limits.cluster_partitions_max}; ask for fewer, or delete topics that are no longer used",
+            partitions=partitions,
+            in_cluster=in_cluster,
+            limit=limits.cluster_partitions_max,
+        )
+
+
+def check_replication(name: str, replication: int, brokers: int, limits: TopicLimits) -> int:
+    """How many replicas each partition gets in a cluster of so many brokers; 0 asks for the default."""
+    if replication == 0:
+        return min(limits.replication_default, brokers)
+    if not 1 <= replication <= brokers:
+        raise InvalidReplication(
+            f"Topic {name!r} cannot have {replication} replicas of each partition, each on a broker of its own: the "
+            f"cluster has {brokers}; ask for 1 to {brokers}, or 0 for the default",
+            replication=replication,
+            brokers=brokers,
+        )
+    return replication
+
+
+def check_config(config: Mapping[str, str], limits: TopicLimits) -> dict[str, str]:
+    """The config as it is kept: keys in order, values in their one spelling.
+
+    Raises
+        InvalidConfig  an unknown key, or a value that its key cannot have
+    """
+    kept = {name: str(_parsed(name, config[name])) for name in sorted(config)}
+    batch_bytes_max = int(kept.get("batch.bytes.max", limits.batch_bytes_max))
+    if batch_bytes_max > limits.batch_bytes_max:
+        raise InvalidConfig(
+            f"batch.bytes.max cannot be {batch_bytes_max}: the brokers take batches of at most "
+            f"{limits.batch_bytes_max} bytes; set no more, or raise limits.batch_bytes_max of every broker first",
+            key="batch.bytes.max",
+            limit=limits.batch_bytes_max,
+        )
+    if int(kept.get("segment.bytes.max", batch_bytes_max)) < batch_bytes_max:
+        raise InvalidConfig(
+            f"segment.bytes.max cannot be {kept['segment.bytes.max']}: a batch of {batch_bytes_max} bytes would not "
+            "fit; raise it, or set batch.bytes.max as low",
+            key="segment.bytes.max",
+            limit=batch_bytes_max,
+        )
+    return kept
+
+
+def settings_of(config: Mapping[str, str], limits: TopicLimits) -> TopicSettings:
+    """What the broker goes by. Total: what this version cannot read counts as not set."""
+
+    def bytes_or(name: str, default: int) -> int:
+        try:
+            return int(CONFIG_KEYS[name].parse(config[name]))
+        except (KeyError, ValueError):
+            return default
+
+    return TopicSettings(
+        durability="fsync",  # also of a topic that a later version made otherwise: more than it asks for does no harm
+        batch_bytes_max=min(bytes_or("batch.bytes.max", limits.batch_bytes_max), limits.batch_bytes_max),
+        segment_bytes_max=bytes_or("segment.bytes.max", limits.segment_bytes_max),
+    )
+
+
+def _parsed(name: str, value: str) -> str | int:
+    key = CONFIG_KEYS.get(name)
+    if key is None:
+        near = get_close_matches(name[:80], CONFIG_KEYS, n=1, cutoff=0.0)[0]
+        raise InvalidConfig(
+            f"A topic has no setting {name[:80]!r}; the nearest is {near!r}, and all are: {', '.join(CONFIG_KEYS)}",
+            key=repr(name[:80]),
+            nearest=near,
+        )
+    try:
+        return key.parse(value)
+    except ValueError as error:
+        raise InvalidConfig(f"{name} cannot be {value[:80]!r}: {error}", key=name, value=repr(value[:80])) from None
+
+
+def _durability(value: str) -> str:
+    if value == "memory":
+        raise ValueError("acknowledging from memory is not built yet; leave it at fsync")
+    if value != "fsync":
+        raise ValueError("it must be fsync")
+    return value
+
+
+def _bytes(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value) if _WHOLE_NUMBER.fullmatch(value) else None
+        if number is None or not least <= number <= most:
+            raise ValueError(f"it must be a whole number of bytes from {least} to {most}")
+        return number
+
+    return parse
+
+
+CONFIG_KEYS: Mapping[str, ConfigKey] = MappingProxyType(
+    {
+        key.name: key
+        for key in (
+            ConfigKey(
+                "durability",
+                "fsync",
+                "fsync",
+                "When a replica's copy counts: once it is fsynced. (`memory`, once it is written, comes later.)",
+                _durability,
+            ),
+            ConfigKey(
+                "batch.bytes.max",
+                "limits.batch_bytes_max of the brokers",
+                "bytes, 1 KiB to 8 MiB",
+                "The largest record batch that a producer may send, compressed as it is.",
+                _bytes(1 << 10, 8 << 20),
+            ),
+            ConfigKey(
+                "segment.bytes.max",
+                "replica.segment_bytes_max of the brokers",
+                "bytes, 64 KiB to 1 GiB",
+                "A log's file that would grow past this is closed and another begun.",
+                _bytes(64 << 10, 1 << 30),
+            ),
+        )
+    }
+)
+"""All that can be set for a topic, and that the broker obeys today."""

@@ -1,0 +1,192 @@
+"""The directory in which one broker keeps all that it must not lose, claimed by one process at a time.
+
+Always holds
+    whoever holds a DataDirectory holds the lock on its `lock` file; the lock ends with the process, however it ends
+    the `format` file was durable before anything else was written here
+    nothing in the directory is a symbolic link: what is synced and what is cut lies in this directory and nowhere else
+The identity of the directory is not kept here but in the first frame of `promises.log`: it must be lost with them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from ..proto.errors import InvalidConfig
+
+FORMAT = 1
+"""Of all that is stored here. A broker refuses a directory of a later one."""
+
+
+class _Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    broker_id: int
+
+
+class _FormatNumber(msgspec.Struct, frozen=True):
+    """All that is surely in the `format` file of a version to come."""
+
+    format: int
+
+
+class DataDirectory:
+    """A claimed data directory. `release` gives it up; so does the end of the process.
+
+    Raises
+        InvalidConfig  in one line: what stands in the way, and what to do about it
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def claim(cls, path: str | Path, broker_id: int) -> Self:
+        """Make the directory if need be, lock it, and see that it is this broker's and of a format we read."""
+        path = Path(path).absolute()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _lock(path)
+            try:
+                _refuse_links(path)
+                _check_format(path, broker_id)
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            culprit = error.filename or path
+            raise InvalidConfig(
+                f"data directory {path}: {culprit}: {(error.strerror or str(error)).lower()}; "
+                "set broker.data_directory to a directory that this user may write",
+                key="broker.data_directory",
+            ) from None
+        return cls(path, lock)
+
+    def release(self) -> None:
+        """Let another process claim the directory."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+def raise_open_files_limit() -> int:
+    """Raise RLIMIT_NOFILE as far as the system lets this process, and return it: every replica holds files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = 1 << 20
+    if soft == resource.RLIM_INFINITY or soft >= hard:
+        return hard if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    except (OSError, ValueError):
+        return soft  # some systems name a hard limit that they do not grant
+    return hard
+
+
+def _lock(path: Path) -> int:
+    name = path / "lock"
+    try:
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError:
+        if name.is_symlink():
+            raise _link_refused(name) from None
+        raise
+    try:
+        # flock, not a file that is merely there: it ends with its process, so a crash leaves nothing to clean up.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise InvalidConfig(
+            f"data directory {path} is in use by process {holder}; "
+            "stop that process, or set broker.data_directory to another one",
+            key="broker.data_directory",
+            process=holder,
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _refuse_links(path: Path) -> None:
+    for entry in _entries(str(path)):
+        if entry.is_symlink():
+            raise _link_refused(Path(entry.path))
+
+
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        for entry in entries:
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path)
+
+
+def _link_refused(name: Path) -> InvalidConfig:
+    return InvalidConfig(
+        f"{name} is a symbolic link; put the file itself there, or set broker.data_directory to where the link leads",
+        key="broker.data_directory",
+    )
+
+
+def _check_format(path: Path, broker_id: int) -> None:
+    name = path / "format"
+    expected = _Format(FORMAT, broker_id)
+    try:
+        text = name.read_bytes()
+    except FileNotFoundError:
+        if (path / "promises.log").exists() or (path / "partitions").exists():
+            raise InvalidConfig(
+                f"{name} is missing beside stored logs, so whose they are is unknown; "
+                f"if they are broker {broker_id}'s, write this line to it: {msgspec.json.encode(expected).decode()}",
+                key="broker.data_directory",
+            ) from None
+        _write_durably(name, msgspec.json.encode(expected) + b"\n")
+        return
+    try:
+        number = msgspec.json.decode(text, type=_FormatNumber).format
+        if number > FORMAT:
+            raise InvalidConfig(
+                f"data directory {path} has format {number}, this lograft reads up to {FORMAT}; "
+                "install the newer lograft again",
+                key="broker.data_directory",
+            )
+        found = msgspec.json.decode(text, type=_Format)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidConfig(
+            f"{name} is unreadable; if the logs beside it are broker {broker_id}'s, "
+            f"write this line to it: {msgspec.json.encode(expected).decode()}",
+            key="broker.data_directory",
+        ) from None
+    if found.broker_id != broker_id:
+        raise InvalidConfig(
+            f"data directory {path} belongs to broker {found.broker_id}, and this is broker {broker_id}; "
+            "set broker.id or broker.data_directory right",
+            key="broker.data_directory",
+        )
+
+
+def _write_durably(name: Path, content: bytes) -> None:
+    fresh = name.with_suffix(".new")
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        os.write(file, content)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    os.rename(fresh, name)
+    directory = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

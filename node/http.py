@@ -1,0 +1,101 @@
+"""The broker's HTTP door: /metrics, /healthz, /readyz. Nothing else, and nothing that changes anything.
+
+Invariants
+    fixed routes, compared as a whole; no path of a client's ever reaches a file
+    a request is at most 8 KiB of head, has 5 seconds to arrive, and its body is never read
+    one answer a connection, then it is closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+HEAD_BYTES_MAX = 8 << 10
+HEAD_SECONDS_MAX = 5.0
+CONNECTIONS_MAX = 64
+
+
+class Answer(NamedTuple):
+    status: str
+    """Code and phrase, as on the wire."""
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+class HttpDoor:
+    """Serves metrics and health on one port.
+
+    `metrics()` gives the Prometheus text; `unready()` says why this broker does not serve yet, or None.
+    """
+
+    def __init__(self, metrics: Callable[[], bytes], unready: Callable[[], str | None]) -> None:
+        self._metrics = metrics
+        self._unready = unready
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; OSError if the port is taken."""
+        self._server = await asyncio.start_server(self._accept, host, port, limit=HEAD_BYTES_MAX)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        try:
+            if len(self._connections) <= CONNECTIONS_MAX:
+                async with asyncio.timeout(2 * HEAD_SECONDS_MAX):
+                    writer.write(await self._respond(reader))
+                    await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            pass  # the other side went away or is too slow: nothing to tell anyone
+        finally:
+            self._connections.discard(connection)
+            writer.close()
+
+    async def _respond(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            async with asyncio.timeout(HEAD_SECONDS_MAX):
+                head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return render(Answer("431 Request Header Fields Too Large", b"at most 8 KiB\n"))
+        method, path = parse_request_line(head)
+        return render(self._answer(method, path), with_body=method != b"HEAD")
+
+    def _answer(self, method: bytes, path: bytes) -> Answer:
+        if method not in (b"GET", b"HEAD"):
+            return Answer("405 Method Not Allowed", b"only GET and HEAD\n")
+        match path.partition(b"?")[0]:
+            case b"/metrics":
+                return Answer("200 OK", self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
+            case b"/healthz":
+                return Answer("200 OK", b"alive\n")
+            case b"/readyz":
+                why_not = self._unready()
+                if why_not is None:
+                    return Answer("200 OK", b"ready\n")
+                return Answer("503 Service Unavailable", f"{why_not}\n".encode())
+            case _:
+                return Answer("404 Not Found", b"here are /metrics, /healthz and /readyz\n")
+
+
+def parse_request_line(head: bytes) -> tuple[bytes, bytes]:
+    """Method and path of a request; two empty ones if its first line is none."""
+    parts = head.split(b"\r\n", 1)[0].split(b" ")
+    return (parts[0], parts[1]) if len(parts) == 3 else (b"", b"")
+
+
+def render(answer: Answer, *, with_body: bool = True) -> bytes:
+    head = (
+        f"HTTP/1.1 {answer.status}\r\nContent-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (answer.body if with_body else b"")

@@ -1,0 +1,39 @@
+"""Where the broker's log goes, and in which form: for people on a terminal, one JSON object a line elsewhere.
+
+Invariants
+    everything goes to standard error, in the order it happened
+    what a client or peer sent appears as a quoted value, never raw: no line of theirs can look like one of ours
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def set_up_logging(level: str = "info", form: str = "auto", stream: TextIO | None = None, **always: Any) -> None:
+    """Called once a process. `form` is auto, human or json; `always` is bound to each line, such as the broker id."""
+    stream = stream or sys.stderr
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if form == "human" or (form == "auto" and stream.isatty()):
+        rendering: list[Any] = [structlog.dev.ConsoleRenderer()]
+    else:
+        rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(**always)
+    # Libraries (grpc, asyncio) log through the standard module; theirs are warnings at least, and rare.
+    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(levelname)s %(name)s: %(message)s", force=True)

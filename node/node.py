@@ -1,0 +1,444 @@
+"""A running broker: what it is made of, the order in which that starts and stops, and who tells whom.
+
+Invariants
+    the start number is raised, durably, before the first handshake
+    every replica that the promises list is recovered before a peer or a client can ask for it
+    it says that it is ready once it belongs to a cluster, all decisions are applied, and it is among them
+    a clean stop answers what it can, lets others take its leaderships, and leaves its marks on disk
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+
+from ..partitions.environment import PartitionId
+from ..partitions.flusher import Flusher
+from ..partitions.raft.messages import Voter
+from ..partitions.raft.points import Point
+from ..partitions.real_environment import RealEnvironment
+from ..partitions.replica import Replica
+from ..partitions.storage.promises import Promises
+from ..proto.errors import InvalidConfig, InvalidRequest, LograftError
+from ..proto.peer_frames import FrameType
+from .cluster_view import STATUS_CALL, ClusterView
+from .config import BrokerConfig, host_and_port
+from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
+from .controller.cluster_log import ClusterLog
+from .controller.controller import Controller
+from .controller.topic_rules import TopicLimits
+from .data_directory import DataDirectory, raise_open_files_limit
+from .formation import CLUSTER_REPLICA_NUMBER, ClusterSet, Formation
+from .heartbeats import FRAME_TYPES, Heartbeats
+from .http import HttpDoor
+from .metrics import Metrics
+from .peer.handshake import PeerIdentity
+from .peer.links import PeerLinks
+from .peer.raft_codec import decode_raft_bundle
+from .peer.raft_transport import RaftTransport
+from .peer.session import PeerSession
+from .replicas import Replicas
+from .rpc.admin_service import CALL_PREFIX, AdminService
+from .rpc.broker_service import BrokerService
+from .rpc.server import RpcServer
+from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sighting
+
+SIGHTING_INTERVAL_S = 10.0
+SIGHTING_DELAY_S = 0.02
+"""Changes that come together are told together."""
+TEND_INTERVAL_S = 0.25
+LOOK_INTERVAL_S = 1.0
+EXIT_SUPERSEDED = 3
+
+log = structlog.get_logger("broker")
+
+
+class Node:
+    """One broker. `start`, then `stop`; in between it runs by itself.
+
+    Raises, from `start`
+        InvalidConfig  the configuration, the data directory or a port stands in the way; one line says how
+    """
+
+    def __init__(self, config: BrokerConfig, *, loop_kind: str = "asyncio") -> None:
+        self.config = config
+        self.metrics = Metrics(loop_kind)
+        self._broker_id = config.broker.id
+        self._ready = False
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sequence = 0
+        self._sighting_is_due = False
+        self._cluster_log: ClusterLog | None = None
+        self._controller: Controller | None = None
+        self._hand_back = LeadershipHandBack()
+
+    # -- start and stop ----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        config = self.config
+        began = time.monotonic()
+        self._http = HttpDoor(self.metrics.exposition, self.unready)
+        open_files_max = raise_open_files_limit()
+        self._directory = DataDirectory.claim(config.broker.data_directory, self._broker_id)
+        self._environment = RealEnvironment(config.broker.data_directory, log=_log_event)
+        self._promises = await Promises.open(
+            self._environment, config.broker.data_directory, mark_interval_ms=config.replica.mark_interval_ms
+        )
+        start_number = await self._raise_start_number()
+        held = None if self._promises.cluster_set is None else ClusterSet.decode(self._promises.cluster_set)
+        self._own = Voter(self._broker_id, self._promises.directory_id, CLUSTER_REPLICA_NUMBER)
+        self._flusher = Flusher(self._environment)
+        self._addresses = Addresses(config.advertise.grpc, config.advertise.peer, config.advertise.http)
+        self._identity = PeerIdentity(
+            cluster_id=None if held is None else held.cluster_id,
+            broker_id=self._broker_id,
+            directory_id=self._promises.directory_id,
+            start_number=start_number,
+            version=version("lograft"),
+            rack=config.broker.rack,
+            grpc_address=self._addresses.grpc,
+            peer_address=self._addresses.peer,
+            http_address=self._addresses.http,
+        )
+        self._links = PeerLinks(
+            self._identity, config.cluster.secret, self, config.peer, log=_log_event, chance=random.Random()
+        )
+        self._sightings = ExchangedSightings(self._send_sighting, self._on_sightings)
+        self._wire_replicas(open_files_max)
+        self._formation = Formation(self._own, tuple(config.cluster.peers), held, self._settle, self._tell_set)
+        self._wire_services()
+
+        await self._listen_http()
+        await self._replicas.open_listed()
+        if held is not None:
+            await self._join(held)
+        await self._rpc.start(config.listen.grpc)
+        await self._links.start(config.listen.peer)
+        for broker_id, address in config.cluster.peers.items():
+            self._links.know(broker_id, address)
+        self._formation.start()
+        self._every(config.peer.heartbeat_interval_ms / 1000, self._tick)
+        self._every(SIGHTING_INTERVAL_S, self._publish)
+        self._every(TEND_INTERVAL_S, self._tend)
+        self._every(LOOK_INTERVAL_S, self._look)
+        self._publish()
+        log.info(
+            "started",
+            grpc=config.listen.grpc,
+            peer=config.listen.peer,
+            http=config.listen.http,
+            directory_id=self._promises.directory_id,
+            start_number=start_number,
+            cluster_id=self._identity.cluster_id,
+            replicas=len(self._replicas.table),
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    async def stop(self) -> None:
+        """Stop cleanly: nothing that was acknowledged depends on it, but the next start is quicker."""
+        if self._stopping:
+            return
+        self._stopping = True
+        log.info("stopping")
+        await self._rpc.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._cluster_log is not None:
+            self._cluster_log.stop()
+        await self._replicas.stop()
+        await self._flusher.drain()
+        await self._links.stop()
+        await self._promises.close()
+        await self._http.stop()
+        self._environment.disk.stop()
+        self._directory.release()
+        log.info("stopped")
+
+    def unready(self) -> str | None:
+        """Why this broker is not ready for clients, or None."""
+        if self._stopping:
+            return "stopping"
+        if self._ready:
+            return None
+        if self._formation.held is None:
+            missing = self._formation.missing()
+            return f"the cluster is not formed: waiting for brokers {missing}" if missing else "joining the cluster"
+        if self._broker_id not in self._replicas.state.brokers:
+            return "the cluster's decisions are not read yet"
+        return None
+
+    async def _raise_start_number(self) -> int:
+        earlier = self._promises.start_number
+        number = earlier + 1 if earlier else self._environment.wall_ms()
+        await self._promises.sync(self._promises.note_start_number(number))
+        return number
+
+    def _wire_replicas(self, open_files_max: int) -> None:
+        config = self.config
+        self._replicas = Replicas(
+            self._environment,
+            self._promises,
+            self._flusher,
+            config,
+            self._sightings,
+            self.metrics,
+            open_files_max=open_files_max,
+        )
+        self._transport = RaftTransport(self._links)
+        self._environment.transport = self._transport
+        self._replicas.transport = self._transport
+        self._replicas.heartbeats = Heartbeats(
+            self._broker_id,
+            self._replicas.table,
+            self._links.send_control,
+            silence_ms=config.replica.election_timeout_ms,
+        )
+        self._replicas.changed = self._publish_soon
+
+    def _wire_services(self) -> None:
+        config, links, replicas, sightings = self.config, self._links, self._replicas, self._sightings
+        self._view = ClusterView(self._broker_id, replicas, links)
+        self._admin = AdminService(self._broker_id, replicas, links, sightings, self._view)
+        self._broker = BrokerService(self._broker_id, replicas, links, sightings, self.metrics, config.limits)
+        self._rpc = RpcServer(
+            self._broker, self._admin, self.metrics, message_bytes_max=config.limits.message_bytes_max
+        )
+
+    async def _listen_http(self) -> None:
+        address = self.config.listen.http
+        try:
+            await self._http.start(*host_and_port(address))
+        except OSError as error:
+            raise InvalidConfig(
+                f"cannot listen for HTTP at {address}: {(error.strerror or str(error)).lower()}; "
+                "stop what listens there or set listen.http",
+                key="listen.http",
+                value=address,
+            ) from None
+
+    def _every(self, seconds: float, what: Callable[[], Awaitable[None] | None]) -> None:
+        """Call `what` again and again; an exception that it lets out ends the process."""
+
+        async def repeat() -> None:
+            loop = asyncio.get_running_loop()
+            while True:
+                due = loop.time() + seconds
+                outcome = what()
+                if outcome is not None:
+                    await outcome
+                await asyncio.sleep(max(due - loop.time(), 0))
+
+        task = asyncio.get_running_loop().create_task(repeat())
+        task.add_done_callback(self._on_task_end)
+        self._tasks.append(task)
+
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the broker failed", exc_info=error)
+            self._environment.halt(f"a task of the broker failed: {error!r}")
+
+    # -- belonging to a cluster --------------------------------------------------------------------------------------
+
+    def _settle(self, chosen: ClusterSet) -> None:
+        self._environment.spawn(self._settle_durably(chosen))
+
+    async def _settle_durably(self, chosen: ClusterSet) -> None:
+        await self._promises.sync(self._promises.note_cluster_set(chosen.encode()))
+        log.info(
+            "cluster_settled",
+            cluster_id=chosen.cluster_id,
+            voters=[str(voter) for voter in chosen.voters],
+            votes=self._own in chosen.voters,
+        )
+        self._links.set_cluster_id(chosen.cluster_id)
+        await self._join(chosen)
+        self._formation.settled(chosen)
+
+    async def _join(self, held: ClusterSet) -> None:
+        """Open the replica of `__cluster`, and follow what it decides."""
+        replica = await self._replicas.open_cluster(held.voters)
+        self._broker.cluster_id = self._admin.cluster_id = held.cluster_id
+        if replica is None:
+            return  # damaged: told already; it leads and decides nothing, and the others carry on
+        self._cluster_log = ClusterLog(replica, self._environment.call_soon, _log_event)
+        self._controller = self._admin.controller = Controller(
+            replica,
+            self._cluster_log,
+            self,
+            self._environment.wall_ms,
+            TopicLimits(
+                broker_replicas_max=self.config.limits.partitions_max,
+                batch_bytes_max=self.config.limits.batch_bytes_max,
+                segment_bytes_max=self.config.replica.segment_bytes_max,
+            ),
+        )
+        self._replicas.follow(self._cluster_log)
+        self._cluster_log.follow()
+
+    def _tell_set(self, broker_id: int, body: bytes) -> None:
+        self._links.send_control(broker_id, FrameType.CLUSTER, body)
+
+    def alive_brokers(self) -> dict[int, str]:
+        """Broker id -> directory id of those in touch (`controller.LiveBrokers`)."""
+        alive = {session.broker_id: session.peer.directory_id for session in self._links.sessions}
+        return alive | {self._broker_id: self._promises.directory_id}
+
+    # -- what the links tell (PeerHandlers) --------------------------------------------------------------------------
+
+    def session_up(self, session: PeerSession) -> None:
+        peer = session.peer
+        self.metrics.peer_sessions.inc()
+        self._sightings.see(
+            Sighting(
+                broker_id=peer.broker_id,
+                directory_id=peer.directory_id,
+                start_number=peer.start_number,
+                sequence=0,
+                addresses=Addresses(peer.grpc_address, peer.peer_address, peer.http_address),
+                rack=peer.rack,
+                version=peer.version,
+                leads=(),
+            )
+        )
+        self._publish_soon()
+        self._replicas.session_up(peer.broker_id)
+        self._formation.session_up(peer.broker_id, peer.directory_id, peer.cluster_id or "")
+
+    def session_down(self, broker_id: int, why: str) -> None:
+        self.metrics.peer_sessions.dec()
+        self._formation.session_down(broker_id)
+        self._replicas.session_down(broker_id)
+
+    def frame(self, broker_id: int, frame_type: FrameType, body: memoryview) -> None:
+        if frame_type is FrameType.RAFT:
+            for partition, message in decode_raft_bundle(body):
+                self._replicas.receive(broker_id, partition, message)
+        elif frame_type in FRAME_TYPES:
+            session = self._links.session(broker_id)
+            # A pair is heard only while both its links answer: with the bulk link stuck, a heartbeat means nothing.
+            if session is not None and self._answers(session):
+                self._replicas.heartbeats.receive(broker_id, frame_type, body, self._environment.monotonic_ms())
+        elif frame_type is FrameType.SIGHTING:
+            sighting = decode_sighting(body)
+            if sighting.broker_id == broker_id:
+                self._sightings.see(sighting)
+        elif frame_type is FrameType.CLUSTER:
+            self._formation.told(broker_id, body)
+        else:
+            raise InvalidRequest(f"broker {self._broker_id} takes no frame of type {frame_type.name}")
+
+    async def call(self, broker_id: int, method: str, body: bytes) -> bytes:
+        if method == STATUS_CALL:
+            return self._view.encoded()
+        if method.startswith(CALL_PREFIX):
+            return await self._admin.carry_out(method, body)
+        raise InvalidRequest(f"broker {self._broker_id} knows no call {method[:80]!r}")
+
+    def superseded(self, why: str) -> None:
+        log.error("superseded", why=why)
+        # At once, and without a clean stop: the other process uses the directory already.
+        os._exit(EXIT_SUPERSEDED)
+
+    def _answers(self, session: PeerSession) -> bool:
+        now_ms = asyncio.get_running_loop().time() * 1000
+        allowed_ms = self.config.replica.election_timeout_ms + self.config.peer.heartbeat_interval_ms
+        return now_ms - session.heard_ms <= allowed_ms
+
+    # -- sightings ---------------------------------------------------------------------------------------------------
+
+    def _publish_soon(self) -> None:
+        if not self._sighting_is_due and not self._stopping:
+            self._sighting_is_due = True
+            asyncio.get_running_loop().call_later(SIGHTING_DELAY_S, self._publish)
+
+    def _publish(self) -> None:
+        self._sighting_is_due = False
+        if self._stopping:
+            return
+        self._sequence += 1
+        led = sorted((replica.partition, replica.term) for replica in self._replicas.led)
+        self._sightings.publish(
+            Sighting(
+                broker_id=self._broker_id,
+                directory_id=self._promises.directory_id,
+                start_number=self._identity.start_number,
+                sequence=self._sequence,
+                addresses=self._addresses,
+                rack=self.config.broker.rack,
+                version=self._identity.version,
+                leads=tuple(Led(partition.topic_id, partition.number, term) for partition, term in led),
+            )
+        )
+
+    def _send_sighting(self, body: bytes) -> None:
+        for session in self._links.sessions:
+            self._links.send_control(session.broker_id, FrameType.SIGHTING, body)
+
+    def _on_sightings(self) -> None:
+        """Brokers that joined later are dialled at the addresses they tell of themselves, or others of them."""
+        for sighting in self._sightings.brokers():
+            if sighting.broker_id != self._broker_id and sighting.addresses.peer:
+                self._links.know(sighting.broker_id, sighting.addresses.peer)
+
+    # -- again and again ---------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._replicas.tick()
+
+    async def _tend(self) -> None:
+        """Be ready when it is true; and, as the controller, register whoever is in session and not known as he is."""
+        if not self._ready and self._formation.held is not None and self.unready() is None:
+            self._ready = True
+            await self._rpc.say_ready(True)
+            log.info("ready", cluster_id=self._admin.cluster_id)
+        controller = self._controller
+        if controller is None or not controller.is_active:
+            return
+        racks = {session.broker_id: session.peer.rack for session in self._links.sessions}
+        racks[self._broker_id] = self.config.broker.rack
+        for broker_id, directory_id in sorted(self.alive_brokers().items()):
+            known = self._replicas.state.brokers.get(broker_id)
+            if known is None or (known.directory_id, known.rack) != (directory_id, racks.get(broker_id, "")):
+                try:
+                    await controller.register_broker(broker_id, directory_id, racks.get(broker_id, ""))
+                except LograftError as error:
+                    log.info("broker_not_registered", broker=broker_id, why=error.message)
+                    return
+
+    async def _look(self) -> None:
+        self._replicas.look_at_disk()
+        self._view.look()
+        led = [view for replica in self._replicas.led if (view := self._led_partition(replica)) is not None]
+        await hand_back_once(
+            self._hand_back, self._environment.monotonic_ms(), led, self._transfer_leadership, _log_event
+        )
+
+    def _led_partition(self, replica: Replica) -> LedPartition | None:
+        fact = self._replicas.state.partition(replica.partition)
+        if fact is None or not fact.placement:
+            return None
+        preferred = fact.placement[0]
+        status = replica.status()
+        match: Point | None = None
+        for follower in status.followers:
+            if follower.voter == preferred and follower.votes and follower.heard and follower.counts:
+                match = follower.match
+        return LedPartition(replica.partition, replica.voter, preferred, status.end, match)
+
+    async def _transfer_leadership(self, partition: PartitionId, broker_id: int) -> None:
+        replica = self._replicas.table.get(partition)
+        if replica is not None:
+            await replica.transfer_leadership(broker_id)
+
+
+def _log_event(event: str, **facts: Any) -> None:
+    log.info(event, **facts)

@@ -1,0 +1,295 @@
+"""Raft messages as bytes: the body of a RAFT frame.
+
+Always holds
+    a body is a bundle: one or more messages, of any partitions, one after the other
+    a message is u32 size of the header | u32 size of the items | header | the items' bytes, as stored
+    the header is MessagePack, typed and bounded
+    an item that decodes is whole, has a good CRC, and follows the item before it (the first follows `prev`)
+    items are not copied, either way: a decoded item's data is a view of the body
+Anything else is a PeerFrameError; no other exception leaves `decode_raft` and `decode_raft_bundle`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ...partitions.environment import Buffer, PartitionId
+from ...partitions.raft.messages import (
+    AppendReply,
+    AppendRequest,
+    CampaignNow,
+    Message,
+    ReadProbe,
+    ReadProbeReply,
+    Voter,
+    VoteReply,
+    VoteRequest,
+)
+from ...partitions.raft.points import Item, ItemKind, Point
+from ...proto import record_batch
+from ...proto.errors import LograftError
+from ...proto.peer_frames import PeerFrameError
+
+HEADER_BYTES_MAX = 1 << 20
+_SIZES = struct.Struct(">II")
+
+_Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class _WirePoint(NamedTuple):
+    term: _Number
+    offset: _Number
+    rank: _Number
+
+
+class _WireVoter(NamedTuple):
+    broker_id: _Small
+    directory_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    replica_number: _Number
+
+
+class _WirePartition(NamedTuple):
+    topic_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    number: _Small
+
+
+class _WireItem(NamedTuple):
+    point: _WirePoint
+    kind: _Small
+    size: _Small
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    partition: _WirePartition
+    sender: _WireVoter
+    to: _WireVoter
+    term: _Number
+
+
+class _VoteRequest(_Header, tag=1, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    last: _WirePoint
+    pre: bool
+    transfer: bool
+
+
+class _VoteReply(_Header, tag=2, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    granted: bool
+    pre: bool
+    doubtful: bool
+
+
+class _AppendRequest(_Header, tag=3, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    session: _Number
+    session_end: _WirePoint
+    prev: _WirePoint
+    committed: _WirePoint
+    append_time_ms: _Number
+    items: tuple[_WireItem, ...]
+
+
+class _AppendReply(_Header, tag=4, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    session: _Number
+    accepted: bool
+    match: _WirePoint
+    committed: _WirePoint
+    counts: bool
+
+
+class _ReadProbe(_Header, tag=5, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    round_number: _Number
+
+
+class _ReadProbeReply(_Header, tag=6, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    round_number: _Number
+
+
+class _CampaignNow(_Header, tag=7, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    pass
+
+
+_AnyHeader = _VoteRequest | _VoteReply | _AppendRequest | _AppendReply | _ReadProbe | _ReadProbeReply | _CampaignNow
+_encode_header = msgspec.msgpack.Encoder().encode
+_decode_header = msgspec.msgpack.Decoder(_AnyHeader).decode
+
+
+def encode_raft(partition: PartitionId, message: Message) -> list[Buffer]:
+    """One message: the whole body of a RAFT frame, or a part of one (messages written in a row are a bundle)."""
+    header = _encode_header(_header_of(partition, message))
+    if not isinstance(message, AppendRequest):
+        return [_SIZES.pack(len(header), 0) + header]
+    items_size = sum(len(item.data) for item in message.items)
+    return [_SIZES.pack(len(header), items_size) + header, *(item.data for item in message.items)]
+
+
+def decode_raft(body: Buffer) -> tuple[PartitionId, Message]:
+    """The one message of a body. Raises PeerFrameError for anything else."""
+    messages = decode_raft_bundle(body)
+    if len(messages) != 1:
+        raise PeerFrameError(f"expected one Raft message, got {len(messages)}")
+    return messages[0]
+
+
+def decode_raft_bundle(body: Buffer) -> list[tuple[PartitionId, Message]]:
+    """All messages of a body, in the order in which they were sent. Raises PeerFrameError unless every one is right."""
+    view = memoryview(body)
+    messages: list[tuple[PartitionId, Message]] = []
+    position = 0
+    while position < len(view):
+        if len(view) - position < _SIZES.size:
+            raise PeerFrameError("a Raft message is cut short")
+        header_size, items_size = _SIZES.unpack_from(view, position)
+        position += _SIZES.size
+        items_start = position + header_size
+        end = items_start + items_size
+        if header_size > HEADER_BYTES_MAX or end > len(view):
+            raise PeerFrameError(f"a Raft message of {header_size} + {items_size} bytes is larger than what came of it")
+        messages.append(_decode(view[position:items_start], view[items_start:end]))
+        position = end
+    if not messages:
+        raise PeerFrameError("a RAFT frame without a message")
+    return messages
+
+
+def _header_of(partition: PartitionId, message: Message) -> _AnyHeader:
+    # The encoder writes Point, Voter and PartitionId as it writes their wire twins: as arrays.
+    common = (partition, message.sender, message.to, message.term)
+    match message:
+        case AppendRequest():
+            items = tuple((item.point, int(item.kind), len(item.data)) for item in message.items)
+            return _AppendRequest(
+                *common,  # type: ignore[arg-type]
+                message.session,
+                message.session_end,  # type: ignore[arg-type]
+                message.prev,  # type: ignore[arg-type]
+                message.committed,  # type: ignore[arg-type]
+                message.append_time_ms,
+                items,  # type: ignore[arg-type]
+            )
+        case AppendReply():
+            return _AppendReply(
+                *common,  # type: ignore[arg-type]
+                message.session,
+                message.accepted,
+                message.match,  # type: ignore[arg-type]
+                message.committed,  # type: ignore[arg-type]
+                message.counts,
+            )
+        case VoteRequest():
+            return _VoteRequest(*common, message.last, message.pre, message.transfer)  # type: ignore[arg-type]
+        case VoteReply():
+            return _VoteReply(*common, message.granted, message.pre, message.doubtful)  # type: ignore[arg-type]
+        case ReadProbe():
+            return _ReadProbe(*common, message.round_number)  # type: ignore[arg-type]
+        case ReadProbeReply():
+            return _ReadProbeReply(*common, message.round_number)  # type: ignore[arg-type]
+        case CampaignNow():
+            return _CampaignNow(*common)  # type: ignore[arg-type]
+
+
+def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[PartitionId, Message]:
+    try:
+        header = _decode_header(header_bytes)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PeerFrameError(f"a Raft message's header is wrong: {error}") from None
+    partition = PartitionId._make(header.partition)
+    sender, to = Voter._make(header.sender), Voter._make(header.to)
+    if header.term < 1:
+        raise PeerFrameError("a Raft message of no term")
+    message: Message
+    match header:
+        case _AppendRequest():
+            prev = Point._make(header.prev)
+            items = _decode_items(prev, header.term, header.items, item_bytes)
+            return partition, AppendRequest(
+                sender=sender,
+                to=to,
+                term=header.term,
+                session=header.session,
+                session_end=Point._make(header.session_end),
+                prev=prev,
+                committed=Point._make(header.committed),
+                items=items,
+                append_time_ms=header.append_time_ms,
+            )
+        case _AppendReply():
+            message = AppendReply(
+                sender=sender,
+                to=to,
+                term=header.term,
+                session=header.session,
+                accepted=header.accepted,
+                match=Point._make(header.match),
+                committed=Point._make(header.committed),
+                counts=header.counts,
+            )
+        case _VoteRequest():
+            last = Point._make(header.last)
+            message = VoteRequest(sender, to, header.term, last, pre=header.pre, transfer=header.transfer)
+        case _VoteReply():
+            message = VoteReply(sender, to, header.term, header.granted, pre=header.pre, doubtful=header.doubtful)
+        case _ReadProbe():
+            message = ReadProbe(sender, to, header.term, header.round_number)
+        case _ReadProbeReply():
+            message = ReadProbeReply(sender, to, header.term, header.round_number)
+        case _CampaignNow():
+            message = CampaignNow(sender, to, header.term)
+    if len(item_bytes):
+        raise PeerFrameError(f"{len(item_bytes)} bytes behind a Raft message that has no items")
+    return partition, message
+
+
+def _decode_items(prev: Point, term: int, headers: Iterable[_WireItem], data: memoryview) -> tuple[Item, ...]:
+    items = []
+    position = 0
+    for header in headers:
+        end = position + header.size
+        if end > len(data):
+            raise PeerFrameError("a Raft message's items are cut short")
+        item = _decode_item(prev, header, data[position:end])
+        if item.point.term > term:
+            raise PeerFrameError(f"an item at {item.point} in a message of term {term}")
+        items.append(item)
+        prev, position = item.point, end
+    if position != len(data):
+        raise PeerFrameError(f"{len(data) - position} bytes after the last item")
+    return tuple(items)
+
+
+def _decode_item(prev: Point, header: _WireItem, data: memoryview) -> Item:
+    """The item if it is whole and could stand right after `prev` in a log."""
+    point = Point._make(header.point)
+    try:
+        kind = ItemKind(header.kind)
+    except ValueError:
+        raise PeerFrameError(f"an item of unknown kind {header.kind}") from None
+    if kind is ItemKind.RECORDS:
+        follows = point.term == prev.term >= 1 and point.rank == prev.rank and point.offset > prev.offset
+    elif kind is ItemKind.TERM_START:
+        follows = point.term > prev.term and point.rank == 1 and point.offset == prev.offset
+    else:
+        follows = point == (prev.term, prev.offset, prev.rank + 1) and point.term >= 1
+    if not follows:
+        raise PeerFrameError(f"an item of kind {kind.name} at {point} cannot follow {prev}")
+    if kind is ItemKind.TERM_START and not data:
+        return Item(point, kind, b"")  # says nothing beyond its point: who stores it writes the bytes
+    try:
+        batch = record_batch.verify(data)
+        if batch.size != len(data) or batch.term != point.term or batch.base_offset != prev.offset:
+            raise PeerFrameError(f"an item at {point} holds a batch of {batch.base_offset}@{batch.term}")
+        if batch.next_offset != point.offset or batch.is_control != (kind is not ItemKind.RECORDS):
+            raise PeerFrameError(
+                f"an item of kind {kind.name} at {point} holds a batch that ends at {batch.next_offset}"
+            )
+        if batch.is_control and record_batch.read_zero_width(data)[0] != kind:
+            raise PeerFrameError(f"an item of kind {kind.name} at {point} holds a control batch of another kind")
+    except PeerFrameError:
+        raise
+    except LograftError as error:
+        raise PeerFrameError(f"an item at {point} is unreadable: {error}") from None
+    return Item(point, kind, data)

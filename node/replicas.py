@@ -1,0 +1,431 @@
+"""All replicas of this broker: which there are, which of them leads, and what of the outside each is told.
+
+Invariants
+    a replica is created only where a decision places it here, and opened again only if the promises list it
+    a replica is deleted only on a topic's deletion fact, never because something is absent somewhere
+    whoever serves a client asks `leading` first, which names no replica after the loop slept past an election timeout
+    creating and deleting is done by one task, one change after the other
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ..partitions.environment import Environment, PartitionId, ReplicaConfig
+from ..partitions.flusher import Flusher
+from ..partitions.raft.events import PeerHeard
+from ..partitions.raft.messages import AppendRequest, Message, Voter
+from ..partitions.replica import Replica
+from ..partitions.storage.log import DamagedLog
+from ..partitions.storage.promises import Promises
+from ..proto.errors import (
+    DiskFull,
+    LograftError,
+    NoLeader,
+    NotAuthorized,
+    NotLeader,
+    UnknownPartition,
+    UnknownTopic,
+    UnknownTopicId,
+)
+from .config import BrokerConfig
+from .controller.cluster_log import ClusterLog
+from .controller.facts import CLUSTER_TOPIC_ID, TopicFact
+from .controller.state import ClusterState, PlacedReplica
+from .controller.topic_rules import TopicLimits, TopicSettings, is_internal, settings_of
+from .formation import CLUSTER_REPLICA_NUMBER
+from .heartbeats import Heartbeats
+from .metrics import Metrics
+from .peer.raft_transport import RaftTransport
+from .sightings import Leading, Sightings
+
+CLUSTER_PARTITION = PartitionId(CLUSTER_TOPIC_ID, 0)
+FILES_PER_REPLICA = 4
+"""Log, two indexes, and one being rolled or synced."""
+FILES_FOR_THE_REST = 256
+OPENED_AT_ONCE = 8
+
+
+class Led(NamedTuple):
+    """A partition that this broker leads."""
+
+    topic: TopicFact
+    settings: TopicSettings
+    replica: Replica
+
+
+class Replicas:
+    """The table of this broker's replicas, kept in step with the decisions.
+
+    `heartbeats` and `transport` are set by the node before anything is opened; `changed` is called after each change of
+    leadership.
+    """
+
+    heartbeats: Heartbeats
+    transport: RaftTransport
+
+    def __init__(
+        self,
+        environment: Environment,
+        promises: Promises,
+        flusher: Flusher,
+        config: BrokerConfig,
+        sightings: Sightings,
+        metrics: Metrics,
+        *,
+        open_files_max: int,
+    ) -> None:
+        self.table: dict[PartitionId, Replica] = {}
+        self.unopened: dict[PartitionId, str] = {}
+        """Replicas that should be here and are not, and why."""
+        self.state = ClusterState()
+        """The decisions; `follow` replaces it by the living one."""
+        self.changed = _nothing
+        self._environment = environment
+        self._promises = promises
+        self._flusher = flusher
+        self._config = config
+        self._broker_id = config.broker.id
+        self._sightings = sightings
+        self._metrics = metrics
+        self._replicas_max = min(
+            config.limits.partitions_max, max((open_files_max - FILES_FOR_THE_REST) // FILES_PER_REPLICA, 1)
+        )
+        self._settings: dict[str, tuple[TopicFact, TopicSettings]] = {}
+        self._reconciling: asyncio.Task[None] | None = None
+        self._dirty = False
+        self._stopping = False
+        self._awake_ms = environment.monotonic_ms()
+        self._led: set[PartitionId] = set()
+        self._produce_stopped = False
+        self._replication_stopped = False
+        metrics.watch_partitions(lambda: len(self.table), lambda: len(self._led))
+
+    # -- what clients ask for ----------------------------------------------------------------------------------------
+
+    def topic(self, name: str, topic_id: str = "") -> TopicFact:
+        """Raises UnknownTopic, or UnknownTopicId if `topic_id` is given and not the topic's."""
+        topic = self.state.topic(name)
+        if topic is None:
+            if topic_id and self.state.is_deleted(topic_id):
+                raise UnknownTopicId(f"topic {name[:80]!r} was deleted", topic_id=topic_id)
+            raise UnknownTopic(f"there is no topic {name[:80]!r}; create it first", topic=name[:80])
+        if topic_id and topic.topic_id != topic_id:
+            raise UnknownTopicId(
+                f"topic {name!r} has the id {topic.topic_id}, not {topic_id[:80]!r}: the one asked for was deleted",
+                topic_id=topic.topic_id,
+            )
+        return topic
+
+    def leading(self, name: str, number: int, topic_id: str = "") -> Led:
+        """The replica here that leads a partition.
+
+        Raises UnknownTopic, UnknownTopicId, UnknownPartition, NoLeader; NotLeader, which names who leads if known.
+        """
+        topic = self.topic(name, topic_id)
+        partition = partition_of(topic, number)
+        replica = self.table.get(partition)
+        if replica is None or not replica.is_leader or not self._is_awake():
+            raise self._not_leading(name, partition)
+        return Led(topic, self.settings(topic), replica)
+
+    def settings(self, topic: TopicFact) -> TopicSettings:
+        known = self._settings.get(topic.topic_id)
+        if known is None or known[0] is not topic:
+            limits = TopicLimits(
+                batch_bytes_max=self._config.limits.batch_bytes_max,
+                segment_bytes_max=self._config.replica.segment_bytes_max,
+            )
+            known = topic, settings_of(topic.config, limits)
+            self._settings[topic.topic_id] = known
+        return known[1]
+
+    def check_writable(self, led: Led) -> None:
+        """Raises NotAuthorized for internal topics, DiskFull while too little space is left."""
+        if is_internal(led.topic.name):
+            raise NotAuthorized(f"topic {led.topic.name} is internal; clients do not write to it")
+        if self._produce_stopped:
+            raise DiskFull(
+                f"broker {self._broker_id} has less than {self._config.disk.produce_stop_free_bytes} bytes of disk "
+                "left; free some space or delete topics"
+            )
+
+    def leader_of(self, partition: PartitionId) -> Leading:
+        """Who leads, by what the replica here and the board know; the higher term is right."""
+        replica = self.table.get(partition)
+        seen = self._sightings.leading(partition) or Leading(None, 0)
+        if replica is not None and replica.term >= seen.term:
+            leader = replica.leader
+            if leader is not None or replica.term > seen.term:
+                return Leading(None if leader is None else leader.broker_id, replica.term)
+        if seen.broker_id is not None and not self.heartbeats.is_heard(seen.broker_id):
+            return Leading(None, seen.term)  # a client sent there would find nobody
+        return seen
+
+    def with_address(self, error: LograftError) -> LograftError:
+        """The same error; if it names a leader, with that broker's address."""
+        if "leader_id" in error.facts and "leader_address" not in error.facts:
+            sighting = self._sightings.broker(int(error.facts["leader_id"]))
+            if sighting is not None:
+                error.facts["leader_address"] = sighting.addresses.grpc
+        return error
+
+    def _not_leading(self, name: str, partition: PartitionId) -> LograftError:
+        leader = self.leader_of(partition)
+        if leader.broker_id is None or leader.broker_id == self._broker_id:
+            return NoLeader(
+                f"partition {partition.number} of {name!r} has no leader known to broker {self._broker_id}; try again",
+                term=leader.term,
+            )
+        return self.with_address(
+            NotLeader(
+                f"partition {partition.number} of {name!r} is led by broker {leader.broker_id}",
+                leader_id=leader.broker_id,
+                term=leader.term,
+            )
+        )
+
+    # -- a broker's life ---------------------------------------------------------------------------------------------
+
+    async def open_listed(self) -> None:
+        """Recover every replica that the promises list, `__cluster` first."""
+        listed = sorted(self._promises.listed(), key=lambda partition: (partition != CLUSTER_PARTITION, partition))
+        for partition in listed[:1]:
+            await self._recover(partition)
+        turns = asyncio.Semaphore(OPENED_AT_ONCE)
+
+        async def recover(partition: PartitionId) -> None:
+            async with turns:
+                await self._recover(partition)
+
+        await asyncio.gather(*(recover(partition) for partition in listed[1:]))
+
+    async def open_cluster(self, first_voters: tuple[Voter, ...]) -> Replica | None:
+        """The replica of `__cluster`, opened or created; None if it is damaged beyond opening."""
+        if CLUSTER_PARTITION not in self.table and CLUSTER_PARTITION not in self.unopened:
+            await self._open(CLUSTER_PARTITION, CLUSTER_REPLICA_NUMBER, first_voters, self._config.replica)
+        return self.table.get(CLUSTER_PARTITION)
+
+    def follow(self, cluster_log: ClusterLog) -> None:
+        """Keep in step with the decisions from now on."""
+        self.state = cluster_log.state
+        cluster_log.on_change(self._on_decisions)
+        self._on_decisions(())
+
+    async def stop(self) -> None:
+        """Stop all replicas; leaders resign, so that others take over at once."""
+        self._stopping = True
+        if self._reconciling is not None:
+            self._reconciling.cancel()
+            await asyncio.gather(self._reconciling, return_exceptions=True)
+        for replica in list(self.table.values()):
+            await replica.stop()
+
+    # -- peers -------------------------------------------------------------------------------------------------------
+
+    def receive(self, broker_id: int, partition: PartitionId, message: Message) -> None:
+        """Take a Raft message that came by the session with `broker_id`."""
+        if message.sender.broker_id != broker_id:
+            self._environment.log("raft_message_of_another_sender", broker=broker_id, sender=str(message.sender))
+            return
+        replica = self.table.get(partition)
+        if replica is None or (self._replication_stopped and isinstance(message, AppendRequest) and message.items):
+            return
+        replica.receive(message)
+
+    def session_up(self, broker_id: int) -> None:
+        self.heartbeats.session_up(broker_id, self._environment.monotonic_ms())
+
+    def session_down(self, broker_id: int) -> None:
+        self.heartbeats.session_down(broker_id)
+
+    def tick(self) -> None:
+        """Once a heartbeat interval."""
+        self._is_awake()
+        self._awake_ms = self._environment.monotonic_ms()
+        self.heartbeats.tick(self._awake_ms)
+        for broker_id, partition in self.transport.take_cut_off():
+            replica = self.table.get(partition)
+            if replica is not None and self.heartbeats.is_heard(broker_id):
+                replica.take(PeerHeard(broker_id))
+
+    def look_at_disk(self) -> None:
+        """Once a second: is there room for clients, and for replication?"""
+        free, disk = self._environment.disk.free_bytes(), self._config.disk
+        stopped = free < disk.produce_stop_free_bytes, free < disk.replication_stop_free_bytes
+        if stopped != (self._produce_stopped, self._replication_stopped):
+            self._environment.log(
+                "disk_space", free_bytes=free, produce_stopped=stopped[0], replication_stopped=stopped[1]
+            )
+        self._produce_stopped, self._replication_stopped = stopped
+
+    def set_learners(self) -> None:
+        """Tell each leader here who gets its log without a vote: those placed under identities that do not vote."""
+        for replica in self.led:
+            placed = self._placed_identities(replica.partition)
+            learners = tuple(member for member in placed if member not in replica.voters)
+            if learners != replica.learners:
+                replica.set_learners(learners)
+                self.heartbeats.role_changed(replica)
+
+    # -- what replicas tell (ReplicaObserver) ------------------------------------------------------------------------
+
+    def role_changed(self, replica: Replica) -> None:
+        partition = replica.partition
+        if replica.is_leader != (partition in self._led):
+            self._metrics.leader_changes.inc()
+            (self._led.add if replica.is_leader else self._led.discard)(partition)
+            if replica.is_leader:
+                self._environment.call_soon(self.set_learners)
+        if partition in self.table:
+            self.heartbeats.role_changed(replica)
+        self.changed()
+
+    def committed(self, replica: Replica) -> None:
+        """Nothing to do: whoever waits for a commit asked the replica itself."""
+
+    @property
+    def led(self) -> list[Replica]:
+        """The replicas that lead, in no particular order."""
+        return [self.table[partition] for partition in self._led if partition in self.table]
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _is_awake(self) -> bool:
+        """False, and every leadership dropped, if the loop slept past an election timeout: others may lead by now."""
+        slept_ms = self._environment.monotonic_ms() - self._awake_ms
+        if slept_ms <= self._config.replica.election_timeout_ms:
+            return True
+        self._awake_ms += slept_ms
+        if self._led:
+            self._environment.log("loop_slept", slept_ms=round(slept_ms), leaderships_dropped=len(self._led))
+        for replica in self.led:
+            replica.step_down(f"the loop slept for {slept_ms:.0f} ms")
+        return False
+
+    def _placed_identities(self, partition: PartitionId) -> list[Voter]:
+        """Where replicas should be, each under the directory id that its broker has now."""
+        brokers = self.state.brokers
+        if partition == CLUSTER_PARTITION:
+            return [
+                Voter(broker.broker_id, broker.directory_id, CLUSTER_REPLICA_NUMBER)
+                for _, broker in sorted(brokers.items())
+            ]
+        fact = self.state.partition(partition)
+        if fact is None:
+            return []
+        return [
+            placed._replace(directory_id=brokers[placed.broker_id].directory_id)
+            if placed.broker_id in brokers
+            else placed
+            for placed in fact.placement
+        ]
+
+    def _on_decisions(self, keys: Sequence[str]) -> None:
+        self._dirty = True
+        if (self._reconciling is None or self._reconciling.done()) and not self._stopping:
+            self._reconciling = asyncio.get_running_loop().create_task(self._reconcile())
+            self._reconciling.add_done_callback(self._on_reconciled)
+
+    def _on_reconciled(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._environment.halt(f"creating or deleting replicas failed: {task.exception()!r}")
+
+    async def _reconcile(self) -> None:
+        """Delete what was deleted, create what is placed here; again, until nothing was decided meanwhile."""
+        while self._dirty:
+            self._dirty = False
+            for partition in [*self._promises.listed()]:
+                if self.state.is_deleted(partition.topic_id):
+                    await self._delete(partition)
+            turns = asyncio.Semaphore(OPENED_AT_ONCE)
+            missing = [
+                placed
+                for placed in self.state.replicas_of(self._broker_id)
+                if placed.partition not in self.table and placed.partition not in self.unopened
+            ]
+            await asyncio.gather(*(self._create(placed, turns) for placed in missing))
+            self.set_learners()
+
+    async def _create(self, placed: PlacedReplica, turns: asyncio.Semaphore) -> None:
+        async with turns:
+            if self._promises.recall(placed.partition) is None and len(self.table) >= self._replicas_max:
+                why = f"broker {self._broker_id} holds {len(self.table)} replicas and may open no more files"
+                self.unopened[placed.partition] = why
+                self._environment.log("replica_refused", partition=str(placed.partition), why=why)
+                return
+            config = replace(self._config.replica, segment_bytes_max=self.settings(placed.topic).segment_bytes_max)
+            await self._open(placed.partition, placed.replica.replica_number, placed.first_voters, config)
+
+    async def _recover(self, partition: PartitionId) -> None:
+        known = self._promises.recall(partition)
+        assert known is not None, f"{partition} is listed, and not recalled"
+        await self._open(partition, known.replica_number, (), self._config.replica)
+
+    async def _open(
+        self, partition: PartitionId, replica_number: int, first_voters: tuple[Voter, ...], config: ReplicaConfig
+    ) -> None:
+        try:
+            replica = await Replica.open(
+                environment=self._environment,
+                promises=self._promises,
+                flusher=self._flusher,
+                directory=self._config.broker.data_directory,
+                partition=partition,
+                # A broker whose disk was wiped is somebody else: it begins as a learner of whatever is placed on it.
+                voter=Voter(self._broker_id, self._promises.directory_id, replica_number),
+                first_voters=first_voters,
+                config=config,
+                observer=self,
+            )
+        except (DamagedLog, OSError) as error:
+            self.unopened[partition] = str(error)
+            self._environment.log("replica_unopened", partition=str(partition), why=str(error))
+            return
+        self.table[partition] = replica
+        self.heartbeats.opened(replica)
+
+    async def _delete(self, partition: PartitionId) -> None:
+        """The listing goes first: a crash in between leaves files that nobody lists, never a listing without files."""
+        replica = self.table.pop(partition, None)
+        self._led.discard(partition)
+        self.unopened.pop(partition, None)
+        self._settings.pop(partition.topic_id, None)
+        self.heartbeats.closed(partition)
+        if replica is not None:
+            await replica.stop()
+        await self._promises.sync(self._promises.note_deleted(partition))
+        await remove_tree(self._environment, self._directory_of(partition))
+        self._environment.log("replica_deleted", partition=str(partition))
+
+    def _directory_of(self, partition: PartitionId) -> str:
+        return os.path.join(self._config.broker.data_directory, "partitions", str(partition))
+
+
+def partition_of(topic: TopicFact, number: int) -> PartitionId:
+    """Raises UnknownPartition."""
+    if not 0 <= number < len(topic.partitions):
+        raise UnknownPartition(
+            f"topic {topic.name!r} has no partition {number}, only 0 to {len(topic.partitions) - 1}",
+            partitions=len(topic.partitions),
+        )
+    return PartitionId(topic.topic_id, number)
+
+
+async def remove_tree(environment: Environment, directory: str) -> None:
+    """Remove a directory of files, durably; nothing happens if it is not there."""
+    disk = environment.disk
+    if not disk.exists(directory):
+        return
+    for name in disk.list(directory):
+        disk.unlink(os.path.join(directory, name))
+    disk.remove_directory(directory)
+    await disk.sync_directory(os.path.dirname(directory))
+
+
+def _nothing(*_: Any) -> None:
+    """Until the node has something to be told."""

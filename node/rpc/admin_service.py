@@ -1,0 +1,332 @@
+"""Decisions and descriptions, asked of any broker: those for the controller are forwarded to it, over the peer link.
+
+Invariants
+    a call that came by the peer link is never forwarded again: it is carried out here or refused
+    what is forwarded and refused with NOT_LEADER or NO_LEADER changed nothing, and is tried again while there is time
+    `__cluster` is asked by a read-index round before a description is given; only DescribeCluster answers without
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from lograft.v1 import admin_service_pb2 as pb
+from lograft.v1 import admin_service_pb2_grpc
+
+from ...partitions.environment import PartitionId
+from ...proto.errors import (
+    BrokerUnavailable,
+    InvalidRequest,
+    LograftError,
+    NoLeader,
+    NotLeader,
+)
+from ..cluster_view import ClusterView, PartitionView
+from ..controller.controller import Controller
+from ..controller.facts import TopicFact
+from ..controller.topic_rules import is_internal
+from ..peer.links import PeerLinks
+from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
+from .limits import CALL_SECONDS_MAX
+
+if TYPE_CHECKING:
+    from ..sightings import Sightings
+
+CALL_PREFIX = "admin."
+RETRY_MS = 50
+SEEN_SECONDS_MAX = 2.0
+"""How long an answer waits for its decision to show at the broker that gives it."""
+
+
+class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
+    """The servicer, and the far end of forwarded calls (`carry_out`).
+
+    `controller` is None until this broker holds a replica of `__cluster`.
+    """
+
+    def __init__(
+        self, broker_id: int, replicas: Replicas, links: PeerLinks, sightings: Sightings, view: ClusterView
+    ) -> None:
+        self.controller: Controller | None = None
+        self.cluster_id = ""
+        self._broker_id = broker_id
+        self._replicas = replicas
+        self._links = links
+        self._sightings = sightings
+        self._view = view
+        self._carried_out: dict[str, tuple[type[Message], Callable[[Any], Awaitable[Message]]]] = {
+            "CreateTopic": (pb.CreateTopicRequest, self._create_topic),
+            "DeleteTopic": (pb.DeleteTopicRequest, self._delete_topic),
+            "ListTopics": (pb.ListTopicsRequest, self._list_topics),
+            "DescribeTopic": (pb.DescribeTopicRequest, self._describe_topic),
+            "TransferLeadership": (pb.TransferLeadershipRequest, self._transfer_leadership),
+        }
+
+    # -- what clients call -------------------------------------------------------------------------------------------
+
+    async def CreateTopic(
+        self, request: pb.CreateTopicRequest, context: grpc.aio.ServicerContext
+    ) -> pb.CreateTopicResponse:
+        if not request.topic_id:
+            # A client that draws none (grpcurl) cannot repeat the call, but this broker can while it forwards it.
+            request.topic_id = secrets.token_hex(16)
+        created: pb.CreateTopicResponse = await self._ask_controller("CreateTopic", request, pb.CreateTopicResponse)
+        if not request.validate_only:
+            await self._seen(lambda: self._is_led(created.topic.topic_id, len(created.topic.partitions)))
+            topic = self._replicas.state.topic_by_id(created.topic.topic_id)
+            if topic is not None:
+                created.topic.CopyFrom(self._description(topic, await self._view.of_all()))
+        return created
+
+    async def DeleteTopic(
+        self, request: pb.DeleteTopicRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DeleteTopicResponse:
+        before = self._replicas.state.topic(request.name)
+        deleted: pb.DeleteTopicResponse = await self._ask_controller("DeleteTopic", request, pb.DeleteTopicResponse)
+        if before is not None:
+            await self._seen(lambda: self._replicas.state.topic(request.name) != before)
+        return deleted
+
+    async def ListTopics(
+        self, request: pb.ListTopicsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListTopicsResponse:
+        listed: pb.ListTopicsResponse = await self._ask_controller("ListTopics", request, pb.ListTopicsResponse)
+        return listed
+
+    async def DescribeTopic(
+        self, request: pb.DescribeTopicRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DescribeTopicResponse:
+        described: pb.DescribeTopicResponse = await self._ask_controller(
+            "DescribeTopic", request, pb.DescribeTopicResponse
+        )
+        return described
+
+    async def DescribeCluster(
+        self, request: pb.DescribeClusterRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DescribeClusterResponse:
+        return self._cluster(await self._view.of_all())
+
+    async def TransferLeadership(
+        self, request: pb.TransferLeadershipRequest, context: grpc.aio.ServicerContext
+    ) -> pb.TransferLeadershipResponse:
+        topic = self._replicas.topic(request.partition.topic)
+        partition = partition_of(topic, request.partition.partition)
+
+        def leader() -> int | None:
+            return self._replicas.leader_of(partition).broker_id
+
+        moved: pb.TransferLeadershipResponse = await self._ask(
+            leader, "TransferLeadership", request, pb.TransferLeadershipResponse
+        )
+        return moved
+
+    # -- forwarding --------------------------------------------------------------------------------------------------
+
+    async def carry_out(self, method: str, body: bytes) -> bytes:
+        """A call that another broker forwarded. Raises LograftError."""
+        known = self._carried_out.get(method.removeprefix(CALL_PREFIX))
+        if known is None:
+            raise InvalidRequest(f"broker {self._broker_id} knows no call {method[:80]!r}")
+        kind, carry_out = known
+        request = kind()
+        try:
+            request.ParseFromString(body)
+        except DecodeError as error:
+            raise InvalidRequest(f"a forwarded {method} could not be read: {error}") from None
+        return (await carry_out(request)).SerializeToString()
+
+    async def _ask_controller(self, method: str, request: Message, response_kind: type[Message]) -> Any:
+        return await self._ask(
+            lambda: self._replicas.leader_of(CLUSTER_PARTITION).broker_id, method, request, response_kind
+        )
+
+    async def _ask(
+        self, whom: Callable[[], int | None], method: str, request: Message, response_kind: type[Message]
+    ) -> Any:
+        """Carry the call out at the broker that `whom` names, trying again while nobody does or it is the wrong one."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CALL_SECONDS_MAX / 2
+        why: LograftError = NoLeader(f"broker {self._broker_id} knows no controller; a majority of brokers must be up")
+        while True:
+            broker_id = whom()
+            try:
+                if broker_id == self._broker_id:
+                    return await self._carried_out[method][1](request)
+                if broker_id is not None:
+                    response = response_kind()
+                    left_ms = max(deadline - loop.time(), 0.1) * 1000 + CALL_SECONDS_MAX * 500
+                    body = request.SerializeToString()
+                    response.ParseFromString(
+                        await self._links.call(broker_id, CALL_PREFIX + method, body, timeout_ms=left_ms)
+                    )
+                    return response
+            except (NotLeader, NoLeader, BrokerUnavailable) as error:
+                why = error
+            if loop.time() >= deadline:
+                raise self._replicas.with_address(why)
+            await asyncio.sleep(RETRY_MS / 1000)
+
+    def _controller(self) -> Controller:
+        if self.controller is None:
+            raise NoLeader(f"broker {self._broker_id} has not joined the cluster yet; try again")
+        return self.controller
+
+    async def _seen(self, holds: Callable[[], bool]) -> None:
+        """Wait a moment until a decision shows here, so that the client's next call finds it. It stands in any case."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SEEN_SECONDS_MAX
+        while loop.time() < deadline:
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+
+    def _is_led(self, topic_id: str, partitions: int) -> bool:
+        leaders = (self._replicas.leader_of(PartitionId(topic_id, number)).broker_id for number in range(partitions))
+        return self._replicas.state.topic_by_id(topic_id) is not None and all(leader is not None for leader in leaders)
+
+    # -- carried out here --------------------------------------------------------------------------------------------
+
+    async def _create_topic(self, request: pb.CreateTopicRequest) -> pb.CreateTopicResponse:
+        created = await self._controller().create_topic(
+            request.name,
+            request.topic_id,
+            request.partitions,
+            request.replication,
+            dict(request.config),
+            validate_only=request.validate_only,
+        )
+        return pb.CreateTopicResponse(topic=self._description(created.topic, {}), existed=created.existed)
+
+    async def _delete_topic(self, request: pb.DeleteTopicRequest) -> pb.DeleteTopicResponse:
+        await self._controller().delete_topic(request.name, request.topic_id)
+        return pb.DeleteTopicResponse()
+
+    async def _list_topics(self, request: pb.ListTopicsRequest) -> pb.ListTopicsResponse:
+        topics = await self._controller().list_topics(internal=request.internal)
+        views = await self._view.of_all()
+        return pb.ListTopicsResponse(topics=[self._description(topic, views) for topic in topics])
+
+    async def _describe_topic(self, request: pb.DescribeTopicRequest) -> pb.DescribeTopicResponse:
+        topic = await self._controller().describe_topic(request.name)
+        return pb.DescribeTopicResponse(topic=self._description(topic, await self._view.of_all()))
+
+    async def _transfer_leadership(self, request: pb.TransferLeadershipRequest) -> pb.TransferLeadershipResponse:
+        name, number = request.partition.topic, request.partition.partition
+        led = self._replicas.leading(name, number)
+        voters = [voter.broker_id for voter in led.replica.voters]
+        if request.broker_id not in voters:
+            raise InvalidRequest(
+                f"broker {request.broker_id} holds no voting replica of partition {number} of {name!r}; "
+                f"choose one of {voters}",
+                voters=voters,
+            )
+        await led.replica.transfer_leadership(request.broker_id)
+        return pb.TransferLeadershipResponse(term=led.replica.term)
+
+    # -- descriptions ------------------------------------------------------------------------------------------------
+
+    def _description(self, topic: TopicFact, views: dict[PartitionId, PartitionView]) -> pb.TopicDescription:
+        return pb.TopicDescription(
+            name=topic.name,
+            topic_id=topic.topic_id,
+            replication=topic.replication,
+            config=topic.config,
+            internal=is_internal(topic.name),
+            partitions=[
+                self._partition(topic, number, views.get(PartitionId(topic.topic_id, number)))
+                for number in range(len(topic.partitions))
+            ],
+        )
+
+    def _partition(self, topic: TopicFact, number: int, view: PartitionView | None) -> pb.PartitionDescription:
+        leader = self._replicas.leader_of(PartitionId(topic.topic_id, number))
+        described = pb.PartitionDescription(
+            number=number,
+            leader_id=-1 if leader.broker_id is None else leader.broker_id,
+            term=leader.term,
+            log_start_offset=-1,
+            committed_offset=-1,
+            size_bytes=-1,
+        )
+        if view is not None:
+            described.leader_id, described.term = view.leader_id, view.term
+            described.log_start_offset, described.committed_offset = view.start_offset, view.committed_offset
+            described.size_bytes = view.size_bytes
+        seen = {replica.broker_id: replica for replica in view.replicas} if view is not None else {}
+        for placed in topic.partitions[number].placement:
+            alive = self._is_alive(placed.broker_id)
+            replica = seen.get(placed.broker_id)
+            described.replicas.add(
+                broker_id=placed.broker_id,
+                voter=replica is not None and replica.votes,
+                alive=alive,
+                match_offset=-1 if replica is None else replica.match_offset,
+                state=replica.state if replica is not None else "BEHIND" if alive else "UNREACHABLE",
+            )
+        return described
+
+    def _is_alive(self, broker_id: int) -> bool:
+        return broker_id == self._broker_id or self._links.session(broker_id) is not None
+
+    def _cluster(self, views: dict[PartitionId, PartitionView]) -> pb.DescribeClusterResponse:
+        state = self._replicas.state
+        controller = self._replicas.leader_of(CLUSTER_PARTITION)
+        cluster = self._replicas.table.get(CLUSTER_PARTITION)
+        cluster_voters = {voter.broker_id for voter in cluster.voters} if cluster is not None else set()
+        alive_voters = sum(map(self._is_alive, cluster_voters))
+        replication = {
+            PartitionId(topic.topic_id, number): len(partition.placement)
+            for topic in state.topics.values()
+            for number, partition in enumerate(topic.partitions)
+        }
+        leaderless = sum(partition not in views for partition in replication)
+        under_replicated = sum(
+            partition not in views or not views[partition].is_whole(count) for partition, count in replication.items()
+        )
+        described = pb.DescribeClusterResponse(
+            cluster_id=self.cluster_id,
+            controller_id=-1 if controller.broker_id is None else controller.broker_id,
+            controller_term=controller.term,
+            losses_borne=max(alive_voters - (len(cluster_voters) // 2 + 1), 0),
+            topics=sum(not is_internal(name) for name in state.topics),
+            partitions=len(replication),
+            leaderless_partitions=leaderless,
+            under_replicated_partitions=under_replicated,
+        )
+        for broker_id in sorted({*state.brokers, *cluster_voters}):
+            described.brokers.append(self._broker(broker_id, views, broker_id in cluster_voters))
+        reasons = []
+        if controller.broker_id is None:
+            reasons.append("no controller is known: a majority of the cluster's voters must be up and in touch")
+        if leaderless:
+            reasons.append(f"{leaderless} partitions have no leader that answers: they take and serve no records now")
+        reasons += [f"broker {broker.broker_id} is not in touch" for broker in described.brokers if not broker.alive]
+        if under_replicated > leaderless:
+            reasons.append(f"{under_replicated - leaderless} partitions lack a replica that keeps up")
+        described.reasons.extend(reasons)
+        described.healthy = not reasons
+        return described
+
+    def _broker(self, broker_id: int, views: dict[PartitionId, PartitionView], votes: bool) -> pb.BrokerDescription:
+        fact = self._replicas.state.brokers.get(broker_id)
+        described = pb.BrokerDescription(
+            broker_id=broker_id,
+            alive=self._is_alive(broker_id),
+            cluster_voter=votes,
+            replicas=len(self._replicas.state.replicas_of(broker_id)),
+            leaders=sum(
+                view.leader_id == broker_id for partition, view in views.items() if partition != CLUSTER_PARTITION
+            ),
+        )
+        if fact is not None:
+            described.rack, described.directory_id = fact.rack, fact.directory_id
+        sighting = self._sightings.broker(broker_id)
+        if sighting is not None:
+            described.address, described.peer_address, described.http_address = sighting.addresses
+            described.version, described.start_number = sighting.version, sighting.start_number
+        return described

@@ -1,0 +1,166 @@
+"""One Fetch call: a long poll over many partitions.
+
+Invariants
+    only committed batches leave, as stored; the first of a partition may begin before the offset asked for
+    at least one batch leaves if there is any, however small the bound; only that one may pass it
+    a parked call holds no bytes and no task of its own: a commit, a lost leadership or the deadline wakes it
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lograft.v1 import broker_service_pb2 as pb
+
+from ...proto.errors import LograftError
+from ..metrics import Metrics
+from .limits import FETCH_BYTES_DEFAULT, FETCH_WAIT_MS_MAX, PARTITIONS_PER_REQUEST_MAX, check_count
+from .status import partition_error
+
+if TYPE_CHECKING:
+    from ...partitions.environment import Buffer
+    from ...partitions.replica import CommitWaiter
+    from ..replicas import Replicas
+
+
+class FetchCall:
+    """Carries one Fetch through. `bytes_max` and `wait_ms_max` are the broker's own bounds."""
+
+    def __init__(
+        self, request: pb.FetchRequest, replicas: Replicas, metrics: Metrics, *, bytes_max: int, wait_ms_max: int
+    ) -> None:
+        check_count(len(request.partitions), PARTITIONS_PER_REQUEST_MAX, "partitions")
+        self._replicas = replicas
+        self._metrics = metrics
+        asked = request.max_bytes if request.max_bytes > 0 else FETCH_BYTES_DEFAULT
+        self._bytes_max = min(asked, bytes_max)
+        self._bytes_min = min(max(request.min_bytes, 1), self._bytes_max)
+        self._wait_ms = min(max(request.max_wait_ms, 0), wait_ms_max, FETCH_WAIT_MS_MAX)
+        self._shares = [_Share(asked) for asked in request.partitions]
+        self.size = 0
+        """Bytes of batches gathered so far."""
+
+    async def answer(self) -> pb.FetchResponse:
+        """What there is, as soon as it is enough or the wait is over."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        deadline = began + self._wait_ms / 1000
+        self._gather()
+        parked = False
+        while not self._is_enough() and loop.time() < deadline:
+            parked = True
+            await self._news(loop, deadline)
+            self._gather()
+        if parked:
+            self._metrics.fetch_wait_seconds.observe(loop.time() - began)
+        return pb.FetchResponse(partitions=[share.answer() for share in self._shares])
+
+    def _is_enough(self) -> bool:
+        # A share that has ended is news in itself: the client can act on it while the other partitions have nothing.
+        return self.size >= self._bytes_min or not self._shares or any(share.has_ended for share in self._shares)
+
+    def _gather(self) -> None:
+        for share in self._shares:
+            if self.size and self.size >= self._bytes_max:
+                return
+            got = share.read(self._replicas, self._bytes_max - self.size, is_first=not self.size)
+            if got:
+                self.size += got
+                self._metrics.count_fetched(share.topic, got)
+
+    async def _news(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        """Return when a partition may have more, or at the deadline."""
+        news: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not news.done():
+                news.set_result(None)
+
+        timer = loop.call_at(deadline, wake)
+        waiters = [share.on_news(self._replicas, wake) for share in self._shares]
+        try:
+            await news
+        finally:
+            timer.cancel()
+            for waiter in waiters:
+                if waiter is not None:
+                    waiter.cancel()
+
+
+class _Share:
+    """One partition's share of a fetch."""
+
+    __slots__ = (
+        "_asked",
+        "_batches",
+        "_bytes_max",
+        "_committed",
+        "_error",
+        "_next_offset",
+        "_size",
+        "_start",
+        "_term",
+        "has_ended",
+        "topic",
+    )
+
+    def __init__(self, asked: pb.FetchRequest.Partition) -> None:
+        self._asked = asked
+        self.topic = asked.topic
+        self.has_ended = False
+        """Waiting brings it nothing more: it failed, or there is more than fits."""
+        self._error: LograftError | None = None
+        self._batches: list[Buffer] = []
+        self._size = 0
+        self._bytes_max = asked.max_bytes if asked.max_bytes > 0 else FETCH_BYTES_DEFAULT
+        self._next_offset = asked.offset
+        self._committed = self._start = self._term = 0
+
+    def read(self, replicas: Replicas, room: int, *, is_first: bool) -> int:
+        """Add what is there, at most `room` bytes unless it is the answer's first batch. Returns the bytes added."""
+        if self.has_ended:
+            return 0
+        asked = self._asked
+        try:
+            led = replicas.leading(asked.topic, asked.partition, asked.topic_id)
+            chunk = led.replica.read(self._next_offset, min(self._bytes_max - self._size, room))
+        except LograftError as error:
+            # What was gathered before is committed and stays true; the client meets the error when it asks again.
+            self.has_ended = True
+            if not self._batches:
+                self._error = replicas.with_address(error)
+            return 0
+        self._committed, self._start, self._term = chunk.committed_offset, chunk.start_offset, chunk.term
+        size = sum(map(len, chunk.batches))
+        if size > room and not is_first:
+            self.has_ended = True
+            return 0
+        self._batches += chunk.batches
+        self._size += size
+        self._next_offset = chunk.next_offset
+        self.has_ended = self._size >= self._bytes_max
+        return size
+
+    def on_news(self, replicas: Replicas, wake: Callable[[], None]) -> CommitWaiter | None:
+        asked = self._asked
+        try:
+            led = replicas.leading(asked.topic, asked.partition, asked.topic_id)
+        except LograftError:
+            return None
+        return led.replica.on_commit_past(self._next_offset, wake)
+
+    def answer(self) -> pb.FetchResponse.Partition:
+        answer = pb.FetchResponse.Partition(
+            topic=self._asked.topic,
+            partition=self._asked.partition,
+            batches=b"".join(self._batches),
+            next_offset=self._next_offset,
+            committed_offset=self._committed,
+            log_start_offset=self._start,
+            term=self._term,
+        )
+        if self._error is not None:
+            answer.error.CopyFrom(partition_error(self._error))
+        return answer

@@ -1,0 +1,95 @@
+"""The one place where an exception becomes an answer, so that no servicer has an `except`.
+
+Invariants
+    a LograftError ends the call with its status; anything else is our mistake: INTERNAL with an id, logged in full
+    cancellation passes through untouched
+    every call is counted once, under the code it ended with
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+
+from ...proto.errors import BrokerUnavailable, LograftError, RequestTimedOut
+from ..metrics import Metrics
+from .status import grpc_code, status_of
+
+Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+
+log = structlog.get_logger("rpc")
+
+
+class ErrorTranslation(grpc.aio.ServerInterceptor):
+    """Wraps every method of our own services; health and reflection keep their own ways."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.stopping = False
+        """Set when the broker begins to stop: calls that begin afterwards are told to go elsewhere."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        name = handler_call_details.method
+        if handler is None or not name.startswith("/lograft.v1."):
+            return handler
+        api = name.rpartition("/")[2]
+        coding = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._translated(api, cast(Method, handler.unary_unary)), **coding
+            )
+        assert handler.stream_stream is not None, f"{name}: no wrapper for this kind of method"
+        return grpc.stream_stream_rpc_method_handler(
+            self._translated(api, cast(Method, handler.stream_stream)), **coding
+        )
+
+    def _translated(self, api: str, method: Method) -> Method:
+        async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            began = time.monotonic()
+            code = grpc.StatusCode.CANCELLED
+            try:
+                if self.stopping:
+                    raise BrokerUnavailable("this broker is stopping; ask another one")
+                answer = await method(request, context)
+                code = grpc.StatusCode.OK
+                return answer
+            except grpc.aio.AbortError:
+                raise
+            except TimeoutError:
+                error = RequestTimedOut(f"{api} took longer than a call may; what was asked may still happen")
+                code = grpc_code(error)
+                await _abort(context, error)
+            except LograftError as error:
+                code = grpc_code(error)
+                await _abort(context, error)
+            except Exception:
+                code = grpc.StatusCode.INTERNAL
+                error_id = secrets.token_hex(4)
+                log.exception("call failed unexpectedly", api=api, error_id=error_id, peer=context.peer())
+                await _abort(
+                    context,
+                    LograftError(f"unexpected failure {error_id}; the broker's log has the cause", error_id=error_id),
+                )
+            finally:
+                self._metrics.count_request(api, code.name, time.monotonic() - began)
+
+        return call
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: LograftError) -> None:
+    status = rpc_status.to_status(status_of(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)

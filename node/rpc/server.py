@@ -1,0 +1,84 @@
+"""The gRPC door: our services, health and reflection, on one port.
+
+Invariants
+    a port that is taken is an error, never shared: two brokers behind one port would answer in turns
+    health says SERVING only once the broker is ready, and NOT_SERVING before it begins to stop
+"""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from lograft.v1 import admin_service_pb2, admin_service_pb2_grpc, broker_service_pb2, broker_service_pb2_grpc
+
+from ...proto.errors import InvalidConfig
+from ..metrics import Metrics
+from .admin_service import AdminService
+from .broker_service import BrokerService
+from .interception import ErrorTranslation
+
+SERVICES = (
+    broker_service_pb2.DESCRIPTOR.services_by_name["BrokerService"].full_name,
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+)
+STREAMS_PER_CONNECTION_MAX = 1_000
+METADATA_BYTES_MAX = 16 << 10
+STOP_SECONDS_MAX = 1.0
+"""What calls under way get to finish."""
+
+
+def server_options(message_bytes_max: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", message_bytes_max),
+        ("grpc.max_send_message_length", message_bytes_max),
+        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+        ("grpc.so_reuseport", 0),
+        # Clients ping each 30 s; the default allows one in 300 s, and then cuts them off with too_many_pings.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # And ours to them: a client whose machine is gone is noticed, and its streams end.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
+
+
+class RpcServer:
+    """Listens for clients. Raises InvalidConfig if it cannot listen where it should."""
+
+    def __init__(self, broker: BrokerService, admin: AdminService, metrics: Metrics, *, message_bytes_max: int) -> None:
+        self._interception = ErrorTranslation(metrics)
+        self._health = HealthServicer()
+        self._server = grpc.aio.server(interceptors=[self._interception], options=server_options(message_bytes_max))
+        broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(broker, self._server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
+
+    async def start(self, address: str) -> None:
+        await self.say_ready(False)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise InvalidConfig(
+                f"cannot listen for clients at {address}: the port is taken or the address is not this machine's; "
+                "stop what listens there or set listen.grpc",
+                key="listen.grpc",
+                value=address,
+            )
+        await self._server.start()
+
+    async def say_ready(self, ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+    async def stop(self) -> None:
+        """Refuse new calls, give those under way a moment, then end."""
+        self._interception.stopping = True
+        await self.say_ready(False)
+        await self._server.stop(STOP_SECONDS_MAX)

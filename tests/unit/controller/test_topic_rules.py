@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lograft.node.controller.topic_rules import (
+    CONFIG_KEYS,
+    TopicLimits,
+    TopicSettings,
+    check_config,
+    check_name,
+    check_partitions,
+    check_replication,
+    check_topic_id,
+    settings_of,
+)
+from lograft.proto.errors import (
+    InvalidConfig,
+    InvalidPartitions,
+    InvalidReplication,
+    InvalidRequest,
+    InvalidTopic,
+    LograftError,
+    NotAuthorized,
+)
+
+LIMITS = TopicLimits()
+
+
+@pytest.mark.parametrize("name", ["a", "orders", "Orders-2.eu_west", "con", "a" * 249, "...", "_one", "-"])
+def test_a_plain_name_is_taken(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "a/b", "a\0", "../../etc/x", "a" * 250, "a b", "a\n", "\x1b[31m", "аpple", "a:b", "*", "١"],
+)
+def test_a_name_that_could_confuse_a_path_a_terminal_or_an_eye_is_refused(name: str) -> None:
+    with pytest.raises(InvalidTopic) as refusal:
+        check_name(name)
+    assert refusal.value.message.isprintable() and len(refusal.value.message) < 400
+
+
+def test_internal_names_are_for_the_broker_alone() -> None:
+    with pytest.raises(NotAuthorized):
+        check_name("__offsets")
+    check_name("__offsets", internal=True)
+
+
+@pytest.mark.parametrize(("name", "existing"), [("a.b", "a_b"), ("a_b", "a.b"), ("x.y_z", "x_y.z")])
+def test_a_name_that_metrics_could_not_tell_from_an_existing_one_is_refused(name: str, existing: str) -> None:
+    with pytest.raises(InvalidTopic, match=existing):
+        check_name(name, ["other", existing])
+
+
+def test_names_that_differ_in_case_are_two_names() -> None:
+    check_name("Orders", ["orders", "Orders"])
+
+
+@pytest.mark.parametrize("topic_id", ["", "1", "g" * 32, "A" * 32, "0" * 31 + "1", "a" * 33, "../" + "a" * 29])
+def test_a_topic_id_that_no_client_draws_is_refused(topic_id: str) -> None:
+    with pytest.raises(InvalidRequest):
+        check_topic_id(topic_id)
+
+
+def test_partitions_are_bounded_for_a_topic_and_for_the_cluster() -> None:
+    check_partitions("t", 1, 0, LIMITS)
+    check_partitions("t", 1000, 9000, LIMITS)
+    for partitions in (0, -5, 1001, 10**6):
+        with pytest.raises(InvalidPartitions, match="1000"):
+            check_partitions("t", partitions, 0, LIMITS)
+    with pytest.raises(InvalidPartitions, match="10000"):
+        check_partitions("t", 2, 9999, LIMITS)
+
+
+def test_replication_is_at_most_the_number_of_brokers_and_three_by_default() -> None:
+    assert check_replication("t", 0, 5, LIMITS) == 3
+    assert check_replication("t", 0, 1, LIMITS) == 1
+    assert check_replication("t", 5, 5, LIMITS) == 5
+    for replication in (-1, 6, 10**6):
+        with pytest.raises(InvalidReplication, match="5"):
+            check_replication("t", replication, 5, LIMITS)
+
+
+def test_config_is_kept_in_one_spelling() -> None:
+    kept = check_config({"segment.bytes.max": "+01048576", "durability": "fsync"}, LIMITS)
+    assert kept == {"durability": "fsync", "segment.bytes.max": "1048576"}
+    assert list(kept) == sorted(kept)
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_one_that_exists() -> None:
+    for name, nearest in [
+        ("segment.bytes", "segment.bytes.max"),
+        ("durabilty", "durability"),
+        ("max.batch.bytes", "batch.bytes.max"),
+    ]:
+        with pytest.raises(InvalidConfig) as refusal:
+            check_config({name: "1"}, LIMITS)
+        assert refusal.value.facts["nearest"] == nearest
+
+
+def test_memory_is_refused_as_not_built_rather_than_taken_as_fsync() -> None:
+    with pytest.raises(InvalidConfig, match="not built yet"):
+        check_config({"durability": "memory"}, LIMITS)
+
+
+@pytest.mark.parametrize("value", ["", "1", "-5", "1e6", "0x100000", "1_000_000", "9" * 5000, "١٠٤٨٥٧٦", "inf"])
+def test_a_size_that_is_no_number_or_out_of_bounds_is_refused(value: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"segment\.bytes\.max"):
+        check_config({"segment.bytes.max": value}, LIMITS)
+
+
+def test_a_topic_cannot_take_larger_batches_than_its_brokers_or_its_segments() -> None:
+    with pytest.raises(InvalidConfig, match=r"limits\.batch_bytes_max"):
+        check_config({"batch.bytes.max": str(2 << 20)}, LIMITS)
+    with pytest.raises(InvalidConfig, match="would not fit"):
+        check_config({"segment.bytes.max": str(64 << 10)}, LIMITS)
+    check_config({"segment.bytes.max": str(64 << 10), "batch.bytes.max": str(64 << 10)}, LIMITS)
+
+
+def test_settings_are_the_brokers_own_where_the_topic_sets_nothing_and_never_larger_batches() -> None:
+    assert settings_of({}, LIMITS) == TopicSettings("fsync", 1 << 20, 128 << 20)
+    smaller = TopicLimits(batch_bytes_max=1 << 16)
+    kept = {"batch.bytes.max": "200000", "segment.bytes.max": "1048576", "of.later": "1"}
+    assert settings_of(kept, smaller) == TopicSettings("fsync", 1 << 16, 1 << 20)
+
+
+@given(st.dictionaries(st.sampled_from([*CONFIG_KEYS, "x"]) | st.text(), st.text() | st.integers().map(str)))
+def test_any_config_is_either_kept_and_obeyed_or_refused(config: dict[str, str]) -> None:
+    try:
+        kept = check_config(config, LIMITS)
+    except LograftError as refusal:
+        assert len(refusal.message) < 1000
+    else:
+        assert check_config(kept, LIMITS) == kept
+        settings_of(kept, LIMITS)
+    settings_of(config, LIMITS)
