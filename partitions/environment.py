@@ -112,6 +112,10 @@ class Environment(Protocol):
         """End this process, now: going on could break a promise. Nothing is flushed, no handler runs."""
         ...
 
+    def fail(self, error: Exception) -> NoReturn:
+        """A mistake of ours came to light, and something is half done: tell all of it and end this process."""
+        ...
+
     def log(self, event: str, **facts: Any) -> None:
         """An event an operator should see."""
         ...

@@ -89,6 +89,10 @@ class ProducerTable:
         expected = producer.batches[-1].next_sequence
         if header.base_sequence == expected:
             return _FRESH
+        if header.base_sequence == first_open and _is_behind(expected, first_open):
+            # All before it was answered for good: what is missing here was lost with a leader that did not wait for
+            # the others, as its client had asked, and never comes again.
+            return _FRESH
         next_sequence = _next_sequence(header)
         for noted in producer.batches:
             if noted.base_sequence == header.base_sequence and noted.next_sequence == next_sequence:

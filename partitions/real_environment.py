@@ -68,8 +68,11 @@ def _sync_directory(path: str) -> None:
 class _SyncThreads:
     """Runs blocking syncs in threads; however many end at about the same time wake the loop once."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, threads: int, on_sync: Callable[[float], None] | None = None
+    ) -> None:
         self._loop = loop
+        self._on_sync = on_sync
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="sync")
         self._lock = Lock()
         self._ended: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
@@ -77,11 +80,17 @@ class _SyncThreads:
 
     async def run(self, call: Callable[[], None]) -> None:
         answer: asyncio.Future[None] = self._loop.create_future()
-        self._executor.submit(call).add_done_callback(lambda ended: self._note_end(answer, ended))
+        self._executor.submit(self._timed, call).add_done_callback(lambda ended: self._note_end(answer, ended))
         await answer
 
     def stop(self) -> None:
         self._executor.shutdown(wait=True)
+
+    def _timed(self, call: Callable[[], None]) -> None:
+        began = time.monotonic()
+        call()
+        if self._on_sync is not None:
+            self._on_sync(time.monotonic() - began)
 
     def _note_end(self, answer: asyncio.Future[None], ended: Future[None]) -> None:
         with self._lock:
@@ -176,10 +185,17 @@ class RealFile:
 class RealDisk:
     """`environment.Disk` over the machine's file system."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, root: str = ".", sync_threads: int = SYNC_THREADS) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        root: str = ".",
+        sync_threads: int = SYNC_THREADS,
+        on_sync: Callable[[float], None] | None = None,
+    ) -> None:
         self.boot_id = boot_id()
         self._root = root
-        self._threads = _SyncThreads(loop, sync_threads)
+        self._threads = _SyncThreads(loop, sync_threads, on_sync)
 
     def open(self, path: str, *, create: bool = False) -> File:
         flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
@@ -226,7 +242,10 @@ class NoTransport:
 
 
 class RealEnvironment(Environment):
-    """One broker's outside, in the running event loop. The node puts its own transport in place."""
+    """One broker's outside, in the running event loop. The node puts its own transport in place.
+
+    `on_sync` is told the seconds of each sync that went well, in the thread that ran it.
+    """
 
     def __init__(
         self,
@@ -235,12 +254,13 @@ class RealEnvironment(Environment):
         transport: Transport | None = None,
         log: Callable[..., None] | None = None,
         sync_threads: int = SYNC_THREADS,
+        on_sync: Callable[[float], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
         self.random = random.Random(int.from_bytes(os.urandom(32), "big"))
-        self.disk: RealDisk = RealDisk(self._loop, root=directory, sync_threads=sync_threads)
+        self.disk: RealDisk = RealDisk(self._loop, root=directory, sync_threads=sync_threads, on_sync=on_sync)
         self.transport: Transport = transport if transport is not None else NoTransport()
 
     def monotonic_ms(self) -> float:
@@ -267,6 +287,10 @@ class RealEnvironment(Environment):
             sys.stderr.flush()
         finally:
             os._exit(70)
+
+    def fail(self, error: Exception) -> NoReturn:
+        _log.critical("a mistake came to light", exc_info=error)
+        self.halt(f"{type(error).__name__}: {error}")
 
     def log(self, event: str, **facts: Any) -> None:
         if self._log is not None:

@@ -46,6 +46,9 @@ from .storage.log import DamagedLog, PartitionLog, Ticket
 from .storage.promises import Promises
 
 
+WAITERS_SWEPT_AT = 64
+
+
 class Appended(NamedTuple):
     """What became of a batch."""
 
@@ -191,6 +194,7 @@ class Replica:
         self._appending_count = 0
         self._commit_waiters: list[tuple[int, int, CommitWaiter]] = []
         self._waiter_count = 0
+        self._waiters_swept_at = WAITERS_SWEPT_AT
         self._reads: dict[int, asyncio.Future[int]] = {}
         self._read_count = 0
         self._handing_over: list[tuple[int, asyncio.Future[None]]] = []
@@ -371,6 +375,9 @@ class Replica:
         try:
             while self._inbox and not self._cutting and not self._stopped:
                 self._carry_out(self._core.step(self._inbox.popleft()))
+        except Exception as error:
+            # Whoever called us may go on after an exception; a replica whose effects are half carried out must not.
+            self._environment.fail(error)
         finally:
             self._draining = False
 
@@ -652,9 +659,17 @@ class Replica:
         if self._core.committed.offset > offset:
             self._environment.call_soon(waiter.fire)
         else:
+            if len(self._commit_waiters) >= self._waiters_swept_at:
+                self._sweep_waiters()
             self._waiter_count += 1
             heapq.heappush(self._commit_waiters, (offset, self._waiter_count, waiter))
         return waiter
+
+    def _sweep_waiters(self) -> None:
+        """Forget those who gave up: on an idle partition no commit would ever do so."""
+        self._commit_waiters = [entry for entry in self._commit_waiters if entry[2].callback is not None]
+        heapq.heapify(self._commit_waiters)
+        self._waiters_swept_at = max(WAITERS_SWEPT_AT, 2 * len(self._commit_waiters))
 
     async def confirm_read(self) -> int:
         """The committed end, confirmed by a read-index round that begins after this call.

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from ...proto.errors import CorruptBatch
-from ...proto.record_batch import BatchHeader, Buffer, read_header, verify, zero_width
+from ...proto.record_batch import BatchHeader, Buffer, verify, zero_width
 from ..environment import Environment, PartitionId, ReplicaConfig
 from ..producers import ProducerTable
 from ..raft.messages import Voter
@@ -39,6 +39,7 @@ from .segment import (
 )
 from .segment_head import SegmentHead
 from .sparse_index import Place
+from .zero_width import decode_log_start, decode_voters
 
 __all__ = ["Damage", "DamagedLog", "PartitionLog", "RecoveryVerdict", "Ticket", "partition_path"]
 
@@ -80,6 +81,7 @@ class PartitionLog:
     """A replica's log. One event loop calls it; only `sync`, `cut` and the like wait for the disk.
 
     Raises
+        CorruptBatch from `append`: of items that are not what their points say
         OSError      from `append`, `create` and `sync`: of the disk, as it says
         DamagedLog   from reads: stored bytes are not what was written
     """
@@ -213,30 +215,35 @@ class PartitionLog:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def append(self, items: Sequence[Item], append_time_ms: int) -> Ticket:
-        """Add items, in the page cache. Their CRCs are the caller's to check.
+        """Add items, in the page cache.
 
-        OSError: nothing of the segment that failed is left; if the items begin a new segment in their midst, those
-        before it stand, as `end` says.
+        CorruptBatch: one of them is not what its point says, or its CRC is wrong; nothing was appended. OSError: nothing
+        of the segment that failed is left; if the items begin a new segment in their midst, those before it stand, as
+        `end` says.
         """
-        assert self.damage is None, f"{self.partition} is damaged at {self.damage}: cut it or repair it first"
+        assert self.damage is None, f"{self.partition} is damaged at {self.damage}: cut it first"
         assert not self._is_cutting, f"{self.partition} is being cut"
+        after = self.end
+        checked = []
+        for item in items:
+            checked.append(_checked(after, item))
+            after = item.point
         run: list[_Written] = []
         run_bytes = 0
-        after = self.end
         segment = self._segments[-1]
-        for item in items:
-            written = _written(after, item)
+        before = self.end
+        for written in checked:
             size = written.header.size
-            if segment.size + run_bytes + size > self._config.segment_bytes_max and after.offset > segment.base.offset:
+            if segment.size + run_bytes + size > self._config.segment_bytes_max and before.offset > segment.base.offset:
                 self._write(segment, run, run_bytes, append_time_ms)
                 run, run_bytes = [], 0
                 segment = self._roll()
             run.append(written)
             run_bytes += size
-            after = written.placed.point
+            before = written.placed.point
         self._write(segment, run, run_bytes, append_time_ms)
         self._written += 1
-        return Ticket(self.cuts, self._written, after)
+        return Ticket(self.cuts, self._written, self.end)
 
     def ticket(self) -> Ticket:
         """What has been written by now."""
@@ -518,11 +525,11 @@ class PartitionLog:
         upto_offset = min(upto_offset, self.end.offset)
         while offset < upto_offset and (left > 0 or not found):
             segment, position = self._place_of_offset(offset)
-            count = len(found)
+            begin, count = position, len(found)
             # The index may point a little before the batch: what is skipped does not count.
             room = left + self._config.index_interval_bytes
             try:
-                for _, header, batch in batches(segment.file, position, segment.size, _window(left), bytes_max=room):
+                for _, header, batch in batches(segment.file, position, segment.size, _window(room), bytes_max=room):
                     if header.next_offset <= offset:
                         position += header.size
                         continue
@@ -544,9 +551,11 @@ class PartitionLog:
                     break
                 raise DamagedLog(segment.path, position, str(error)) from error
             if len(found) == count:
-                if not found:
+                if found:
+                    break
+                if position == begin:
                     raise DamagedLog(segment.path, position, f"no batch holds offset {offset}")
-                break
+                # What was skipped took up the room; from its place the batch itself is given, however large.
             self._keep_place(offset, segment, position)
         return found
 
@@ -665,16 +674,20 @@ def _first_head(partition: PartitionId, voters: tuple[Voter, ...]) -> SegmentHea
     )
 
 
-def _written(after: Point, item: Item) -> _Written:
-    """The item as it goes into the file, once it is sure that it follows `after`."""
+def _checked(after: Point, item: Item) -> _Written:
+    """The item as it goes into the file. CorruptBatch: it does not follow `after`, or is not what it should be."""
     point, data = item.point, item.data
     if not data:
         assert item.kind is ItemKind.TERM_START, f"{item.kind.name} at {point} says nothing"
         data = zero_width(item.kind, point.offset, point.term)
-    header = read_header(data)
+    header = verify(data)
     placed = place(after, header, data)
-    assert placed.point == point and placed.kind is item.kind, f"an item for {point} after {after} is one for {placed}"
-    assert header.size == len(data), f"an item of {header.size} bytes at {point} has {len(data)}"
+    if placed.point != point or placed.kind is not item.kind or header.size != len(data):
+        raise CorruptBatch(f"an item for {point} after {after} is one for {placed.point}", what="place", position=0)
+    if placed.kind is ItemKind.VOTERS:
+        decode_voters(placed.payload)
+    elif placed.kind is ItemKind.LOG_START:
+        decode_log_start(placed.payload)
     return _Written(placed, header, data)
 
 

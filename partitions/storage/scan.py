@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...proto.errors import CorruptBatch
-from ...proto.record_batch import read_header, read_zero_width, verify
+from ...proto.record_batch import BatchHeader, read_header, verify
 from ..environment import Disk, PartitionId, ReplicaConfig
-from ..raft.points import ORIGIN, ItemKind, Point, TermJournal
+from ..raft.points import ORIGIN, Point, TermJournal
 from .chain import links, place
 from .contents import Contents
 from .recovery import Evidence, holds_zero_sector, readable_batches
@@ -215,12 +215,14 @@ def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mar
     """Everything past an unreadable place that can still be read."""
     end = found.contents.end if found.contents is not None else ORIGIN
     highest = max(mark, end)
+    last = end
     last_unreadable: Unreadable | None = place_
     for at in range(place_.segment, len(found.bases)):
         begin = place_.position if at == place_.segment else 0
         if at > place_.segment:
             try:
                 base = read_head(disk, directory, found.bases[at]).base
+                last = base
                 highest = max(highest, base)
                 if base >= mark:
                     last_unreadable = None
@@ -229,7 +231,10 @@ def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mar
         content = _read_on(disk, directory, found, Unreadable("", at, begin, False, True))
         readable_to = 0
         for position, header in readable_batches(content, term=end.term, offset=end.offset):
-            highest = max(highest, _point_beyond(highest, header.term, header.next_offset, content[position:]))
+            if (header.term, header.next_offset) > (mark.term, mark.offset):
+                last = max(last, mark)
+            last = _point_beyond(last, header)
+            highest = max(highest, last)
             if (header.term, header.next_offset) >= (mark.term, mark.offset):
                 last_unreadable = None
             readable_to = position + header.size
@@ -258,18 +263,11 @@ def _ends_with_mark(content: bytes, end: Point, mark: Point) -> bool:
     return position == len(content) and end == mark
 
 
-def _point_beyond(highest: Point, term: int, offset: int, batch: bytes) -> Point:
-    if (term, offset) < (highest.term, highest.offset):
-        return highest
-    try:
-        header = verify(batch)
-        kind, _ = read_zero_width(batch[: header.size])
-    except CorruptBatch:
-        return Point(term, offset, highest.rank if term == highest.term else 1)
-    if kind == ItemKind.TERM_START or term > highest.term:
-        return Point(term, offset, 1)
-    # At the mark's own offset it may be the mark's own item; past it, it is one more.
-    return Point(term, offset, highest.rank + (offset > highest.offset))
+def _point_beyond(before: Point, header: BatchHeader) -> Point:
+    """The least point at which an item can end that stands somewhere after the one at `before`."""
+    if header.term > before.term:
+        return Point(header.term, header.next_offset, 1)
+    return Point(header.term, header.next_offset, before.rank + (header.width == 0))
 
 
 def _is_cut_short(content: bytes) -> bool:
