@@ -50,7 +50,7 @@ types: $(DEVELOPMENT) ## Types: mypy, strict where users and safety depend on it
 	@for folder in node partitions client; do ln -s ../../$$folder .mypy_root/lograft/$$folder; done
 	@for module in proto/*.py; do ln -s ../../../$$module .mypy_root/lograft/proto/; done
 	@ln -s ../../proto/lograft/v1 .mypy_root/lograft/v1
-	@ln -s ../../client/front/__init__.py .mypy_root/lograft/__init__.py
+	@for module in client/front/*.py; do ln -s ../../$$module .mypy_root/lograft/; done
 	$(BIN)/mypy -p lograft
 
 buf: $(DEVELOPMENT) ## Style of the gRPC contract: buf lint

@@ -167,9 +167,8 @@ class Heartbeats:
         partition, term = replica.partition, replica.term
         leader = None if replica.leader is None else replica.leader.broker_id
         members = {member.broker_id for member in (*replica.voters, *replica.learners)} if replica.is_leader else ()
-        for broker_id in members:
-            if broker_id != self._own_broker_id:
-                self._pair(broker_id)
+        for broker_id in {*members, leader} - {None, self._own_broker_id}:
+            self._pair(broker_id)
         for broker_id, pair in self._pairs.items():
             pair.set_leading(partition, term if broker_id in members else None)
             pair.set_following(partition, term if broker_id == leader else None)

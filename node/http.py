@@ -40,6 +40,13 @@ class HttpDoor:
         """Listen; OSError if the port is taken."""
         self._server = await asyncio.start_server(self._accept, host, port, limit=HEAD_BYTES_MAX)
 
+    @property
+    def port(self) -> int:
+        """Where it really listens. Only after `start`."""
+        assert self._server is not None, "start first"
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()

@@ -1,7 +1,7 @@
 """Where the broker's log goes, and in which form: for people on a terminal, one JSON object a line elsewhere.
 
 Invariants
-    everything goes to standard error, in the order it happened
+    everything goes to standard error, in the order it happened, each line by one write
     what a client or peer sent appears as a quoted value, never raw: no line of theirs can look like one of ours
 """
 
@@ -31,7 +31,7 @@ def set_up_logging(level: str = "info", form: str = "auto", stream: TextIO | Non
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**always)

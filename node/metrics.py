@@ -80,7 +80,7 @@ class Metrics:
         self._fetch_bytes.labels(topic).inc(size)
 
     def forget_topic(self, topic: str) -> None:
-        """A deleted topic's series end."""
+        """A deleted topic's series end; those of a new one under its name begin at zero."""
         for family in (self._produce_bytes, self._produce_batches, self._produce_records, self._fetch_bytes):
             family.remove_by_labels({"topic": topic})
 

@@ -26,7 +26,7 @@ from ..partitions.raft.points import Point
 from ..partitions.real_environment import RealEnvironment
 from ..partitions.replica import Replica
 from ..partitions.storage.promises import Promises
-from ..proto.errors import InvalidConfig, InvalidRequest, LograftError
+from ..proto.errors import InvalidConfig, InvalidRequest, LograftError, NoLeader
 from ..proto.peer_frames import FrameType
 from .cluster_view import STATUS_CALL, ClusterView
 from .config import BrokerConfig, host_and_port
@@ -44,7 +44,7 @@ from .peer.links import PeerLinks
 from .peer.raft_codec import decode_raft_bundle
 from .peer.raft_transport import RaftTransport
 from .peer.session import PeerSession
-from .replicas import Replicas
+from .replicas import CLUSTER_PARTITION, Replicas
 from .rpc.admin_service import CALL_PREFIX, AdminService
 from .rpc.broker_service import BrokerService
 from .rpc.server import RpcServer
@@ -54,6 +54,9 @@ SIGHTING_INTERVAL_S = 10.0
 SIGHTING_DELAY_S = 0.02
 """Changes that come together are told together."""
 TEND_INTERVAL_S = 0.25
+CATCH_UP_INTERVAL_S = 0.02
+END_CALL = "cluster.end"
+END_ANSWER_MS_MAX = 1_000
 LOOK_INTERVAL_S = 1.0
 EXIT_SUPERSEDED = 3
 
@@ -72,6 +75,7 @@ class Node:
         self.metrics = Metrics(loop_kind)
         self._broker_id = config.broker.id
         self._ready = False
+        self._caught_up = False
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._sequence = 0
@@ -88,7 +92,9 @@ class Node:
         self._http = HttpDoor(self.metrics.exposition, self.unready)
         open_files_max = raise_open_files_limit()
         self._directory = DataDirectory.claim(config.broker.data_directory, self._broker_id)
-        self._environment = RealEnvironment(config.broker.data_directory, log=_log_event)
+        self._environment = RealEnvironment(
+            config.broker.data_directory, log=_log_event, on_sync=self.metrics.fsync_seconds.observe
+        )
         self._promises = await Promises.open(
             self._environment, config.broker.data_directory, mark_interval_ms=config.replica.mark_interval_ms
         )
@@ -167,12 +173,14 @@ class Node:
         """Why this broker is not ready for clients, or None."""
         if self._stopping:
             return "stopping"
-        if self._ready:
-            return None
+        return None if self._ready else self._missing() or "about to be"
+
+    def _missing(self) -> str | None:
+        """What it takes until this broker is ready for the first time."""
         if self._formation.held is None:
             missing = self._formation.missing()
             return f"the cluster is not formed: waiting for brokers {missing}" if missing else "joining the cluster"
-        if self._broker_id not in self._replicas.state.brokers:
+        if not self._caught_up or self._broker_id not in self._replicas.state.brokers:
             return "the cluster's decisions are not read yet"
         return None
 
@@ -283,6 +291,37 @@ class Node:
         )
         self._replicas.follow(self._cluster_log)
         self._cluster_log.follow()
+        self._environment.spawn(self._catch_up(self._cluster_log))
+
+    async def _catch_up(self, cluster_log: ClusterLog) -> None:
+        """Apply every decision from before this process began; before that, nothing placed here counts as new."""
+        end: int | None = None
+        while not self._stopping and (end is None or cluster_log.applied_offset < end):
+            if end is None:
+                end = await self._confirmed_end()
+            await asyncio.sleep(CATCH_UP_INTERVAL_S)
+        if not self._stopping:
+            self._caught_up = True
+            self._replicas.create_from_now_on()
+
+    async def _confirmed_end(self) -> int | None:
+        """Where `__cluster` ended after this was asked, by its leader's word; None if there is none to ask."""
+        leader_id = self._replicas.leader_of(CLUSTER_PARTITION).broker_id
+        if leader_id is None:
+            return None
+        try:
+            if leader_id == self._broker_id:
+                return await self._end_of_decisions()
+            answer = await self._links.call(leader_id, END_CALL, timeout_ms=END_ANSWER_MS_MAX)
+            return int.from_bytes(answer, "big")
+        except LograftError:
+            return None
+
+    async def _end_of_decisions(self) -> int:
+        replica = self._replicas.table.get(CLUSTER_PARTITION)
+        if replica is None:
+            raise NoLeader(f"broker {self._broker_id} does not lead the decisions")
+        return await replica.confirm_read()
 
     def _tell_set(self, broker_id: int, body: bytes) -> None:
         self._links.send_control(broker_id, FrameType.CLUSTER, body)
@@ -339,6 +378,8 @@ class Node:
     async def call(self, broker_id: int, method: str, body: bytes) -> bytes:
         if method == STATUS_CALL:
             return self._view.encoded()
+        if method == END_CALL:
+            return (await self._end_of_decisions()).to_bytes(8, "big")
         if method.startswith(CALL_PREFIX):
             return await self._admin.carry_out(method, body)
         raise InvalidRequest(f"broker {self._broker_id} knows no call {method[:80]!r}")
@@ -396,7 +437,7 @@ class Node:
 
     async def _tend(self) -> None:
         """Be ready when it is true; and, as the controller, register whoever is in session and not known as he is."""
-        if not self._ready and self._formation.held is not None and self.unready() is None:
+        if not self._ready and self._missing() is None:
             self._ready = True
             await self._rpc.say_ready(True)
             log.info("ready", cluster_id=self._admin.cluster_id)

@@ -1,7 +1,8 @@
 """All replicas of this broker: which there are, which of them leads, and what of the outside each is told.
 
 Invariants
-    a replica is created only where a decision places it here, and opened again only if the promises list it
+    a replica is opened again only if the promises list it, and created only where a decision places it here, once every
+        decision from before this process began is applied: else a deleted one would come back, its votes forgotten
     a replica is deleted only on a topic's deletion fact, never because something is absent somewhere
     whoever serves a client asks `leading` first, which names no replica after the loop slept past an election timeout
     creating and deleting is done by one task, one change after the other
@@ -23,6 +24,7 @@ from ..partitions.replica import Replica
 from ..partitions.storage.log import DamagedLog
 from ..partitions.storage.promises import Promises
 from ..proto.errors import (
+    BrokerUnavailable,
     DiskFull,
     LograftError,
     NoLeader,
@@ -98,6 +100,7 @@ class Replicas:
         self._settings: dict[str, tuple[TopicFact, TopicSettings]] = {}
         self._reconciling: asyncio.Task[None] | None = None
         self._dirty = False
+        self._may_create = False
         self._stopping = False
         self._awake_ms = environment.monotonic_ms()
         self._led: set[PartitionId] = set()
@@ -108,9 +111,10 @@ class Replicas:
     # -- what clients ask for ----------------------------------------------------------------------------------------
 
     def topic(self, name: str, topic_id: str = "") -> TopicFact:
-        """Raises UnknownTopic, or UnknownTopicId if `topic_id` is given and not the topic's."""
+        """Raises UnknownTopic; UnknownTopicId if `topic_id` is given and not the topic's; BrokerUnavailable (ask later)."""
         topic = self.state.topic(name)
         if topic is None:
+            self.check_caught_up()
             if topic_id and self.state.is_deleted(topic_id):
                 raise UnknownTopicId(f"topic {name[:80]!r} was deleted", topic_id=topic_id)
             raise UnknownTopic(f"there is no topic {name[:80]!r}; create it first", topic=name[:80])
@@ -132,6 +136,13 @@ class Replicas:
         if replica is None or not replica.is_leader or not self._is_awake():
             raise self._not_leading(name, partition)
         return Led(topic, self.settings(topic), replica)
+
+    def check_caught_up(self) -> None:
+        """Raises BrokerUnavailable until all earlier decisions are read here: before, nobody can say what is not."""
+        if not self._may_create:
+            raise BrokerUnavailable(
+                f"broker {self._broker_id} has not read all decisions yet; try again, or ask another"
+            )
 
     def settings(self, topic: TopicFact) -> TopicSettings:
         known = self._settings.get(topic.topic_id)
@@ -214,6 +225,11 @@ class Replicas:
         """Keep in step with the decisions from now on."""
         self.state = cluster_log.state
         cluster_log.on_change(self._on_decisions)
+        self._on_decisions(())
+
+    def create_from_now_on(self) -> None:
+        """Every decision from before this process began is applied: what is placed here and not listed is new."""
+        self._may_create = True
         self._on_decisions(())
 
     async def stop(self) -> None:
@@ -342,16 +358,19 @@ class Replicas:
             for partition in [*self._promises.listed()]:
                 if self.state.is_deleted(partition.topic_id):
                     await self._delete(partition)
-            turns = asyncio.Semaphore(OPENED_AT_ONCE)
-            missing = [
-                placed
-                for placed in self.state.replicas_of(self._broker_id)
-                if placed.partition not in self.table and placed.partition not in self.unopened
-            ]
-            await asyncio.gather(*(self._create(placed, turns) for placed in missing))
+            placed_here = self.state.replicas_of(self._broker_id)
+            if self._may_create:
+                turns = asyncio.Semaphore(OPENED_AT_ONCE)
+                await asyncio.gather(*(self._create(placed, turns) for placed in placed_here))
+            for placed in placed_here:
+                if placed.partition in self.table:
+                    settings = self.settings(placed.topic)
+                    self.table[placed.partition].log.set_segment_bytes_max(settings.segment_bytes_max)
             self.set_learners()
 
     async def _create(self, placed: PlacedReplica, turns: asyncio.Semaphore) -> None:
+        if placed.partition in self.table or placed.partition in self.unopened:
+            return
         async with turns:
             if self._promises.recall(placed.partition) is None and len(self.table) >= self._replicas_max:
                 why = f"broker {self._broker_id} holds {len(self.table)} replicas and may open no more files"
@@ -394,7 +413,8 @@ class Replicas:
         replica = self.table.pop(partition, None)
         self._led.discard(partition)
         self.unopened.pop(partition, None)
-        self._settings.pop(partition.topic_id, None)
+        if self._settings.pop(partition.topic_id, None) is not None:
+            self._metrics.forget_topic(self.state.deleted_topics[partition.topic_id].name)
         self.heartbeats.closed(partition)
         if replica is not None:
             await replica.stop()

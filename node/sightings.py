@@ -1,22 +1,35 @@
-"""The sightings board: which broker is there under which addresses, and who leads what in which term.
+"""Sightings: which broker is there under which addresses, and who leads what in which term.
 
 Sightings are hints. They are kept in memory, come late, and may be lost altogether: no vote, no acknowledgement and no
 stored byte depends on them. A client sent to the wrong broker is sent on.
 
 Invariants
     of one broker only the sighting with the highest (start number, sequence) counts, in whatever order they come
-    of one partition only the leader of the highest term counts, whoever told of it
+    of one partition only the leader of the highest term counts, whoever told of it; one who gave it up stays so
+    a broker's process that ended leads nothing
+    what is sent of a sighting is in parts of at most SIGHTING_BYTES_MAX, each of which can be merged alone
+They come by three ways, and merging makes any of them, or all together, say the same: handshakes, every broker's own
+sighting told to each of its sessions, and the board that pysyncobj replicates (`sightings_board.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from ..partitions.environment import PartitionId
 from ..proto.errors import LograftError
+
+SIGHTING_BYTES_MAX = 24 << 10
+"""Of one part, encoded. Well under the 64 KiB past which a value can jam pysyncobj."""
+LED_PER_PART = 300
+LEADERS_MAX = 20_000
+"""Partitions whose leaders are remembered; those told of longest ago are forgotten first."""
+
+_Text = Annotated[str, Meta(max_length=300)]
 
 
 class MalformedSighting(LograftError):
@@ -28,7 +41,7 @@ class MalformedSighting(LograftError):
 class Led(NamedTuple):
     """One partition that the broker of a sighting leads."""
 
-    topic_id: str
+    topic_id: Annotated[str, Meta(max_length=32)]
     number: int
     term: int
 
@@ -36,24 +49,27 @@ class Led(NamedTuple):
 class Addresses(NamedTuple):
     """host:port of each listener, as the broker advertises it; empty where it has none."""
 
-    grpc: str
-    peer: str
-    http: str
+    grpc: _Text
+    peer: _Text
+    http: _Text
 
 
 class Sighting(NamedTuple):
     """What one broker says of itself."""
 
     broker_id: int
-    directory_id: str
+    directory_id: _Text
     start_number: int
     """Of the process; the next process on the same data directory has a higher one."""
     sequence: int
     """Counts this process's sightings."""
     addresses: Addresses
-    rack: str
-    version: str
+    rack: _Text
+    version: _Text
     leads: tuple[Led, ...]
+    """What it leads, or as much of it as this part tells."""
+    left: tuple[Led, ...] = ()
+    """What it led and gave up, still in that term."""
 
     @property
     def order(self) -> tuple[int, int]:
@@ -69,10 +85,10 @@ class Leading(NamedTuple):
 
 
 class Sightings(Protocol):
-    """What the rest of the broker asks of the board, however it is kept."""
+    """What the rest of the broker asks of the sightings, however they come."""
 
-    def publish(self, sighting: Sighting) -> None:
-        """Take this broker's own newest sighting, and let the others see it."""
+    def publish(self, sighting: Sighting, *, whole: bool = True) -> None:
+        """Take this broker's own newest sighting, and let the others see it: the whole, or what changed since."""
         ...
 
     def broker(self, broker_id: int) -> Sighting | None: ...
@@ -83,43 +99,79 @@ class Sightings(Protocol):
     def leading(self, partition: PartitionId) -> Leading | None: ...
 
 
-class ExchangedSightings:
-    """The board as peers tell it each other: every broker sends its own sighting to all its sessions.
+class _Reign(NamedTuple):
+    """What was told of a partition's leader. Of two, the greater is right."""
 
-    `send(body)` hands a sighting to every session; `changed()` is called after each one that said something new.
+    term: int
+    is_left: bool
+    start_number: int
+    """Of the leader's process."""
+    broker_id: int
+
+
+class ExchangedSightings:
+    """All that this broker has seen, merged, and what it says of itself.
+
+    `send(part)` hands a part of the own sighting to every way there is; `changed()` is called after each one that said
+    something new of a broker.
     """
 
     def __init__(self, send: Callable[[bytes], None], changed: Callable[[], None] = lambda: None) -> None:
         self._send = send
         self._changed = changed
         self._newest: dict[int, Sighting] = {}
-        self._leading: dict[PartitionId, Leading] = {}
+        self._reigns: dict[PartitionId, _Reign] = {}
+        """By when they were last told of, the oldest first."""
+        self._own: Sighting | None = None
+        self._left: set[Led] = set()
+        """Given up since the last whole publication: told at once and once more with the next, then no more."""
 
-    def publish(self, sighting: Sighting) -> None:
-        self.see(sighting)
-        self._send(encode_sighting(sighting))
+    def publish(self, sighting: Sighting, *, whole: bool = True) -> None:
+        earlier = set() if self._own is None else set(self._own.leads)
+        self._left |= earlier.difference(sighting.leads)
+        self._own = sighting
+        told = sighting._replace(left=tuple(sorted(self._left)))
+        if whole:
+            self._left.clear()
+        else:
+            told = told._replace(leads=tuple(led for led in sighting.leads if led not in earlier))
+        self.see(told)
+        for part in encode_parts(told):
+            self._send(part)
+
+    def own_parts(self) -> list[bytes]:
+        """The own sighting as last published, whole, for one who knows nothing of it yet."""
+        return [] if self._own is None else encode_parts(self._own)
+
+    def all_parts(self) -> list[bytes]:
+        """All that counts of what was seen, for one who knows nothing yet."""
+        leads: dict[int, list[Led]] = {broker_id: [] for broker_id in sorted(self._newest)}
+        for partition, reign in self._reigns.items():
+            if self._lasts(reign) and reign.broker_id in leads:
+                leads[reign.broker_id].append(Led(partition.topic_id, partition.number, reign.term))
+        whole = (self._newest[broker_id]._replace(leads=tuple(led), left=()) for broker_id, led in leads.items())
+        return [part for sighting in whole for part in encode_parts(sighting)]
 
     def see(self, sighting: Sighting) -> None:
-        """Merge what a broker said of itself; older news than what is known changes nothing."""
+        """Merge what a broker said of itself; what is known, or older than what is known, changes nothing."""
+        for is_left, told in ((False, sighting.leads), (True, sighting.left)):
+            for led in told:
+                reign = _Reign(led.term, is_left, sighting.start_number, sighting.broker_id)
+                self._merge(PartitionId(led.topic_id, led.number), reign)
         before = self._newest.get(sighting.broker_id)
-        if before is not None and before.order >= sighting.order:
-            return
-        self._newest[sighting.broker_id] = sighting
-        self._withdraw(before, sighting)
-        for led in sighting.leads:
-            self.see_leader(PartitionId(led.topic_id, led.number), sighting.broker_id, led.term)
-        self._changed()
+        if before is None or before.order < sighting.order:
+            self._newest[sighting.broker_id] = sighting
+            self._changed()
 
     def see_leader(self, partition: PartitionId, broker_id: int, term: int) -> None:
         """Note a leader that a message or an answer told of."""
-        known = self._leading.get(partition)
-        if known is None or known.term < term:
-            self._leading[partition] = Leading(broker_id, term)
+        seen = self._newest.get(broker_id)
+        self._merge(partition, _Reign(term, False, 0 if seen is None else seen.start_number, broker_id))
 
     def forget(self, partitions: Iterable[PartitionId]) -> None:
         """Drop what is known of deleted partitions."""
         for partition in partitions:
-            self._leading.pop(partition, None)
+            self._reigns.pop(partition, None)
 
     def broker(self, broker_id: int) -> Sighting | None:
         return self._newest.get(broker_id)
@@ -128,20 +180,37 @@ class ExchangedSightings:
         return [self._newest[broker_id] for broker_id in sorted(self._newest)]
 
     def leading(self, partition: PartitionId) -> Leading | None:
-        return self._leading.get(partition)
+        reign = self._reigns.get(partition)
+        if reign is None:
+            return None
+        return Leading(reign.broker_id if self._lasts(reign) else None, reign.term)
 
-    def _withdraw(self, before: Sighting | None, now: Sighting) -> None:
-        """What the broker led and does not list any more has no leader in that term."""
-        if before is None:
-            return
-        for led in set(before.leads).difference(now.leads):
-            partition = PartitionId(led.topic_id, led.number)
-            if self._leading.get(partition) == Leading(now.broker_id, led.term):
-                self._leading[partition] = Leading(None, led.term)
+    def _merge(self, partition: PartitionId, reign: _Reign) -> None:
+        known = self._reigns.pop(partition, reign)
+        self._reigns[partition] = max(known, reign)
+        if len(self._reigns) > LEADERS_MAX:
+            del self._reigns[next(iter(self._reigns))]
+
+    def _lasts(self, reign: _Reign) -> bool:
+        seen = self._newest.get(reign.broker_id)
+        # A later process of that broker is there: it leads in no term in which the earlier one did.
+        return not reign.is_left and (seen is None or seen.start_number <= reign.start_number)
 
 
 def encode_sighting(sighting: Sighting) -> bytes:
     return msgspec.msgpack.encode(sighting)
+
+
+def encode_parts(sighting: Sighting) -> list[bytes]:
+    """The sighting in parts: each says all of the broker, and what it leads as far as there is room."""
+    parts = []
+    told = [*((led, False) for led in sighting.leads), *((led, True) for led in sighting.left)]
+    for start in range(0, max(len(told), 1), LED_PER_PART):
+        some = told[start : start + LED_PER_PART]
+        leads = tuple(led for led, is_left in some if not is_left)
+        left = tuple(led for led, is_left in some if is_left)
+        parts.append(encode_sighting(sighting._replace(leads=leads, left=left)))
+    return parts
 
 
 _decoder = msgspec.msgpack.Decoder(Sighting)
@@ -149,7 +218,9 @@ _decoder = msgspec.msgpack.Decoder(Sighting)
 
 def decode_sighting(body: bytes | memoryview) -> Sighting:
     """Raises MalformedSighting."""
+    if len(body) > SIGHTING_BYTES_MAX:
+        raise MalformedSighting(f"a sighting of {len(body)} bytes is over the limit of {SIGHTING_BYTES_MAX}")
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedSighting(f"a sighting could not be read: {error}") from None

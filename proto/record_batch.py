@@ -24,6 +24,7 @@ from enum import IntEnum
 from functools import cache, lru_cache, partial
 from itertools import pairwise, repeat
 from operator import attrgetter
+from threading import Lock
 from typing import Any, NamedTuple
 
 import lz4.frame
@@ -362,11 +363,16 @@ def _read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
 # Records ------------------------------------------------------------------------------------------------------------
 
 
+_codec_import = Lock()
+
+
 @cache
 def _codec() -> tuple[Any, Any, type[Exception]]:
     """Builder, reader and reader's error of aiokafka's C codec. Late, because importing it takes 80 ms."""
-    from aiokafka.errors import CorruptRecordException
-    from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+    # Its modules import each other in a circle: two threads that begin at once would each see half of it.
+    with _codec_import:
+        from aiokafka.errors import CorruptRecordException
+        from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
     return DefaultRecordBatchBuilder, DefaultRecordBatch, CorruptRecordException
 
@@ -503,8 +509,28 @@ _column_headers = attrgetter("headers")
 _as_record = partial(tuple.__new__, Record)
 
 
+class Columns(NamedTuple):
+    """The records of a batch, field by field: all of the same length, but for `headers`, which may be endless."""
+
+    offsets: list[int]
+    timestamps_ms: list[int]
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    headers: Iterable[tuple[Header, ...]]
+
+
+_NO_RECORDS = Columns([], [], [], [], ())
+
+
 def decode(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> list[Record]:
+    """The records of one batch; raises as `decode_columns` does."""
+    return list(map(_as_record, zip(*decode_columns(batch, inflated_bytes_max=inflated_bytes_max), strict=False)))
+
+
+def decode_columns(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> Columns:
     """The records of one batch, which may have gaps in their offsets once it was compacted; none of a control batch.
+
+    In columns, so that whoever wants other objects of them than `Record` makes no object twice.
 
     Raises
         CorruptBatch            CRC, compressed bytes or records are not what they should be
@@ -515,7 +541,7 @@ def decode(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> li
     if header.size != len(batch):
         raise CorruptBatch("bytes follow the batch", what="trailing bytes", position=header.size)
     if header.is_control or not header.record_count:
-        return []
+        return _NO_RECORDS
     records: Buffer = memoryview(batch)[HEADER_SIZE:]
     if header.compression is not Compression.NONE:
         records = _inflate(records, header.compression, inflated_bytes_max)
@@ -551,8 +577,7 @@ def decode(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> li
     raw_headers = list(map(_column_headers, read))
     if any(raw_headers):
         headers = [tuple(Header(*pair) for pair in pairs) for pairs in raw_headers]
-    columns = zip(offsets, timestamps, map(_column_key, read), map(_column_value, read), headers, strict=False)
-    return list(map(_as_record, columns))
+    return Columns(offsets, timestamps, list(map(_column_key, read)), list(map(_column_value, read)), headers)
 
 
 def _bad_records(why: str) -> CorruptBatch:

@@ -68,6 +68,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         self._fetch_budget = ByteBudget(FETCHES_AT_BOUND * limits.fetch_bytes_max)
 
     async def Metadata(self, request: pb.MetadataRequest, context: grpc.aio.ServicerContext) -> pb.MetadataResponse:
+        self._replicas.check_caught_up()
         state = self._replicas.state
         controller_id = self._replicas.leader_of(CLUSTER_PARTITION).broker_id
         names = sorted(state.topics) if request.all_topics else list(dict.fromkeys(request.topics))

@@ -7,6 +7,8 @@ Invariants
 
 from __future__ import annotations
 
+import socket
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -14,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from lograft.v1 import admin_service_pb2, admin_service_pb2_grpc, broker_service_pb2, broker_service_pb2_grpc
 
 from ...proto.errors import InvalidConfig
+from ..config import host_and_port
 from ..metrics import Metrics
 from .admin_service import AdminService
 from .broker_service import BrokerService
@@ -45,6 +48,16 @@ def server_options(message_bytes_max: int) -> list[tuple[str, int]]:
     ]
 
 
+def check_free(address: str) -> None:
+    """Raises OSError that says why one cannot listen there; gRPC itself tells only its own log."""
+    host, port = host_and_port(address)
+    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(place)
+        probe.listen()
+
+
 class RpcServer:
     """Listens for clients. Raises InvalidConfig if it cannot listen where it should."""
 
@@ -60,16 +73,15 @@ class RpcServer:
     async def start(self, address: str) -> None:
         await self.say_ready(False)
         try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if not port:
+            check_free(address)
+            self._server.add_insecure_port(address)
+        except (OSError, RuntimeError) as error:
             raise InvalidConfig(
-                f"cannot listen for clients at {address}: the port is taken or the address is not this machine's; "
+                f"cannot listen for clients at {address}: {(getattr(error, 'strerror', None) or str(error)).lower()}; "
                 "stop what listens there or set listen.grpc",
                 key="listen.grpc",
                 value=address,
-            )
+            ) from None
         await self._server.start()
 
     async def say_ready(self, ready: bool) -> None:

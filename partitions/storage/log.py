@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ...proto.errors import CorruptBatch
@@ -214,12 +215,16 @@ class PartitionLog:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
+    def set_segment_bytes_max(self, size: int) -> None:
+        """From the next item on. A log is recovered before anybody knows its topic's settings."""
+        self._config = replace(self._config, segment_bytes_max=size)
+
     def append(self, items: Sequence[Item], append_time_ms: int) -> Ticket:
         """Add items, in the page cache.
 
-        CorruptBatch: one of them is not what its point says, or its CRC is wrong; nothing was appended. OSError: nothing
-        of the segment that failed is left; if the items begin a new segment in their midst, those before it stand, as
-        `end` says.
+        CorruptBatch: one of them is not what its point says, or its CRC is wrong; nothing was appended.
+        OSError: nothing of the segment that failed is left; if the items begin a new segment in their midst, those
+        before it stand, as `end` says.
         """
         assert self.damage is None, f"{self.partition} is damaged at {self.damage}: cut it first"
         assert not self._is_cutting, f"{self.partition} is being cut"

@@ -1,0 +1,295 @@
+"""Decisions about the cluster: topics, and who leads. Any broker takes these calls and forwards them.
+
+Invariants
+    a call that may have been carried out is repeated only where repeating changes nothing
+    the client draws the id of a topic that it creates, so a creation whose answer was lost is recognised
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from lograft.v1 import admin_service_pb2, common_pb2
+
+from ..proto.errors import BrokerUnavailable, LograftError, RequestTimedOut, TopicExists, UnknownTopic, UnknownTopicId
+from .connection import Connection, backoff_s
+from .metadata import Metadata
+
+_ASK_TIMEOUT_S = 10.0
+_LEADERS_AWAITED_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDescription:
+    """One copy of a partition. match_offset is -1 where the leader does not know it."""
+
+    broker_id: int
+    voter: bool
+    alive: bool
+    match_offset: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionDescription:
+    """A partition. leader_id is -1 if none is known; offsets and size are -1 if the leader could not be asked."""
+
+    number: int
+    leader_id: int
+    term: int
+    replicas: tuple[ReplicaDescription, ...]
+    log_start_offset: int
+    committed_offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """A topic."""
+
+    name: str
+    topic_id: str
+    replication: int
+    config: Mapping[str, str]
+    partitions: tuple[PartitionDescription, ...]
+    internal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerDescription:
+    """A broker, as the controller knows it."""
+
+    broker_id: int
+    address: str
+    peer_address: str
+    http_address: str
+    rack: str
+    directory_id: str
+    alive: bool
+    version: str
+    start_number: int
+    replicas: int
+    leaders: int
+    cluster_voter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDescription:
+    """The cluster and its health. `reasons` say why it is not healthy, worst first."""
+
+    cluster_id: str
+    controller_id: int
+    controller_term: int
+    brokers: tuple[BrokerDescription, ...]
+    healthy: bool
+    reasons: tuple[str, ...]
+    losses_borne: int
+    topics: int
+    partitions: int
+    leaderless_partitions: int
+    under_replicated_partitions: int
+
+
+class Admin:
+    """Administration of a cluster; `Client.admin`.
+
+    Raises, from every call
+        RequestTimedOut, BrokerUnavailable  not carried out as far as is known, within the client's timeout
+        NotAuthorized                       not for this user
+    """
+
+    def __init__(self, connection: Connection, metadata: Metadata, *, timeout_s: float) -> None:
+        self._connection = connection
+        self._metadata = metadata
+        self._timeout_s = timeout_s
+        self._now = connection.environment.now
+
+    async def _call(self, method: str, request: Any, *, first: str | None = None) -> Any:
+        """Ask one broker after the other until one answers with something that trying again cannot mend."""
+        deadline = self._now() + self._timeout_s
+        attempt = 0
+        while True:
+            failures: list[LograftError] = []
+            addresses = self._metadata.addresses()
+            if first in addresses:
+                addresses = [first, *(address for address in addresses if address != first)]
+            for address in addresses:
+                left_s = deadline - self._now()
+                if left_s <= 0:
+                    break
+                try:
+                    stub = self._connection.admin(address)
+                    return await self._connection.call(
+                        address, getattr(stub, method), request, timeout_s=min(_ASK_TIMEOUT_S, left_s)
+                    )
+                except LograftError as error:
+                    if not error.retriable:
+                        raise
+                    failures.append(error)
+            wait_s = backoff_s(attempt, self._connection.environment.chance)
+            if self._now() + wait_s >= deadline:
+                raise self._gave_up(method, failures)
+            attempt += 1
+            await asyncio.sleep(wait_s)
+
+    def _gave_up(self, method: str, failures: list[LograftError]) -> LograftError:
+        text = "; ".join(map(str, failures)) or "no broker answered in time"
+        message = f"{method} was not carried out within {self._timeout_s:g} s: {text}"
+        if failures and all(isinstance(failure, BrokerUnavailable) for failure in failures):
+            return BrokerUnavailable(message)
+        return RequestTimedOut(message)
+
+    # Topics --------------------------------------------------------------------------------------------------------
+
+    async def create_topic(
+        self,
+        name: str,
+        partitions: int = 3,
+        replication: int | None = None,
+        config: Mapping[str, str] | None = None,
+        exist_ok: bool = False,
+        validate_only: bool = False,
+    ) -> TopicDescription:
+        """Create a topic, and wait (a few seconds at most) until its partitions have leaders.
+
+        Without `replication`: three, or as many as there are brokers if fewer.
+
+        Raises
+            TopicExists                            unless `exist_ok`; the topic is then described as it is
+            InvalidTopic, InvalidPartitions,
+            InvalidReplication, InvalidConfig      it cannot be made like this
+        """
+        request = admin_service_pb2.CreateTopicRequest(
+            name=name,
+            partitions=partitions,
+            replication=0 if replication is None else replication,
+            config={key: str(setting) for key, setting in (config or {}).items()},
+            topic_id=f"{self._connection.environment.chance.getrandbits(128):032x}",
+            validate_only=validate_only,
+        )
+        if replication == 0:
+            request.replication = -1  # 0 means "as many as is usual" on the wire, and was not what was asked for
+        try:
+            answer = await self._call("CreateTopic", request)
+        except TopicExists:
+            if not exist_ok:
+                raise
+            return await self.describe_topic(name)
+        if not validate_only:
+            await self._wait_for_leaders(name)
+        return _topic(answer.topic)
+
+    async def _wait_for_leaders(self, name: str) -> None:
+        """Leaders are elected in the blink of an eye; whoever sends at once should not have to retry."""
+        deadline = self._now() + min(_LEADERS_AWAITED_S, self._timeout_s)
+        attempt = 0
+        while self._now() < deadline:
+            try:
+                view = await self._metadata.topic(name, timeout_s=deadline - self._now(), fresh=True)
+            except LograftError:
+                return  # the topic is made; that no broker tells of it yet is for its first user to find out
+            if all(partition.leader_id >= 0 for partition in view.partitions):
+                return
+            await asyncio.sleep(backoff_s(attempt, self._connection.environment.chance))
+            attempt += 1
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic and all its records, for good. The one that has the name now, not one made meanwhile.
+
+        Raises
+            UnknownTopic  there is none
+        """
+        topic = await self.describe_topic(name)
+        request = admin_service_pb2.DeleteTopicRequest(name=name, topic_id=topic.topic_id)
+        # It was there just now: if it is not any more, an earlier try was carried out, or somebody else was faster.
+        with suppress(UnknownTopic, UnknownTopicId):
+            await self._call("DeleteTopic", request)
+        self._metadata.topics.pop(name, None)
+
+    async def list_topics(self, *, internal: bool = False) -> list[TopicDescription]:
+        """All topics by name; with `internal` also those that the cluster keeps for itself."""
+        answer = await self._call("ListTopics", admin_service_pb2.ListTopicsRequest(internal=internal))
+        return sorted((_topic(topic) for topic in answer.topics), key=lambda topic: topic.name)
+
+    async def describe_topic(self, name: str) -> TopicDescription:
+        """One topic, with what its leaders say of each partition.
+
+        Raises
+            UnknownTopic  there is none
+        """
+        answer = await self._call("DescribeTopic", admin_service_pb2.DescribeTopicRequest(name=name))
+        return _topic(answer.topic)
+
+    # Cluster -------------------------------------------------------------------------------------------------------
+
+    async def describe_cluster(self) -> ClusterDescription:
+        """Brokers, controller and health."""
+        told = await self._call("DescribeCluster", admin_service_pb2.DescribeClusterRequest())
+        brokers = tuple(
+            BrokerDescription(
+                broker.broker_id,
+                broker.address,
+                broker.peer_address,
+                broker.http_address,
+                broker.rack,
+                broker.directory_id,
+                broker.alive,
+                broker.version,
+                broker.start_number,
+                broker.replicas,
+                broker.leaders,
+                broker.cluster_voter,
+            )
+            for broker in sorted(told.brokers, key=lambda broker: broker.broker_id)
+        )
+        return ClusterDescription(
+            told.cluster_id,
+            told.controller_id,
+            told.controller_term,
+            brokers,
+            told.healthy,
+            tuple(told.reasons),
+            told.losses_borne,
+            told.topics,
+            told.partitions,
+            told.leaderless_partitions,
+            told.under_replicated_partitions,
+        )
+
+    async def transfer_leadership(self, topic: str, partition: int, broker_id: int) -> int:
+        """Have another of a partition's replicas lead it; the term in which it does.
+
+        Raises
+            UnknownTopic, UnknownPartition  there is no such partition
+            InvalidRequest                  that broker cannot lead it
+        """
+        request = admin_service_pb2.TransferLeadershipRequest(
+            partition=common_pb2.TopicPartition(topic=topic, partition=partition), broker_id=broker_id
+        )
+        answer = await self._call("TransferLeadership", request, first=self._metadata.leader_address(topic, partition))
+        return int(answer.term)
+
+
+def _topic(topic: admin_service_pb2.TopicDescription) -> TopicDescription:
+    partitions = tuple(
+        PartitionDescription(
+            partition.number,
+            partition.leader_id,
+            partition.term,
+            tuple(
+                ReplicaDescription(replica.broker_id, replica.voter, replica.alive, replica.match_offset, replica.state)
+                for replica in partition.replicas
+            ),
+            partition.log_start_offset,
+            partition.committed_offset,
+            partition.size_bytes,
+        )
+        for partition in sorted(topic.partitions, key=lambda partition: partition.number)
+    )
+    return TopicDescription(
+        topic.name, topic.topic_id, topic.replication, dict(topic.config), partitions, topic.internal
+    )

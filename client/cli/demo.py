@@ -1,0 +1,445 @@
+"""`make demo`: real input through a real cluster that loses its leader, and a proof that nothing else was lost.
+
+Every line of Python's own standard library becomes an event, keyed by its file's path, in a topic of 12 partitions with
+three replicas, while two consumers read. In mid-stream the broker that leads most partitions is killed with SIGKILL;
+later it comes back. At the end every file is put together again from the log and its SHA-256 compared with the disk.
+
+Always
+    whatever happens, Ctrl-C included, everything started here is stopped and the data directory is removed
+    the exit code is 0 only if every single file came out equal, in what the consumers read and in a replay at the end
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from ...proto.errors import LograftError
+from ..client import Client
+from ..delivery import Deliveries
+from ..producer import Producer
+from ..records import NewRecord
+from . import ports
+from .demo_reader import Assembly
+from .endings import DONE, FAILED, INTERRUPTED, Refused, one_line
+from .health import wait_until
+from .local_cluster import LocalBroker, LocalCluster, explain
+from .tables import count, size
+
+TOPIC = "stdlib"
+PARTITIONS = 12
+BROKERS = 3
+READERS = 2
+KILL_AT, BACK_AT = 0.40, 0.75
+"""Parts of the input after which the leader is killed, and brought back."""
+_IN_FLIGHT_BYTES = 8 << 20
+"""Little beside the input, so that the leader dies in the middle of it."""
+_READY_TIMEOUT_S = 60.0
+_CATCH_UP_TIMEOUT_S = 60.0
+_READERS_TIMEOUT_S = 60.0
+# A temporary directory is often small, and the demo needs little of it.
+_CONFIG = """
+[disk]
+produce_stop_free_bytes = 67108864
+replication_stop_free_bytes = 33554432
+"""
+
+
+class SourceFile(NamedTuple):
+    """One file of the input: what is sent of it, and what must come back."""
+
+    name: str
+    path: Path
+    lines: int
+    size_bytes: int
+
+
+class Sources:
+    """The *.py files of a directory tree, read when they are needed."""
+
+    def __init__(self, root: Path, files_max: int | None = None) -> None:
+        self.root = root
+        paths = sorted(path for path in root.rglob("*.py") if "site-packages" not in path.parts and path.is_file())
+        self.files = [self._of(path) for path in paths[:files_max]]
+        self.lines = sum(file.lines for file in self.files)
+        self.size_bytes = sum(file.size_bytes for file in self.files)
+
+    def _of(self, path: Path) -> SourceFile:
+        content = path.read_bytes()
+        return SourceFile(path.relative_to(self.root).as_posix(), path, len(split_lines(content)), len(content))
+
+
+def split_lines(content: bytes) -> list[bytes]:
+    """The lines of a file with their endings, so that joined they are the file again, to the byte."""
+    *whole, rest = content.split(b"\n")
+    lines = [line + b"\n" for line in whole]
+    return [*lines, rest] if rest else lines
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Story:
+    """What the demo tells: lines that stay, and below them a bar where there is a terminal."""
+
+    def __init__(self, total: int) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._total = total
+
+    @contextmanager
+    def bar(self, what: str) -> Iterator[None]:
+        """Show progress below the lines until the block is left."""
+        if not sys.stdout.isatty():
+            yield
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        look = (TextColumn("   {task.description}"), BarColumn(40), TextColumn("{task.percentage:>3.0f}%"))
+        with Progress(*look, TimeElapsedColumn(), transient=True) as self._bar:
+            self._task = self._bar.add_task(what, total=self._total)
+            yield
+        self._bar = None
+
+    def progress(self, done: int, what: str | None = None) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, **({"description": what} if what else {}))
+
+    def tell(self, line: str = "") -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
+
+
+@dataclass(slots=True)
+class Acknowledgements:
+    """When records were sent and acknowledged, as far as the story needs it."""
+
+    acknowledged: int = 0
+    killed_at: float | None = None
+    longest_wait_s: float = 0.0
+    """From the kill, or from their sending if that was later, for records under way then or sent within 5 s of it."""
+    offsets: Counter[int] = field(default_factory=Counter)
+    """Acknowledged records by partition."""
+
+    async def follow(self, deliveries: Deliveries, sent_at: float) -> None:
+        ranges = await deliveries
+        now = time.monotonic()
+        for one in ranges:
+            self.acknowledged += one.count
+            self.offsets[one.partition] += one.count
+        if self.killed_at is not None and now > self.killed_at and sent_at < self.killed_at + 5.0:
+            self.longest_wait_s = max(self.longest_wait_s, now - max(sent_at, self.killed_at))
+
+
+class Reader:
+    """One consumer process, as the demo sees it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, partitions: list[int]) -> None:
+        self.partitions = partitions
+        self.records = 0
+        self.result: dict[str, Any] | None = None
+        self._process = process
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, addresses: Sequence[str], partitions: list[int]) -> Reader:
+        arguments = [",".join(addresses), TOPIC, ",".join(map(str, partitions))]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "lograft.client.cli.demo_reader", *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=16 << 20,
+            start_new_session=True,  # Ctrl-C is for the demo to take
+        )
+        return cls(process, partitions)
+
+    async def _listen(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            told = json.loads(line)
+            self.records = told.get("records", self.records)
+            if "files" in told:
+                self.result = told
+
+    async def finish(self, ends: dict[int, int]) -> dict[str, Any]:
+        """Let it read up to `ends`; its digests. Raises Refused if it fails or takes too long."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({p: ends[p] for p in self.partitions}).encode() + b"\n")
+        try:
+            await asyncio.wait_for(self._listening, _READERS_TIMEOUT_S)
+        except TimeoutError:
+            raise Refused(f"a consumer did not come to the end of the log within {_READERS_TIMEOUT_S:.0f} s") from None
+        code = await self._process.wait()
+        if self.result is None:
+            raise Refused(f"a consumer ended early, with exit code {code}")
+        return self.result
+
+    async def stop(self) -> None:
+        self._listening.cancel()
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+
+class Demo:
+    """The whole story, in the order in which it is told."""
+
+    def __init__(self, sources: Sources, cluster: LocalCluster, story: Story) -> None:
+        self._sources = sources
+        self._cluster = cluster
+        self._story = story
+        self._acknowledgements = Acknowledgements()
+        self._begun_at = time.monotonic()
+
+    async def run(self) -> bool:
+        """True if every file came out equal."""
+        await self._bring_up()
+        async with Client(self._cluster.addresses, client_id="demo") as client, self._readers() as readers:
+            begun_at = time.monotonic()
+            with self._story.bar("sending lines"):
+                await self._stream(client, readers)
+                self._story.progress(self._sources.lines, "reading on")
+                sent_in_s = time.monotonic() - begun_at
+                ends = await self._ends(client)
+                readings = await asyncio.gather(*(reader.finish(ends) for reader in readers))
+                self._story.progress(self._sources.lines, "reading all of it again")
+                replayed = await self._replay(client)
+            rate = self._sources.lines / sent_in_s
+            self._story.tell(
+                f" 6. all {self._sources.lines:,} are acknowledged after {sent_in_s:.1f} s ({rate:,.0f} a second),\n"
+                f"    read by the two consumers as they came, and read once more from the start"
+            )
+            await self._wait_until_whole()
+            return await self._verdict(client, ends, readings, replayed)
+
+    async def _bring_up(self) -> None:
+        cluster = self._cluster
+        for broker in cluster.brokers:
+            cluster.launch(broker)
+        begun_at = time.monotonic()
+        health = await wait_until(
+            cluster.addresses,
+            lambda health: health.whole,
+            timeout_s=_READY_TIMEOUT_S,
+            give_up=lambda: len(cluster.running) < len(cluster.brokers),
+        )
+        if not health.whole:
+            dead = [broker for broker in cluster.brokers if not broker.is_running]
+            for line in explain(dead[:1] or cluster.brokers[:1]):
+                self._story.tell(line)
+            raise Refused(f"broker {dead[0].broker_id} died at its start" if dead else health.reason)
+        self._story.tell(
+            f" 1. three brokers are up after {time.monotonic() - begun_at:.1f} s, on ports "
+            f"{', '.join(str(broker.ports.grpc) for broker in cluster.brokers)}"
+        )
+        async with Client(cluster.addresses, client_id="demo") as client:
+            await client.admin.create_topic(TOPIC, partitions=PARTITIONS, replication=BROKERS)
+        self._story.tell(f" 2. topic {TOPIC!r} is made: {PARTITIONS} partitions, {BROKERS} copies of each record")
+
+    @asynccontextmanager
+    async def _readers(self) -> AsyncIterator[list[Reader]]:
+        readers: list[Reader] = []
+        try:
+            for number in range(READERS):
+                partitions = list(range(number, PARTITIONS, READERS))
+                readers.append(await Reader.start(self._cluster.addresses, partitions))
+            self._story.tell(f" 3. every line becomes an event, keyed by its file; {READERS} consumers read along")
+            yield readers
+        finally:
+            await asyncio.gather(*(reader.stop() for reader in readers))
+
+    async def _stream(self, client: Client, readers: list[Reader]) -> None:
+        """Send it all; kill the busiest leader on the way, and bring it back."""
+        acknowledgements = self._acknowledgements
+        total = self._sources.lines
+        victim: LocalBroker | None = None
+        following: list[asyncio.Task[None]] = []
+        sent = 0
+        back = False
+        async with client.producer(max_in_flight_bytes=_IN_FLIGHT_BYTES) as producer:
+            for file in self._sources.files:
+                lines = split_lines(file.path.read_bytes())
+                if not lines:
+                    continue
+                following.append(await self._send(producer, file, lines))
+                sent += len(lines)
+                self._story.progress(acknowledgements.acknowledged)
+                if victim is None and acknowledgements.acknowledged >= KILL_AT * total:
+                    victim = await self._kill_busiest_leader(client, readers)
+                elif victim is not None and not back and acknowledgements.acknowledged >= BACK_AT * total:
+                    back = self._bring_back(victim)
+            while not all(task.done() for task in following):
+                await asyncio.wait(following, timeout=0.2)
+                self._story.progress(acknowledgements.acknowledged)
+                if victim is None and acknowledgements.acknowledged >= KILL_AT * total:
+                    victim = await self._kill_busiest_leader(client, readers)
+            for task in following:
+                task.result()
+        if victim is None:
+            raise Refused("all was sent before the leader could be killed", "use more input")
+        if not back:
+            self._bring_back(victim)
+
+    async def _send(self, producer: Producer, file: SourceFile, lines: list[bytes]) -> asyncio.Task[None]:
+        key = file.name.encode()
+        sent_at = time.monotonic()
+        deliveries = await producer.send_many(TOPIC, [NewRecord(line, key) for line in lines])
+        return asyncio.create_task(self._acknowledgements.follow(deliveries, sent_at))
+
+    async def _kill_busiest_leader(self, client: Client, readers: list[Reader]) -> LocalBroker:
+        described = await client.admin.describe_topic(TOPIC)
+        leaders = Counter(partition.leader_id for partition in described.partitions if partition.leader_id >= 0)
+        broker_id, partitions = leaders.most_common(1)[0]
+        victim = self._cluster.broker(broker_id)
+        acknowledged = self._acknowledgements.acknowledged
+        read = sum(reader.records for reader in readers)
+        self._acknowledgements.killed_at = time.monotonic()
+        await asyncio.to_thread(self._cluster.kill, victim)
+        self._story.tell(
+            f" 4. kill -9 broker {broker_id}, which leads {partitions} of {PARTITIONS} partitions: "
+            f"{acknowledged:,} lines acknowledged, {read:,} read so far"
+        )
+        return victim
+
+    def _bring_back(self, victim: LocalBroker) -> bool:
+        self._cluster.launch(victim)
+        away_s = time.monotonic() - (self._acknowledgements.killed_at or 0)
+        self._story.tell(f" 5. broker {victim.broker_id} comes back after {away_s:.1f} s, with what its disk holds")
+        return True
+
+    async def _ends(self, client: Client) -> dict[int, int]:
+        described = await client.admin.describe_topic(TOPIC)
+        return {partition.number: partition.committed_offset for partition in described.partitions}
+
+    async def _replay(self, client: Client) -> Assembly:
+        assembly = Assembly()
+        async for record in client.read(TOPIC, "start", "end"):
+            assembly.take(record.partition, (record,))
+        return assembly
+
+    async def _wait_until_whole(self) -> None:
+        begun_at = time.monotonic()
+        health = await wait_until(self._cluster.addresses, lambda health: health.whole, timeout_s=_CATCH_UP_TIMEOUT_S)
+        if not health.whole:
+            raise Refused(f"the cluster is not whole again: {health.reason}")
+        self._story.tell(f" 7. the cluster is whole again, {time.monotonic() - begun_at:.1f} s later")
+
+    async def _verdict(
+        self, client: Client, ends: dict[int, int], readings: Sequence[dict[str, Any]], replayed: Assembly
+    ) -> bool:
+        by_readers: dict[str, str] = {}
+        for reading in readings:
+            by_readers.update(reading["files"])
+        by_replay = replayed.digests()
+        empty = hashlib.sha256().hexdigest()
+        wrong = []
+        for file in self._sources.files:
+            on_disk = digest_of(file.path)
+            if not on_disk == by_readers.get(file.name, empty) == by_replay.get(file.name, empty):
+                wrong.append(file)
+        in_log = sum(ends.values())
+        lost = duplicates = 0
+        if wrong or in_log != self._sources.lines:
+            lost, duplicates = await self._compare_lines(client)
+        duplicates += sum(reading["duplicates"] for reading in readings)
+        lost += sum(reading["gaps"] for reading in readings)
+        good = not wrong and not lost and not duplicates and in_log == self._sources.lines
+        files = len(self._sources.files)
+        tell = self._story.tell
+        tell()
+        tell(f"    records       {in_log:,} in the log, {self._acknowledgements.acknowledged:,} acknowledged")
+        tell(f"    files         {files - len(wrong):,} of {files:,} put together again, SHA-256 equal to the disk")
+        tell(f"    bytes         {size(self._sources.size_bytes)} of source")
+        tell(f"    time          {time.monotonic() - self._begun_at:.1f} s in all")
+        tell(f"    longest wait  {self._acknowledgements.longest_wait_s:.2f} s for an acknowledgement, around the kill")
+        tell(f"    duplicates    {duplicates:,}")
+        tell(f"    lost          {lost:,}")
+        tell()
+        for file in wrong[:5]:
+            tell(f"    DIFFERENT     {file.name}")
+        tell("nothing was lost, nothing came twice, nothing changed" if good else "NOT what was sent: see above")
+        return good
+
+    async def _compare_lines(self, client: Client) -> tuple[int, int]:
+        """Lines that the log lacks, and lines that it has too often. Only called when something is wrong."""
+        logged: dict[bytes, Counter[bytes]] = {}
+        async for record in client.read(TOPIC, "start", "end"):
+            logged.setdefault(record.key or b"", Counter())[record.value or b""] += 1
+        lost = too_many = 0
+        for file in self._sources.files:
+            sent = Counter(split_lines(file.path.read_bytes()))
+            found = logged.pop(file.name.encode(), Counter())
+            lost += (sent - found).total()
+            too_many += (found - sent).total()
+        return lost, too_many + sum(found.total() for found in logged.values())
+
+
+@contextmanager
+def _temporary_cluster() -> Iterator[LocalCluster]:
+    """A cluster on free ports in a directory of its own; both are gone when the block is left."""
+    base_port = ports.free_base_port(BROKERS, 19_600)
+    if base_port is None:
+        raise Refused("no free ports for three brokers were found")
+    directory = Path(tempfile.mkdtemp(prefix="lograft-demo-"))
+    cluster = LocalCluster.new(directory, BROKERS, base_port)
+    try:
+        cluster.prepare(more_config=_CONFIG)
+        yield cluster
+    finally:
+        # From here on an impatient Ctrl-C must not leave brokers behind.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        cluster.stop("demo", timeout_s=5.0)
+        shutil.rmtree(directory, ignore_errors=True)
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    parser = argparse.ArgumentParser(prog="make demo", description="Real input, a cluster, a dead leader.")
+    parser.add_argument("--source", type=Path, default=stdlib, help="where the *.py files are")
+    parser.add_argument("--files", type=int, default=None, help="use only the first so many files")
+    options = parser.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        sources = Sources(options.source, options.files)
+        story = Story(sources.lines)
+        story.tell(
+            f"{count(len(sources.files), 'file')}, {count(sources.lines, 'line')}, {size(sources.size_bytes)} "
+            f"from {sources.root}"
+        )
+        with _temporary_cluster() as cluster:
+            good = asyncio.run(Demo(sources, cluster, story).run())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("\ninterrupted; everything is stopped and removed", file=sys.stderr)
+        return INTERRUPTED
+    except (Refused, LograftError) as error:
+        print(f"demo: {one_line(str(error))}", file=sys.stderr)
+        return FAILED
+    return DONE if good else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""`lograft`: the table of contents of the command line.
+
+Always
+    what a command needs is imported when it runs, so that help and wrong usage are answered at once
+    whatever happens, the process ends by one of the exit codes in `endings`
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+import typer.core
+from typer.exceptions import Abort, TyperException
+
+from . import cluster_commands, local_commands, record_commands, topic_commands
+from .endings import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    OUTPUT_CLOSED,
+    WRONG_USAGE,
+    Ended,
+    leave_output,
+    one_line,
+    refusal_of,
+    say,
+    tell_mistake_of_ours,
+)
+
+
+class _InOrder(typer.core.TyperGroup):
+    """Lists commands as they were added: what one needs first comes first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # before typer makes an exit code 1 of it
+            raise Ended(OUTPUT_CLOSED) from None
+
+    def make_context(self, *args: Any, **rest: Any) -> Any:
+        try:
+            return super().make_context(*args, **rest)  # writes the help, if that is asked for
+        except BrokenPipeError:
+            raise Ended(OUTPUT_CLOSED) from None
+
+
+# Rich help is left out: it costs twice the time of all the rest, and cannot be copied from.
+_APP: dict[str, Any] = {
+    "cls": _InOrder,
+    "no_args_is_help": True,
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+app = typer.Typer(**_APP)
+_topic = typer.Typer(help="Create, list, describe and delete topics.", **_APP)
+_cluster = typer.Typer(help="The whole cluster: who is in it, and is it well.", **_APP)
+
+app.command()(local_commands.up)
+app.command()(local_commands.down)
+app.command()(local_commands.status)
+app.command()(local_commands.kill)
+app.command()(local_commands.start)
+app.add_typer(_topic, name="topic")
+app.command()(record_commands.produce)
+app.command()(record_commands.consume)
+app.add_typer(_cluster, name="cluster")
+app.command()(local_commands.broker)
+
+_topic.command()(topic_commands.create)
+_topic.command("list")(topic_commands.list_topics)
+_topic.command()(topic_commands.describe)
+_topic.command()(topic_commands.delete)
+
+_cluster.command()(cluster_commands.info)
+_cluster.command()(cluster_commands.health)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"lograft {version('lograft')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lograft(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and stop.")
+    ] = False,
+) -> None:
+    """A replicated log that survives the death of its brokers.
+
+    \b
+    Try it:
+      lograft up                                     three brokers on this machine
+      lograft topic create events                    (in another terminal)
+      echo 'hello, log' | lograft produce events
+      lograft consume events -o start
+      lograft kill 1                                 and nothing is lost
+
+    Commands talk to the brokers named by --brokers or LOGRAFT_BROKERS, else to the local cluster that `up` started.
+    """
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit code. Says why, in one line, if it is not 0."""
+    try:
+        code = app(args=list(arguments), prog_name="lograft", standalone_mode=False)
+        sys.stdout.flush()
+    except Ended as ended:
+        if ended.exit_code == OUTPUT_CLOSED:
+            leave_output()
+        return ended.exit_code
+    except BrokenPipeError:
+        leave_output()
+        return OUTPUT_CLOSED
+    except TyperException as error:
+        return _wrong_usage(error)
+    except (KeyboardInterrupt, Abort):
+        return INTERRUPTED
+    except Exception as error:
+        line = refusal_of(error)
+        if line is None:
+            tell_mistake_of_ours(error)
+        else:
+            say(f"lograft: {line}")
+        return FAILED
+    return code if isinstance(code, int) else DONE
+
+
+def _wrong_usage(error: TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    text = one_line(error.format_message())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        say(error.format_message())
+        return WRONG_USAGE
+    where = context.command_path if context is not None else "lograft"
+    say(f"{where}: {text.rstrip('.')}; see `{where} --help`")
+    return WRONG_USAGE
+
+
+def run() -> None:
+    """The entry point of the `lograft` command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,201 @@
+"""`topic create|list|describe|delete`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .endings import Refused, say
+from .local_commands import OutputOption
+from .record_commands import INT32_MAX, BrokersOption, TopicArgument
+from .tables import OutputFormat
+
+if TYPE_CHECKING:
+    from ..admin import TopicDescription
+
+
+def create(
+    topic: TopicArgument,
+    partitions: Annotated[int, typer.Option("-p", "--partitions", help="How many partitions.", max=INT32_MAX)] = 6,
+    replication: Annotated[
+        int | None,
+        typer.Option(
+            "-r", "--replication", max=INT32_MAX, help="Copies of each record.  [default: 3, or fewer brokers]"
+        ),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("-c", "--config", metavar="KEY=VALUE", help="A setting of the topic; may be repeated."),
+    ] = None,
+    brokers: BrokersOption = None,
+) -> None:
+    """Create a topic.
+
+    \b
+      lograft topic create events
+      lograft topic create events -p 12 -r 3
+      lograft topic create ticks -p 1 -c segment.bytes.max=67108864
+    """
+    settings = {}
+    for setting in config or ():
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="-c")
+        settings[name] = value
+
+    async def work(client: Any) -> TopicDescription:
+        created: TopicDescription = await client.admin.create_topic(
+            topic, partitions=partitions, replication=replication, config=settings
+        )
+        return created
+
+    from .tables import count
+
+    created = _run(brokers, work)
+    partition_count = count(len(created.partitions), "partition")
+    copies = count(created.replication, "copy")
+    say(f"created {created.name}: {partition_count}, {copies} of each record")
+
+
+def list_topics(
+    internal: Annotated[bool, typer.Option("--internal", help="Those of the cluster itself too.")] = False,
+    output: OutputOption = OutputFormat.text,
+    brokers: BrokersOption = None,
+) -> None:
+    """List the topics.
+
+    \b
+      lograft topic list
+      lograft topic list -o json
+    """
+    from .tables import columns, show, show_json
+
+    async def work(client: Any) -> list[TopicDescription]:
+        found: list[TopicDescription] = await client.admin.list_topics(internal=internal)
+        return found
+
+    topics = sorted(_run(brokers, work), key=lambda topic: topic.name)
+    if output is OutputFormat.json:
+        show_json([_as_json(topic) for topic in topics])
+        return
+    rows = [(topic.name, len(topic.partitions), topic.replication, _settings(topic)) for topic in topics]
+    show(columns(("TOPIC", "PARTITIONS", "COPIES", "CONFIG"), rows))
+
+
+def describe(topic: TopicArgument, output: OutputOption = OutputFormat.text, brokers: BrokersOption = None) -> None:
+    """Show a topic's partitions: leaders, replicas, offsets.
+
+    \b
+      lograft topic describe events
+    """
+    from .tables import columns, count, show, show_json, size
+
+    async def work(client: Any) -> TopicDescription:
+        found: TopicDescription = await client.admin.describe_topic(topic)
+        return found
+
+    described = _run(brokers, work)
+    if output is OutputFormat.json:
+        show_json(_as_json(described))
+        return
+    copies = count(described.replication, "copy")
+    show(f"{described.name}  id {described.topic_id}  {copies}  {_settings(described)}".rstrip())
+    rows = [
+        (
+            partition.number,
+            partition.leader_id if partition.leader_id >= 0 else "none",
+            partition.term,
+            " ".join(f"{replica.broker_id}{_remark(replica.state)}" for replica in partition.replicas),
+            _known(partition.log_start_offset),
+            _known(partition.committed_offset),
+            size(partition.size_bytes) if partition.size_bytes >= 0 else "?",
+        )
+        for partition in described.partitions
+    ]
+    show(columns(("PARTITION", "LEADER", "TERM", "REPLICAS", "START", "END", "SIZE"), rows))
+
+
+def delete(
+    topic: TopicArgument,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    brokers: BrokersOption = None,
+) -> None:
+    """Delete a topic and all its records. Asks first, on a terminal.
+
+    \b
+      lograft topic delete events
+      lograft topic delete events -y
+    """
+
+    async def find(client: Any) -> TopicDescription:
+        found: TopicDescription = await client.admin.describe_topic(topic)
+        return found
+
+    async def work(client: Any) -> None:
+        await client.admin.delete_topic(topic)
+
+    if sys.stdin.isatty() and not yes:  # asked outside of the event loop, where Ctrl-C means what it says
+        from .tables import count
+
+        records = sum(max(0, part.committed_offset - part.log_start_offset) for part in _run(brokers, find).partitions)
+        if not typer.confirm(f"delete {topic} with {count(records, 'record')}, for good?", err=True):
+            raise Refused(f"{topic} was not deleted")
+    _run(brokers, work)
+    say(f"deleted {topic}")
+
+
+def _run(brokers: str | None, work: Any) -> Any:
+    import asyncio
+
+    from ..client import Client
+    from .local_cluster import client_addresses
+
+    async def run() -> Any:
+        async with Client(client_addresses(brokers), client_id="lograft-cli") as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+def _settings(topic: TopicDescription) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(topic.config.items()))
+
+
+def _remark(state: str) -> str:
+    return "" if state == "OK" else f"({state.lower()})"
+
+
+def _known(offset: int) -> int | str:
+    return offset if offset >= 0 else "?"
+
+
+def _as_json(topic: TopicDescription) -> dict[str, Any]:
+    return {
+        "name": topic.name,
+        "topic_id": topic.topic_id,
+        "replication": topic.replication,
+        "config": dict(topic.config),
+        "internal": topic.internal,
+        "partitions": [
+            {
+                "number": partition.number,
+                "leader_id": partition.leader_id,
+                "term": partition.term,
+                "replicas": [
+                    {
+                        "broker_id": replica.broker_id,
+                        "voter": replica.voter,
+                        "alive": replica.alive,
+                        "state": replica.state,
+                    }
+                    for replica in partition.replicas
+                ],
+                "log_start_offset": partition.log_start_offset,
+                "committed_offset": partition.committed_offset,
+                "size_bytes": partition.size_bytes,
+            }
+            for partition in topic.partitions
+        ],
+    }

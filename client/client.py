@@ -1,0 +1,143 @@
+"""A client of one cluster: the way to its producers, consumers and administration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import TypeVar
+
+from ..proto.errors import InvalidConfig
+from .admin import Admin
+from .connection import Connection, parse_addresses
+from .consumer import Consumer, Reset
+from .environment import Environment
+from .metadata import Metadata
+from .offset_bounds import Bound
+from .producer import Acks, Codec, Producer
+from .reading import read
+from .records import Record
+
+_Opened = TypeVar("_Opened", Producer, Consumer)
+
+DEFAULT_ADDRESS = "127.0.0.1:9600"
+
+
+class Client:
+    """A client of the cluster found at `bootstrap` (host:port, several by commas or as a list).
+
+    `timeout` bounds, in seconds, every single thing asked of the cluster: a call, a lookup, a record's delivery.
+    Use it as `async with`; entering asks one broker, so that a wrong address is told at once. All of it belongs to
+    one event loop, and gRPC allows one such loop a process: blocking programs use `lograft.sync.Client` instead.
+
+    Raises
+        InvalidConfig      an address that is not host:port, or a timeout that is not above 0
+        BrokerUnavailable  on entering: no broker answered; the message names every address tried and why
+    """
+
+    def __init__(
+        self,
+        bootstrap: str | Iterable[str] = DEFAULT_ADDRESS,
+        *,
+        client_id: str | None = None,
+        timeout: float = 30.0,
+        environment: Environment | None = None,
+    ) -> None:
+        if not timeout > 0:
+            raise InvalidConfig(f"timeout={timeout!r}: it is a number of seconds above 0", key="timeout")
+        self.client_id = client_id
+        self.timeout = timeout
+        self._connection = Connection(parse_addresses(bootstrap), environment or Environment(), client_id)
+        self._metadata = Metadata(self._connection)
+        self._open: list[Producer | Consumer] = []
+        self.admin = Admin(self._connection, self._metadata, timeout_s=timeout)
+
+    async def __aenter__(self) -> Client:
+        try:
+            await self._metadata.bootstrap()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what is still open of this client's producers (after a flush) and consumers, then all channels."""
+        still_open, self._open = self._open, []
+        try:
+            results = await asyncio.gather(*(one.close() for one in still_open), return_exceptions=True)
+        finally:
+            await self._metadata.close()
+            await self._connection.close()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def producer(
+        self,
+        *,
+        acks: Acks = "quorum",
+        linger_ms: float = 5,
+        max_batch_bytes: int = 1 << 20,
+        compression: Codec | None = "lz4",
+        idempotent: bool = True,
+        max_in_flight_bytes: int = 64 << 20,
+    ) -> Producer:
+        """A producer for any topics. See Producer; InvalidConfig names a setting it cannot have."""
+        producer = Producer(
+            self._connection,
+            self._metadata,
+            acks=acks,
+            linger_ms=linger_ms,
+            max_batch_bytes=max_batch_bytes,
+            compression=compression,
+            idempotent=idempotent,
+            max_in_flight_bytes=max_in_flight_bytes,
+            timeout_s=self.timeout,
+        )
+        return self._opened(producer)
+
+    def consumer(
+        self,
+        *topics: str,
+        group_id: str | None = None,
+        pattern: str | None = None,
+        auto_offset_reset: Reset = "latest",
+        max_poll_records: int = 500,
+        prefetch_bytes: int = 8 << 20,
+    ) -> Consumer:
+        """A consumer of all partitions of `topics` (and of those whose name matches `pattern`), or of what it is
+        then assigned. See Consumer; InvalidConfig names a setting it cannot have."""
+        consumer = Consumer(
+            self._connection,
+            self._metadata,
+            topics=topics,
+            group_id=group_id,
+            pattern=pattern,
+            auto_offset_reset=auto_offset_reset,
+            max_poll_records=max_poll_records,
+            prefetch_bytes=prefetch_bytes,
+            timeout_s=self.timeout,
+        )
+        return self._opened(consumer)
+
+    def _opened(self, one: _Opened) -> _Opened:
+        self._open = [*(other for other in self._open if not other.is_closed), one]
+        return one
+
+    def read(
+        self,
+        topic: str,
+        start: Bound | str | int = "start",
+        stop: Bound | str | int = "end",
+        partitions: Iterable[int] | None = None,
+    ) -> AsyncIterator[Record]:
+        """Replay a topic between two bounds of the OFFSETS grammar; both are pinned when the reading begins.
+
+        Records come in order within each partition. Ends by itself.
+        """
+        return read(self._connection, self._metadata, topic, start, stop, partitions, timeout_s=self.timeout)

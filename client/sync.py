@@ -1,0 +1,444 @@
+"""The same client for blocking programs: the same names, without `await`.
+
+Invariants
+    all clients of a process share one event loop in one background thread, which is gRPC's only one
+    calls may come from any thread but that one; an interrupted call is cancelled, and leaves the client usable
+    records are handed out in the caller's thread straight from what was decoded: the loop is crossed once a batch
+
+A program uses either this or the asynchronous client, not both: gRPC allows one event loop a process. Never fork
+after the first call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from datetime import datetime
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ..proto.errors import InvalidRequest, RequestTimedOut
+from . import client as asynchronous
+from .admin import ClusterDescription, TopicDescription
+from .consumer import Consumer as _AsyncConsumer
+from .consumer import Reset
+from .delivery import DeliveredRange, DeliveryErrors, RecordMetadata
+from .delivery import Deliveries as _AsyncDeliveries
+from .delivery import Delivery as _AsyncDelivery
+from .environment import Environment
+from .offset_bounds import Bound
+from .producer import Acks, Codec, RecordToSend
+from .producer import Producer as _AsyncProducer
+from .records import Headers, Record, TopicPartition
+
+__all__ = ["Admin", "Client", "Consumer", "Deliveries", "Delivery", "Producer"]
+
+_Result = TypeVar("_Result")
+_READ_AT_ONCE = 2_000
+
+
+class _Background:
+    """The process's one loop for blocking clients, started at first use, in a thread that ends with the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = _new_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="lograft-client", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run `work` in the loop and wait for it. If the wait is interrupted (Ctrl-C), the work is cancelled."""
+        loop = self.loop()
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise InvalidRequest("a blocking call inside lograft's own event loop would wait for itself")
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise
+        except BaseException:
+            if not future.done():
+                future.cancel()
+            raise
+
+    def do(self, action: Callable[[], _Result]) -> _Result:
+        """Do something in the loop that does not wait."""
+
+        async def done() -> _Result:
+            return action()
+
+        return self.run(done())
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+_background = _Background()
+
+
+async def _within(delivery: _AsyncDelivery | _AsyncDeliveries, timeout_s: float | None) -> Any:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await delivery
+    except TimeoutError:
+        raise RequestTimedOut(f"not settled within {timeout_s:g} s; it is still under way") from None
+
+
+class Delivery:
+    """A record on its way."""
+
+    __slots__ = ("_delivery",)
+
+    def __init__(self, delivery: _AsyncDelivery) -> None:
+        self._delivery = delivery
+
+    @property
+    def done(self) -> bool:
+        return self._delivery.done
+
+    def result(self, timeout: float | None = None) -> RecordMetadata:
+        """Wait until it is settled, `timeout` seconds at most.
+
+        Raises
+            DeliveryFailed   see its outcome
+            RequestTimedOut  it is still under way
+        """
+        metadata: RecordMetadata = _background.run(_within(self._delivery, timeout))
+        return metadata
+
+
+class Deliveries:
+    """The records of one `send_many`."""
+
+    __slots__ = ("_deliveries",)
+
+    def __init__(self, deliveries: _AsyncDeliveries) -> None:
+        self._deliveries = deliveries
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    @property
+    def done(self) -> bool:
+        return self._deliveries.done
+
+    def result(self, timeout: float | None = None) -> list[DeliveredRange]:
+        """Wait until all are settled, `timeout` seconds at most.
+
+        Raises
+            DeliveryErrors   names what failed of them
+            RequestTimedOut  some are still under way
+        """
+        ranges: list[DeliveredRange] = _background.run(_within(self._deliveries, timeout))
+        return ranges
+
+
+class Producer:
+    """Sends records; see the asynchronous Producer."""
+
+    def __init__(self, producer: _AsyncProducer) -> None:
+        self._producer = producer
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Hand a record over; waits for room only. Handing over many: `send_many`, which crosses threads once."""
+        send = self._producer.send(
+            topic, value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms
+        )
+        return Delivery(_background.run(send))
+
+    def send_and_wait(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMetadata:
+        """Send a record and wait until it is acknowledged."""
+        return _background.run(
+            self._producer.send_and_wait(
+                topic, value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms
+            )
+        )
+
+    def send_many(
+        self,
+        topic: str,
+        records: Iterable[RecordToSend],
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Deliveries:
+        """Hand many records over in one call, in their order."""
+        given = list(records)  # in the caller's thread, whose iterable it is
+        return Deliveries(
+            _background.run(self._producer.send_many(topic, given, partition=partition, timestamp_ms=timestamp_ms))
+        )
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until all records sent so far are settled. Raises DeliveryErrors."""
+        _background.run(self._producer.flush(timeout))
+
+    def close(self) -> None:
+        """Flush and stop."""
+        _background.run(self._producer.close())
+
+    @property
+    def in_flight_bytes(self) -> int:
+        return self._producer.in_flight_bytes
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except DeliveryErrors as failures:
+            if error is None:
+                raise
+            error.add_note(str(failures))
+
+
+class Consumer:
+    """Reads records, from one thread at a time; see the asynchronous Consumer."""
+
+    def __init__(self, consumer: _AsyncConsumer) -> None:
+        self._consumer = consumer
+
+    def __enter__(self) -> Consumer:
+        _background.run(self._consumer.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        _background.run(self._consumer.close())
+
+    def __iter__(self) -> Iterator[Record]:
+        while True:
+            position = _background.run(self._consumer.next_ready())
+            while position.at < len(position.ready) and not position.paused:
+                record = position.ready[position.at]
+                position.at += 1
+                yield record
+
+    def getone(self) -> Record:
+        """The next record, however long it takes."""
+        return _background.run(self._consumer.getone())
+
+    def getmany(self, timeout_ms: float = 1000, max_records: int | None = None) -> dict[TopicPartition, list[Record]]:
+        """The records that are there; {} if there are none within `timeout_ms`."""
+        return _background.run(self._consumer.getmany(timeout_ms, max_records))
+
+    def subscribe(self, *topics: str, pattern: str | None = None) -> None:
+        _background.do(lambda: self._consumer.subscribe(*topics, pattern=pattern))
+
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        chosen = list(partitions)
+        _background.do(lambda: self._consumer.assign(chosen))
+
+    def assignment(self) -> tuple[TopicPartition, ...]:
+        return _background.do(self._consumer.assignment)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        _background.do(lambda: self._consumer.seek(partition, offset))
+
+    def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        _background.run(self._consumer.seek_to_beginning(*partitions))
+
+    def seek_to_end(self, *partitions: TopicPartition) -> None:
+        _background.run(self._consumer.seek_to_end(*partitions))
+
+    def seek_to_time(self, when: datetime | int | str, *partitions: TopicPartition) -> None:
+        _background.run(self._consumer.seek_to_time(when, *partitions))
+
+    def position(self, partition: TopicPartition) -> int:
+        return _background.run(self._consumer.position(partition))
+
+    def lag(self) -> dict[TopicPartition, int]:
+        return _background.run(self._consumer.lag())
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        _background.do(lambda: self._consumer.pause(*partitions))
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        _background.do(lambda: self._consumer.resume(*partitions))
+
+    def paused(self) -> tuple[TopicPartition, ...]:
+        return _background.do(self._consumer.paused)
+
+    def commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
+        _background.run(self._consumer.commit(offsets))
+
+    def committed(self, partition: TopicPartition) -> int | None:
+        return _background.run(self._consumer.committed(partition))
+
+
+class Admin:
+    """Administration of a cluster; see the asynchronous Admin."""
+
+    def __init__(self, client: asynchronous.Client) -> None:
+        self._admin = client.admin
+
+    def create_topic(
+        self,
+        name: str,
+        partitions: int = 3,
+        replication: int | None = None,
+        config: dict[str, str] | None = None,
+        exist_ok: bool = False,
+        validate_only: bool = False,
+    ) -> TopicDescription:
+        return _background.run(self._admin.create_topic(name, partitions, replication, config, exist_ok, validate_only))
+
+    def delete_topic(self, name: str) -> None:
+        _background.run(self._admin.delete_topic(name))
+
+    def list_topics(self, *, internal: bool = False) -> list[TopicDescription]:
+        return _background.run(self._admin.list_topics(internal=internal))
+
+    def describe_topic(self, name: str) -> TopicDescription:
+        return _background.run(self._admin.describe_topic(name))
+
+    def describe_cluster(self) -> ClusterDescription:
+        return _background.run(self._admin.describe_cluster())
+
+    def transfer_leadership(self, topic: str, partition: int, broker_id: int) -> int:
+        return _background.run(self._admin.transfer_leadership(topic, partition, broker_id))
+
+
+class Client:
+    """A client of the cluster found at `bootstrap`; see the asynchronous Client. Use it as `with`."""
+
+    def __init__(
+        self,
+        bootstrap: str | Iterable[str] = asynchronous.DEFAULT_ADDRESS,
+        *,
+        client_id: str | None = None,
+        timeout: float = 30.0,
+        environment: Environment | None = None,
+    ) -> None:
+        addresses = bootstrap if isinstance(bootstrap, str) else list(bootstrap)
+        self._client = _background.do(
+            lambda: asynchronous.Client(addresses, client_id=client_id, timeout=timeout, environment=environment)
+        )
+        self.admin = Admin(self._client)
+
+    def __enter__(self) -> Client:
+        _background.run(self._client.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        _background.run(self._client.close())
+
+    def producer(
+        self,
+        *,
+        acks: Acks = "quorum",
+        linger_ms: float = 5,
+        max_batch_bytes: int = 1 << 20,
+        compression: Codec | None = "lz4",
+        idempotent: bool = True,
+        max_in_flight_bytes: int = 64 << 20,
+    ) -> Producer:
+        return Producer(
+            _background.do(
+                lambda: self._client.producer(
+                    acks=acks,
+                    linger_ms=linger_ms,
+                    max_batch_bytes=max_batch_bytes,
+                    compression=compression,
+                    idempotent=idempotent,
+                    max_in_flight_bytes=max_in_flight_bytes,
+                )
+            )
+        )
+
+    def consumer(
+        self,
+        *topics: str,
+        group_id: str | None = None,
+        pattern: str | None = None,
+        auto_offset_reset: Reset = "latest",
+        max_poll_records: int = 500,
+        prefetch_bytes: int = 8 << 20,
+    ) -> Consumer:
+        return Consumer(
+            _background.do(
+                lambda: self._client.consumer(
+                    *topics,
+                    group_id=group_id,
+                    pattern=pattern,
+                    auto_offset_reset=auto_offset_reset,
+                    max_poll_records=max_poll_records,
+                    prefetch_bytes=prefetch_bytes,
+                )
+            )
+        )
+
+    def read(
+        self,
+        topic: str,
+        start: Bound | str | int = "start",
+        stop: Bound | str | int = "end",
+        partitions: Iterable[int] | None = None,
+    ) -> Iterator[Record]:
+        """Replay a topic between two pinned bounds."""
+        chosen = None if partitions is None else list(partitions)
+        records = self._client.read(topic, start, stop, chosen)
+        try:
+            while piece := _background.run(_piece(records)):
+                yield from piece
+        finally:
+            _background.run(_end(records))
+
+
+async def _piece(records: AsyncIterator[Record]) -> list[Record]:
+    piece: list[Record] = []
+    async for record in records:
+        piece.append(record)
+        if len(piece) >= _READ_AT_ONCE:
+            break
+    return piece
+
+
+async def _end(records: AsyncIterator[Record]) -> None:
+    close = getattr(records, "aclose", None)
+    if close is not None:
+        await close()

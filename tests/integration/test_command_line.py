@@ -1,0 +1,133 @@
+"""The command line as users type it, on a cluster of its own that `lograft up` makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lograft.client.cli.ports import free_base_port
+
+LOGRAFT = [sys.executable, "-P", "-m", "lograft.client.cli.main"]
+
+
+class CommandLine:
+    """Runs `lograft` in a directory where nothing but its own cluster is found."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment = {name: text for name, text in os.environ.items() if not name.startswith("LOGRAFT_")}
+        self.environment["XDG_STATE_HOME"] = str(directory / "state")
+
+    def run(self, *arguments: str, given: str = "", exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(
+            [*LOGRAFT, *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == exit_code, ended
+        assert "Traceback" not in ended.stderr, ended
+        return ended
+
+    def broker_pids(self) -> list[int | None]:
+        described = json.loads((self.directory / "lograft-data" / "cluster.json").read_text())
+        return [broker["pid"] for broker in described["brokers"]]
+
+
+@pytest.fixture
+def lograft(tmp_path: Path) -> Iterator[CommandLine]:
+    command_line = CommandLine(tmp_path)
+    base_port = free_base_port(3, start=26_000)
+    assert base_port is not None
+    command_line.run("up", "--detach", "--base-port", str(base_port))
+    try:
+        yield command_line
+    finally:
+        command_line.run("down")
+
+
+def test_what_was_produced_outlives_a_killed_broker_and_a_restart_of_all(lograft: CommandLine) -> None:
+    lograft.run("topic", "create", "events", "-p", "3")
+    lines = "".join(f"key-{number % 7} line {number}\n" for number in range(2000))
+    produced = lograft.run("produce", "events", "-f", "%k %v\\n", given=lines)
+    assert "2,000 records" in produced.stderr
+    assert "durability fsync x " in produced.stderr
+
+    lograft.run("kill", "1")
+    assert "broker 1 is not running" in lograft.run("kill", "1", exit_code=1).stderr
+    states = [broker["state"] for broker in json.loads(lograft.run("status", "-o", "json").stdout)["brokers"]]
+    assert states == ["serving", "killed", "serving"]
+    lograft.run("produce", "events", "-k", "late", given="while one is away\n")
+    lograft.run("start", "1")
+    lograft.run("cluster", "health", "-w", "-e")
+
+    lograft.run("down")
+    lograft.run("up", "--detach")
+    consumed = lograft.run("consume", "events", "-o", "start", "-e", "-f", "%k %v\\n").stdout
+    assert sorted(consumed.splitlines()) == sorted([*lines.splitlines(), "late while one is away"])
+    last = lograft.run("consume", "events", "-o", "-1", "-n", "1", "--json").stdout
+    assert json.loads(last)["topic"] == "events"
+    lograft.run("topic", "delete", "events")
+    assert "no topic 'events'" in lograft.run("topic", "describe", "events", exit_code=1).stderr
+
+
+def test_up_again_says_that_it_runs_and_starts_nothing(lograft: CommandLine) -> None:
+    before = lograft.broker_pids()
+    assert "runs already" in lograft.run("up", "--detach").stderr
+    assert "runs already, with 3 brokers" in lograft.run("up", "--detach", "-n", "5", exit_code=1).stderr
+    assert lograft.broker_pids() == before
+
+
+def test_lines_that_were_not_delivered_are_counted_and_the_exit_code_says_so(lograft: CommandLine) -> None:
+    lograft.run("topic", "create", "events", "-p", "1")
+    too_large = "x" * (1 << 21)
+    ended = lograft.run("produce", "events", given=f"one\n{too_large}\nthree\n", exit_code=1)
+    assert "1 record," in ended.stderr
+    assert "2 of 3 records read were not delivered" in ended.stderr
+    assert lograft.run("consume", "events", "-o", "start", "-e").stdout == "one\n"
+
+
+def test_ctrl_c_in_the_foreground_stops_every_broker_and_tells_of_those_that_died(lograft: CommandLine) -> None:
+    lograft.run("down")
+    told = lograft.directory / "told"
+    with told.open("wb") as output:
+        up = subprocess.Popen(
+            [*LOGRAFT, "up"],
+            cwd=lograft.directory,
+            env=lograft.environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_until_told(told, "Ctrl-C stops the cluster")
+        pid = lograft.broker_pids()[2]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until_told(told, "broker 2 died (killed by SIGKILL)")
+        lograft.run("start", "2")
+        wait_until_told(told, "broker 2 is back")
+        up.send_signal(signal.SIGINT)
+        assert up.wait(20) == 0
+    finally:
+        up.kill()
+    assert "stopped 3 brokers" in told.read_text()
+    assert json.loads(lograft.run("status", "-o", "json").stdout)["running"] == 0
+
+
+def wait_until_told(told: Path, text: str) -> None:
+    deadline = time.monotonic() + 30
+    while text not in told.read_text():
+        assert time.monotonic() < deadline, told.read_text()
+        time.sleep(0.05)

@@ -1,0 +1,475 @@
+"""Brokers that run the real replicas, logs, promises and heartbeats, on simulated disks and a simulated network.
+
+Invariants
+    a broker's machine (disk, clock) outlives its processes; a process knows nothing but what is on its disk
+    two brokers talk only within a session, which ends with either process, and nothing said in it outlives it
+    every message that leaves a broker passes the invariants first
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from lograft.node.heartbeats import FRAME_TYPES, Heartbeats
+from lograft.node.peer.raft_codec import decode_raft, encode_raft
+from lograft.partitions.environment import PartitionId, ReplicaConfig
+from lograft.partitions.flusher import Flusher
+from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message, Voter, VoteReply
+from lograft.partitions.raft.points import Point
+from lograft.partitions.replica import Replica
+from lograft.partitions.storage.promises import Promises
+from lograft.proto.errors import LograftError
+from lograft.proto.peer_frames import FrameType
+from lograft.proto.record_batch import read_header
+
+from tests.simulation.disk import ROOT, SimulatedDisk
+from tests.simulation.environment import Clock, SimulatedEnvironment
+from tests.simulation.invariants import Invariants, Violation
+from tests.simulation.network import Letter, Network, Weather
+from tests.simulation.platter import Platter
+from tests.simulation.trace import Trace
+from tests.simulation.virtual_loop import VirtualLoop
+
+HEARTBEAT_MS = 100.0
+SILENCE_MS = 500.0
+RECONNECT_MS = 100.0
+
+Answer = Callable[[Any], None]
+"""Takes what a broker answered: a value, or a LograftError. It is not called if the answer is lost."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a seed draws before it begins."""
+
+    brokers: int = 3
+    partitions: int = 1
+    config: ReplicaConfig
+    weather: Weather
+    clock_rates: tuple[float, ...]
+    write_back_chance: float = 0.05
+    flush_threads: int = 4
+
+
+class BrokerProcess:
+    """One incarnation of a broker: what `node` does around the replicas, as far as they need it."""
+
+    def __init__(self, cluster: Cluster, machine: Machine, environment: SimulatedEnvironment) -> None:
+        self.broker_id = machine.broker_id
+        self.environment = environment
+        self.replicas: dict[PartitionId, Replica] = {}
+        self.promises: Promises | None = None
+        self.heartbeats = Heartbeats(self.broker_id, self.replicas, self._send, silence_ms=SILENCE_MS)
+        self.sessions: set[int] = set()
+        self.is_open = False
+        self._cluster = cluster
+        self._machine = machine
+        self._ticked_ms = environment.monotonic_ms()
+
+    @property
+    def is_alive(self) -> bool:
+        return self.environment.is_alive
+
+    async def open(self) -> None:
+        """Recover what the disk holds. A broker that cannot does not start."""
+        try:
+            await self.open_promises()
+            await self.open_replicas()
+        except OSError as error:
+            self.environment.halt(f"cannot open: {error}")
+
+    async def open_promises(self) -> None:
+        self.promises = await Promises.open(
+            self.environment, ROOT, mark_interval_ms=self._cluster.options.config.mark_interval_ms
+        )
+        known = self._machine.directory_id
+        if known is not None and known != self.promises.directory_id:
+            raise Violation("word-kept", f"{self.environment.name} was {known}, and calls itself another now")
+        self._machine.directory_id = self.promises.directory_id
+
+    async def open_replicas(self) -> None:
+        assert self.promises is not None
+        flusher = Flusher(self.environment, syncs_at_once=self._cluster.options.flush_threads)
+        for partition in self._cluster.partitions:
+            replica = await Replica.open(
+                environment=self.environment,
+                promises=self.promises,
+                flusher=flusher,
+                directory=ROOT,
+                partition=partition,
+                voter=self._cluster.voters[self.broker_id],
+                first_voters=tuple(self._cluster.voters.values()),
+                config=self._cluster.options.config,
+                observer=self,
+            )
+            self._cluster.invariants.note_opened(replica)
+            self.replicas[partition] = replica
+            self.heartbeats.opened(replica)
+        self.is_open = True
+        self._ticked_ms = self.environment.monotonic_ms()
+        self._tick()
+
+    def _tick(self) -> None:
+        now = self.environment.monotonic_ms()
+        if now - self._ticked_ms > self._cluster.options.config.election_timeout_ms + HEARTBEAT_MS:
+            for replica in self.replicas.values():
+                replica.step_down("the loop slept longer than an election timeout")
+        self._ticked_ms = now
+        self.heartbeats.tick(now)
+        self.environment.call_later(HEARTBEAT_MS, self._tick)
+
+    # -- ReplicaObserver -----------------------------------------------------------------------------------------------
+
+    def role_changed(self, replica: Replica) -> None:
+        if replica.is_leader:
+            self._cluster.invariants.note_leader(replica.partition, replica.term, replica.voter)
+        what = f"{replica.partition.number} {replica.voter} {replica.role.value} t{replica.term}"
+        self._cluster.trace.note("role", what)
+        self.heartbeats.role_changed(replica)
+
+    def committed(self, replica: Replica) -> None:
+        self._cluster.invariants.note_commit_moved(replica)
+        self._cluster.note_committed(replica)
+
+    # -- peers ---------------------------------------------------------------------------------------------------------
+
+    def session_up(self, broker_id: int) -> None:
+        self.sessions.add(broker_id)
+        self.environment.enter(lambda: self.heartbeats.session_up(broker_id, self.environment.monotonic_ms()))
+
+    def session_down(self, broker_id: int) -> None:
+        self.sessions.discard(broker_id)
+        self.environment.enter(lambda: self.heartbeats.session_down(broker_id))
+
+    def deliver(self, partition: PartitionId, message: Message) -> None:
+        """A replica sends this."""
+        self._cluster.invariants.note_message(partition, message)
+        self._cluster.trace.note("send", told(partition, message))
+        if message.to.broker_id in self.sessions:
+            body = b"".join(encode_raft(partition, message))
+            self._cluster.network.send(self, message.to.broker_id, Letter(FrameType.RAFT, body))
+        self._cluster.sent(self, message)
+
+    def arrive(self, sender_id: int, letter: Letter) -> None:
+        self.environment.enter(lambda: self._take(sender_id, letter))
+
+    def _take(self, sender_id: int, letter: Letter) -> None:
+        if sender_id not in self.sessions:
+            return
+        if letter.frame_type in FRAME_TYPES:
+            self.heartbeats.receive(sender_id, letter.frame_type, letter.body, self.environment.monotonic_ms())
+            return
+        partition, message = decode_raft(letter.body)
+        self._cluster.trace.note("receive", told(partition, message))
+        replica = self.replicas.get(partition)
+        if replica is not None:
+            self._cluster.invariants.note_received(partition, message)
+            replica.receive(message)
+
+    def _send(self, broker_id: int, frame_type: FrameType, body: bytes) -> None:
+        self._cluster.network.send(self, broker_id, Letter(frame_type, body))
+
+    # -- clients -------------------------------------------------------------------------------------------------------
+
+    def produce(self, partition: PartitionId, batch: bytes, first_open: int, answer: Answer) -> None:
+        """Append; the answer is an Appended."""
+
+        def settled(future: asyncio.Future[Any]) -> None:
+            failure = future.exception()
+            outcome = failure if failure is not None else future.result()
+            self.environment.enter(lambda: answer(outcome))
+
+        replica = self.replicas[partition]
+        appending = replica.append(batch, read_header(batch), first_open)
+        appending.committed.add_done_callback(settled)
+
+    def fetch(self, partition: PartitionId, offset: int, bytes_max: int, answer: Answer) -> None:
+        """Read; the answer is a Chunk."""
+        chunk = self.replicas[partition].read(offset, bytes_max)
+        answer(chunk._replace(batches=[bytes(batch) for batch in chunk.batches]))
+
+    def confirm_end(self, partition: PartitionId, answer: Answer) -> None:
+        """Ask for the committed end by a read-index round; the answer is an offset."""
+
+        async def confirm() -> None:
+            try:
+                outcome: object = await self.replicas[partition].confirm_read()
+            except LograftError as refusal:
+                outcome = refusal
+            self.environment.enter(lambda: answer(outcome))
+
+        self.environment.spawn(confirm())
+
+    def transfer(self, partition: PartitionId, broker_id: int) -> None:
+        async def hand_over() -> None:
+            try:
+                await self.replicas[partition].transfer_leadership(broker_id)
+            except LograftError as refusal:
+                self._cluster.trace.note("transfer", f"{partition.number} to {broker_id}: {refusal.reason}")
+
+        self.environment.spawn(hand_over())
+
+
+class Machine:
+    """A computer: its disk, its clock, and the broker process that runs on it, if one does."""
+
+    def __init__(self, cluster: Cluster, broker_id: int, rate: float) -> None:
+        self.broker_id = broker_id
+        self.name = f"broker {broker_id}"
+        self.disk = SimulatedDisk(Random(f"{cluster.seed} disk {broker_id}"))
+        self.disk.write_back_chance = cluster.options.write_back_chance
+        self.platter = Platter(self.disk)
+        self.clock = Clock(rate=rate)
+        self.directory_id: str | None = None
+        self.process: BrokerProcess | None = None
+        self.starts = 0
+        self.power_fails = False
+        """The next end of the process that the broker does not choose is a power loss."""
+        self.may_halt = False
+        """A fault of this machine's disk was ordered: the broker may end itself."""
+        self._cluster = cluster
+
+    @property
+    def is_up(self) -> bool:
+        return self.process is not None and self.process.is_alive
+
+    def start(self) -> BrokerProcess:
+        """A new incarnation, not open yet."""
+        assert not self.is_up, f"{self.name} runs already"
+        cluster = self._cluster
+        self.starts += 1
+        environment = SimulatedEnvironment(
+            name=self.name,
+            loop=cluster.loop,
+            random=Random(f"{cluster.seed} {self.name} start {self.starts}"),
+            disk=self.disk,
+            clock=self.clock,
+            trace=cluster.trace,
+            deliver=lambda _, partition, message: process.deliver(partition, message),
+            on_end=lambda _, why: self._ended(why),
+            on_failure=lambda _, failure: cluster.fail(failure),
+        )
+        process = self.process = BrokerProcess(cluster, self, environment)
+        cluster.network.connect(process)
+        cluster.trace.note("start", f"{self.name} as {self.disk.boot_id}")
+        return process
+
+    def run(self) -> None:
+        """Start, and open everything, in the background."""
+        process = self.start()
+        process.environment.spawn(process.open())
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.is_alive:
+            self.process.environment.crash()
+            self._cleared("killed")
+        self.disk.kill()
+
+    def lose_power(self) -> None:
+        if self.process is not None and self.process.is_alive:
+            self.process.environment.crash()
+            self._cleared("lost power")
+        self.disk.lose_power()
+
+    def _ended(self, why: str) -> None:
+        """The process ended in the middle of something."""
+        self._cleared(why)
+        if why.startswith("halted") and not self.may_halt:
+            self._cluster.fail(Violation("no-needless-halt", f"{self.name} {why}"))
+        # Not now: the process's code is still on the stack.
+        after = self.disk.lose_power if self.power_fails else self.disk.kill
+        self.power_fails = False
+        self._cluster.loop.call_soon(after)
+        self._cluster.restart_later(self)
+
+    def _cleared(self, why: str) -> None:
+        assert self.process is not None
+        self._cluster.trace.note("end", f"{self.name} {why}")
+        for replica in self.process.replicas.values():
+            self._cluster.forget(replica)
+
+
+class Cluster:
+    """Machines, the network between them, and the ways in for clients and faults."""
+
+    def __init__(self, seed: str, options: Options, *, loop: VirtualLoop, trace: Trace) -> None:
+        self.seed = seed
+        self.options = options
+        self.loop = loop
+        self.trace = trace
+        self.random = Random(f"{seed} cluster")
+        self.network = Network(loop=loop, random=Random(f"{seed} network"), weather=options.weather)
+        self.partitions = [PartitionId(f"{0xABC:032x}", number) for number in range(options.partitions)]
+        self.machines = {
+            number: Machine(self, number, options.clock_rates[number - 1]) for number in range(1, options.brokers + 1)
+        }
+        self.voters: dict[int, Voter] = {}
+        self.invariants: Invariants
+        self.failure: BaseException | None = None
+        self.on_sent: Callable[[BrokerProcess, Message], None] | None = None
+        """Told of each message once it has left: the moment at which a promise begins to bind."""
+        self.restarts_ms: tuple[float, float] = (10.0, 1500.0)
+        self._sessions: dict[tuple[int, int], tuple[BrokerProcess, BrokerProcess]] = {}
+        self._moved: dict[Replica, None] = {}
+        self._forgotten: set[Replica] = set()
+        loop.after_step = self._after_step
+        loop.set_exception_handler(self._on_loop_failure)
+
+    async def form(self) -> None:
+        """Mint every directory id, then let the brokers open their replicas."""
+        processes = [machine.start() for machine in self.machines.values()]
+        for process in processes:
+            await process.environment.start(process.open_promises())
+        for number, machine in self.machines.items():
+            assert machine.directory_id is not None, f"{machine.name} did not mint its directory id"
+            self.voters[number] = Voter(number, machine.directory_id, 1)
+        self.invariants = Invariants(self.partitions, voters=tuple(self.voters.values()), is_durable=self._is_durable)
+        for process in processes:
+            process.environment.spawn(process.open_replicas())
+        self._keep_sessions()
+
+    # -- what brokers tell ---------------------------------------------------------------------------------------------
+
+    def fail(self, failure: BaseException) -> None:
+        """A broker's code let this out, or a rule was broken inside of it."""
+        if self.failure is None:
+            self.failure = failure
+
+    def note_committed(self, replica: Replica) -> None:
+        self._moved[replica] = None
+
+    def forget(self, replica: Replica) -> None:
+        self._moved.pop(replica, None)
+        self.invariants.forget(replica)
+
+    def sent(self, process: BrokerProcess, message: Message) -> None:
+        if self.on_sent is not None:
+            self.on_sent(process, message)
+
+    def restart_later(self, machine: Machine) -> None:
+        self.loop.call_later(self.random.uniform(*self.restarts_ms) / 1000.0, self.ensure_up, machine)
+
+    def ensure_up(self, machine: Machine) -> None:
+        if not machine.is_up:
+            machine.run()
+
+    def _is_durable(self, voter: Voter, partition: PartitionId, point: Point) -> bool:
+        return self.machines[voter.broker_id].platter.holds(log_directory(partition), point)
+
+    def _after_step(self) -> None:
+        while self._moved:
+            replica = next(iter(self._moved))
+            del self._moved[replica]
+            self.trace.note("committed", f"{replica.voter} {replica.partition.number} {replica.committed}")
+            self.invariants.note_committed(replica)
+        if self.failure is not None:
+            raise self.failure
+
+    def _on_loop_failure(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        failure = context.get("exception")
+        if isinstance(failure, Exception):
+            self.fail(failure)
+
+    # -- sessions ------------------------------------------------------------------------------------------------------
+
+    def _keep_sessions(self) -> None:
+        """End sessions whose processes have ended, and begin those that can be."""
+        for one in self.machines.values():
+            for other in self.machines.values():
+                if one.broker_id < other.broker_id:
+                    self._keep_session(one, other)
+        self.loop.call_later(RECONNECT_MS / 1000.0, self._keep_sessions)
+
+    def _keep_session(self, one: Machine, other: Machine) -> None:
+        pair = (one.broker_id, other.broker_id)
+        session = self._sessions.get(pair)
+        if (session is not None and session != (one.process, other.process)) or (
+            session and not all(process.is_alive for process in session)
+        ):
+            self.end_session(*pair)
+            session = None
+        if session is None and one.process is not None and other.process is not None:
+            processes = (one.process, other.process)
+            ready = all(
+                process.is_alive and process.is_open and not process.environment.is_paused for process in processes
+            )
+            if ready and not self.network.is_cut(*pair) and not self.network.is_cut(*reversed(pair)):
+                self.network.reset(*pair)
+                self._sessions[pair] = processes
+                one.process.session_up(other.broker_id)
+                other.process.session_up(one.broker_id)
+
+    def end_session(self, one_id: int, other_id: int) -> None:
+        """Both connections of a pair break."""
+        pair = (min(one_id, other_id), max(one_id, other_id))
+        session = self._sessions.pop(pair, None)
+        if session is not None:
+            self.network.reset(*pair)
+            for process, peer_id in zip(session, reversed(pair), strict=True):
+                process.session_down(peer_id)
+
+    # -- clients -------------------------------------------------------------------------------------------------------
+
+    def call(self, broker_id: int, request: Callable[[BrokerProcess, Answer], None], answer: Answer) -> None:
+        """Carry a client's request to a broker and its answer back; either may be late, and either may be lost.
+
+        Requests to one broker arrive in the order of their calls.
+        """
+        process = self.machines[broker_id].process
+        if process is None or not process.is_alive or not process.is_open:
+            return
+
+        def answer_later(outcome: Any) -> None:
+            if self.random.random() >= self.network.weather.drop_chance:
+                self.loop.call_later(self.random.uniform(0.0001, 0.001), answer, outcome)
+
+        def take() -> None:
+            try:
+                request(process, answer_later)
+            except LograftError as refusal:
+                answer_later(refusal)
+
+        if self.random.random() >= self.network.weather.drop_chance:
+            self.loop.call_later(0.0005, process.environment.enter, take)
+
+    # -- what can be asked ---------------------------------------------------------------------------------------------
+
+    def live_replicas(self, partition: PartitionId) -> list[Replica]:
+        return [
+            machine.process.replicas[partition]
+            for machine in self.machines.values()
+            if machine.is_up and machine.process is not None and partition in machine.process.replicas
+        ]
+
+    def leader_of(self, partition: PartitionId) -> Replica | None:
+        """The one of the highest term."""
+        leaders = [replica for replica in self.live_replicas(partition) if replica.is_leader]
+        return max(leaders, key=lambda replica: replica.term, default=None)
+
+
+def log_directory(partition: PartitionId) -> str:
+    return f"{ROOT}/partitions/{partition}"
+
+
+def told(partition: PartitionId, message: Message) -> str:
+    """A message, as short as a reader of the trace can bear."""
+    way = f"{partition.number} {message.sender.broker_id}->{message.to.broker_id} t{message.term}"
+    match message:
+        case AppendRequest():
+            upto = message.items[-1].point if message.items else "nothing"
+            return f"{way} append s{message.session} {message.prev} .. {upto} committed {message.committed}"
+        case AppendReply():
+            verdict = "accepted" if message.accepted else "refused"
+            counts = "" if message.counts else " does not count"
+            return f"{way} {verdict} s{message.session} match {message.match}{counts}"
+        case VoteReply():
+            doubt = " in doubt" if message.doubtful else ""
+            return f"{way} {'pre-' * message.pre}vote {'granted' if message.granted else 'refused'}{doubt}"
+        case _:
+            pre = "pre " if getattr(message, "pre", False) else ""
+            last = getattr(message, "last", getattr(message, "round_number", ""))
+            return f"{way} {pre}{type(message).__name__} {last}"

@@ -1,0 +1,267 @@
+"""What goes wrong in a simulated cluster, and when.
+
+A fault is a method of `Nemesis`: it breaks something now, and sees to it that the breakage ends after a while. None of
+them takes a disk's synced bytes away but `decay`, which is held to one machine in a run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+from lograft.partitions.raft.messages import AppendReply, Message, VoteReply, VoteRequest
+
+from tests.simulation.cluster import BrokerProcess, Cluster, Machine
+
+COMMON = (
+    "kill",
+    "lose_power",
+    "crash_at_disk_operation",
+    "crash_after_promise",
+    "isolate",
+    "cut_one_way",
+    "break_connection",
+    "bad_weather",
+    "pause",
+    "slow_disk",
+    "transfer",
+    "cut_leader_from_majority",
+)
+RARE = (
+    "depose_with_stuck_sync",
+    "lose_power_everywhere",
+    "fail_sync",
+    "jump_wall_clock",
+    "crash_everywhere_at_disk_operations",
+    "swizzle",
+)
+
+
+class Nemesis:
+    """Breaks things, as a seed has it. `count` says what was done."""
+
+    def __init__(self, cluster: Cluster, seed: str) -> None:
+        self.done: Counter[str] = Counter()
+        self._cluster = cluster
+        self._random = Random(f"{seed} nemesis")
+        self._crash_after: dict[type[Message], float] = {}
+        self._is_over = False
+        self._decaying: Machine | None = None
+        cluster.on_sent = self._look_at
+
+    def start(self, kinds: Sequence[str], count: int, span_ms: float) -> None:
+        """Order `count` faults of these kinds within the next `span_ms`."""
+        for _ in range(count):
+            kind = self._random.choice(kinds)
+            self._later(self._random.uniform(0, span_ms), partial(self.inflict, kind))
+
+    def inflict(self, kind: str) -> None:
+        if not self._is_over:
+            self.done[kind] += 1
+            self._cluster.trace.note("fault", kind)
+            getattr(self, kind)()
+
+    def heal(self) -> None:
+        """Let go of everything: from here on nothing fails any more."""
+        self._is_over = True
+        cluster = self._cluster
+        self._crash_after.clear()
+        cluster.network.mend_all()
+        for machine in cluster.machines.values():
+            machine.disk.sync_delay_ms = 0.0
+            machine.disk.sync_failures = 0
+            machine.disk.stalls_ms.clear()
+            machine.power_fails = False
+            if machine.process is not None and machine.process.is_alive:
+                machine.process.environment.crash_at_operation = None
+                if machine.process.environment.is_paused:
+                    machine.process.environment.resume()
+
+    # -- processes and machines ----------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        machine = self._some_machine()
+        machine.kill()
+        self._cluster.restart_later(machine)
+
+    def lose_power(self) -> None:
+        machine = self._some_machine()
+        machine.lose_power()
+        self._cluster.restart_later(machine)
+
+    def lose_power_everywhere(self) -> None:
+        for machine in self._cluster.machines.values():
+            machine.lose_power()
+            self._cluster.restart_later(machine)
+
+    def crash_at_disk_operation(self) -> None:
+        self._plan_crash(self._some_machine())
+
+    def crash_everywhere_at_disk_operations(self) -> None:
+        for machine in self._cluster.machines.values():
+            self._plan_crash(machine)
+
+    def crash_after_promise(self) -> None:
+        """For a while, whoever lets a promise go may crash in the same instant."""
+        kind = self._random.choice((VoteReply, VoteReply, AppendReply, VoteRequest))
+        self._crash_after[kind] = 0.02 if kind is AppendReply else 0.5
+        self._later(self._random.uniform(500, 3000), lambda: self._crash_after.pop(kind, None))
+
+    def pause(self) -> None:
+        machine = self._some_machine()
+        process = machine.process
+        if process is not None and process.is_alive and not process.environment.is_paused:
+            process.environment.pause()
+            self._later(self._random.choice((50, 400, 900, 2500)), process.environment.resume)
+
+    def transfer(self) -> None:
+        for partition in self._cluster.partitions:
+            leader = self._cluster.leader_of(partition)
+            if leader is not None:
+                process = self._cluster.machines[leader.voter.broker_id].process
+                target = self._random.choice(list(self._cluster.machines))
+                if process is not None:
+                    process.environment.enter(partial(process.transfer, partition, target))
+
+    def jump_wall_clock(self) -> None:
+        self._some_machine().clock.wall_offset_ms += self._random.uniform(-3_600_000, 3_600_000)
+
+    # -- disks ---------------------------------------------------------------------------------------------------------
+
+    def slow_disk(self) -> None:
+        disk = self._some_machine().disk
+        disk.sync_delay_ms = self._random.choice((50.0, 300.0, 1500.0))
+        self._later(self._random.uniform(300, 3000), lambda: setattr(disk, "sync_delay_ms", 0.0))
+
+    def fail_sync(self) -> None:
+        machine = self._some_machine()
+        machine.may_halt = True
+        machine.disk.sync_failures = 1
+
+    def depose_with_stuck_sync(self) -> None:
+        """A leader is cut off while its disk is stuck with what nobody else holds, and has to drop it."""
+        leader = self._cluster.leader_of(self._random.choice(self._cluster.partitions))
+        if leader is not None:
+            one = leader.voter.broker_id
+            self._cluster.machines[one].disk.stalls_ms = [self._random.uniform(1000, 4000)]
+            self._cut([(one, other) for other in self._others(one)] + [(other, one) for other in self._others(one)])
+
+    def decay(self) -> None:
+        """A bit on the medium flips, in a log of the one machine of this run whose disk may go bad."""
+        if self._decaying is None:
+            self._decaying = self._some_machine()
+        machine = self._decaying
+        machine.kill()
+        self._cluster.restart_later(machine)
+        paths = [path for path in machine.disk.files if path.endswith(".log") and "/partitions/" in path]
+        path = self._random.choice(sorted(paths))
+        size = len(machine.disk.files[path].cache)
+        if size:
+            self._cluster.invariants.unreadable.add(self._cluster.voters[machine.broker_id])
+            machine.disk.flip_bit(path, self._random.randrange(size), self._random.randrange(8))
+
+    # -- network -------------------------------------------------------------------------------------------------------
+
+    def isolate(self) -> None:
+        one = self._some_machine().broker_id
+        self._cut([(one, other) for other in self._others(one)] + [(other, one) for other in self._others(one)])
+
+    def cut_leader_from_majority(self) -> None:
+        """The leader keeps clients, and as many followers as are not enough."""
+        leader = self._cluster.leader_of(self._random.choice(self._cluster.partitions))
+        if leader is not None:
+            one = leader.voter.broker_id
+            others = self._others(one)
+            self._random.shuffle(others)
+            lost = others[: len(self._cluster.machines) // 2 + self._random.randint(0, 1)]
+            self._cut([(one, other) for other in lost] + [(other, one) for other in lost])
+
+    def cut_one_way(self) -> None:
+        one = self._some_machine().broker_id
+        to = self._random.sample(self._others(one), self._random.randint(1, len(self._others(one))))
+        self._cut([(one, other) for other in to] if self._random.random() < 0.5 else [(other, one) for other in to])
+
+    def swizzle(self) -> None:
+        """Cut the links of a machine one by one, and mend them in another order."""
+        one = self._some_machine().broker_id
+        for other in self._others(one):
+            self._later(self._random.uniform(0, 1000), partial(self._cut, [(one, other), (other, one)]))
+
+    def break_connection(self) -> None:
+        one = self._some_machine().broker_id
+        for other in self._random.sample(self._others(one), self._random.randint(1, len(self._others(one)))):
+            self._cluster.end_session(one, other)
+
+    def bad_weather(self) -> None:
+        network = self._cluster.network
+        network.weather = replace(
+            network.weather,
+            late_chance=self._random.choice((0.0, 0.1, 0.3)),
+            drop_chance=self._random.choice((0.0, 0.02, 0.2)),
+            double_chance=self._random.choice((0.0, 0.1)),
+            in_order=self._random.random() < 0.3,
+        )
+        self._later(self._random.uniform(300, 3000), lambda: setattr(network, "weather", self._cluster.options.weather))
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _look_at(self, process: BrokerProcess, message: Message) -> None:
+        chance = self._crash_after.get(type(message))
+        if chance is None or getattr(message, "pre", False):
+            return
+        binds = getattr(message, "granted", True) and getattr(message, "accepted", True)
+        if binds and self._random.random() < chance:
+            machine = self._cluster.machines[process.broker_id]
+            self._cluster.loop.call_soon(self._crash_now, machine, process)
+
+    def _crash_now(self, machine: Machine, process: BrokerProcess) -> None:
+        if machine.process is process and process.is_alive:
+            self.done["(crashed after a promise)"] += 1
+            if self._random.random() < 0.6:
+                machine.lose_power()
+            else:
+                machine.kill()
+            # Often so soon that the others are still at what they asked it for.
+            self._later(self._random.choice((2, 20, 80, 800)), partial(self._cluster.ensure_up, machine))
+
+    def _plan_crash(self, machine: Machine) -> None:
+        process = machine.process
+        if process is not None and process.is_alive:
+            machine.power_fails = self._random.random() < 0.6
+            environment = process.environment
+            environment.crash_at_operation = environment.disk_operations + self._random.choice(
+                (1, 2, 3, self._random.randint(1, 30), self._random.randint(1, 200))
+            )
+
+    def _some_machine(self) -> Machine:
+        """Often one that leads: that is where most can go wrong."""
+        if self._random.random() < 0.5:
+            leader = self._cluster.leader_of(self._random.choice(self._cluster.partitions))
+            if leader is not None:
+                return self._cluster.machines[leader.voter.broker_id]
+        return self._random.choice(list(self._cluster.machines.values()))
+
+    def _others(self, broker_id: int) -> list[int]:
+        return [other for other in self._cluster.machines if other != broker_id]
+
+    def _cut(self, links: Sequence[tuple[int, int]]) -> None:
+        if self._is_over:
+            return
+        for link in links:
+            self._cluster.network.cut(*link)
+        # TCP may come back as if nothing had been, or find its connections broken.
+        breaks = self._random.random() < 0.5
+
+        def mend() -> None:
+            for link in links:
+                self._cluster.network.mend(*link)
+                if breaks:
+                    self._cluster.end_session(*link)
+
+        self._later(self._random.choice((200, 800, 2000, 4000)), mend)
+
+    def _later(self, delay_ms: float, callback: Callable[[], object]) -> None:
+        self._cluster.loop.call_later(delay_ms / 1000.0, callback)

@@ -1,0 +1,323 @@
+"""What must hold in every run, checked while it goes on, against an oracle that no broker can reach.
+
+Each rule has a name, which a violation carries:
+    one-leader           at most one identity leads a partition in a term
+    one-vote             an identity gives at most one vote in a term, its own candidacy included
+    commits-own-term     a leader moves the committed point only to a point of its own term
+    committed-rises      the committed point of a replica never moves back while its process lives
+    committed-agrees     what was ever committed at a place of a log is in every replica that gets so far, byte by byte
+    committed-durable    a majority of the voters' platters holds a point when it is first committed
+    acknowledged-kept    what a producer was told is what is committed there
+    acknowledged-synced  a replica acknowledges only what its platter surely holds
+    word-kept            unless it followed a newer leader, a replica that is sound after a restart holds what it
+                         acknowledged, and one that is not in doubt votes for nobody who holds less
+    offsets-whole        committed offsets have neither holes nor overlaps
+    no-duplicates        no value is committed twice
+    sequences-in-order   a producer's batches are committed in the order of their sequences, none missing
+    log-matching         two logs that share a point are the same before it
+    reads-committed      a reader gets the committed batches, unaltered, and an end no older than its question
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from zlib import crc32
+
+from lograft.partitions.environment import PartitionId
+from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message, Voter, VoteReply, VoteRequest
+from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
+from lograft.partitions.replica import Replica
+from lograft.partitions.storage.log import DamagedLog
+from lograft.proto.record_batch import decode, read_header
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, rule: str, what: str) -> None:
+        super().__init__(f"{rule}: {what}")
+        self.rule = rule
+
+
+class Print(NamedTuple):
+    """An item, as far as two logs must agree on it."""
+
+    point: Point
+    crc: int
+
+
+def print_of(item: Item) -> Print:
+    return Print(item.point, crc32(item.data))
+
+
+@dataclass(slots=True)
+class CommittedLog:
+    """All that was ever committed in one partition."""
+
+    partition: PartitionId
+    prints: list[Print] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    """By offset."""
+    starts: dict[int, int] = field(default_factory=dict)
+    """Base offset of each batch of records -> its place in `prints`."""
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    next_sequences: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def end(self) -> Point:
+        return self.prints[-1].point if self.prints else ORIGIN
+
+    def take(self, place: int, item: Item, who: str) -> bool:
+        """`who` has committed `item` as the `place`-th of its log. True if nobody had before."""
+        found = print_of(item)
+        if place < len(self.prints):
+            if self.prints[place] != found:
+                raise Violation(
+                    "committed-agrees", f"{who} committed {found} as item {place}, but it was {self.prints[place]}"
+                )
+            return False
+        if item.kind is ItemKind.RECORDS:
+            self._take_records(item, place, who)
+        elif item.point.offset != len(self.values):
+            raise Violation("offsets-whole", f"{who}: {item.point} has no width, but {len(self.values)} was next")
+        self.prints.append(found)
+        return True
+
+    def _take_records(self, item: Item, place: int, who: str) -> None:
+        header = read_header(item.data)
+        if header.base_offset != len(self.values) or item.point.offset != header.next_offset:
+            raise Violation(
+                "offsets-whole", f"{who} committed {header} up to {item.point}; {len(self.values)} was next"
+            )
+        if header.has_producer:
+            expected = self.next_sequences.get(header.producer_id, 0)
+            if header.base_sequence != expected:
+                raise Violation(
+                    "sequences-in-order", f"{who} committed {header}, where {expected} was the producer's next sequence"
+                )
+            self.next_sequences[header.producer_id] = expected + header.record_count
+        self.starts[header.base_offset] = place
+        for record in decode(item.data):
+            value = record.value or b""
+            if value in self.offsets:
+                raise Violation(
+                    "no-duplicates", f"{who}: {value[:24]!r} is at {self.offsets[value]} and at {record.offset}"
+                )
+            self.offsets[value] = record.offset
+            self.values.append(value)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far the oracle has followed one replica object."""
+
+    place: int = 0
+    committed: Point = ORIGIN
+
+
+class Invariants:
+    """The rules, and all that must be remembered to check them.
+
+    `is_durable(voter, partition, point)` says whether the voter's platter surely holds its log through the point.
+    """
+
+    def __init__(
+        self,
+        partitions: Sequence[PartitionId],
+        *,
+        voters: tuple[Voter, ...],
+        is_durable: Callable[[Voter, PartitionId, Point], bool],
+    ) -> None:
+        self.committed = {partition: CommittedLog(partition) for partition in partitions}
+        self.acknowledged: dict[PartitionId, int] = dict.fromkeys(partitions, 0)
+        """The end of what producers were told is committed."""
+        self.acknowledged_records = 0
+        self.leaders: dict[tuple[PartitionId, int], Voter] = {}
+        self.unreadable: set[Voter] = set()
+        """Voters whose disk was damaged on purpose: they need not be whole, but they still have to keep their word."""
+        self._voters = voters
+        self._is_durable = is_durable
+        self._votes: dict[tuple[PartitionId, Voter, int], Voter] = {}
+        self._candidates: dict[tuple[PartitionId, Voter, int], Point] = {}
+        self._words: dict[tuple[PartitionId, Voter], Point] = {}
+        self._progress: dict[Replica, _Progress] = {}
+
+    # -- what brokers do -----------------------------------------------------------------------------------------------
+
+    def note_message(self, partition: PartitionId, message: Message) -> None:
+        """A broker sends this, now."""
+        match message:
+            case AppendReply(accepted=True):
+                if message.sender not in self.unreadable and not self._is_durable(
+                    message.sender, partition, message.match
+                ):
+                    raise Violation(
+                        "acknowledged-synced",
+                        f"{message.sender} acknowledges {message.match} of {partition}, not synced",
+                    )
+                if message.counts:
+                    key = (partition, message.sender)
+                    self._words[key] = max(self._words.get(key, ORIGIN), message.match)
+            case VoteRequest(pre=False):
+                self._candidates[partition, message.sender, message.term] = message.last
+                self._note_vote(partition, message.sender, message.term, message.sender)
+            case VoteReply(pre=False, granted=True):
+                self._note_vote(partition, message.sender, message.term, message.to)
+                word = self._words.get((partition, message.sender), ORIGIN)
+                offered = self._candidates[partition, message.to, message.term]
+                if offered < word and not message.doubtful:
+                    raise Violation(
+                        "word-kept", f"{message.sender} acknowledged {word}, and votes for {message.to} with {offered}"
+                    )
+            case AppendRequest():
+                self.note_leader(partition, message.term, message.sender)
+
+    def note_received(self, partition: PartitionId, message: Message) -> None:
+        """A replica takes this. One that follows a newer leader may have to cut what it told an older one."""
+        if isinstance(message, AppendRequest):
+            key = (partition, message.to)
+            if message.term > self._words.get(key, ORIGIN).term:
+                self._words.pop(key, None)
+
+    def note_opened(self, replica: Replica) -> None:
+        """A replica was recovered."""
+        status = replica.status()
+        word = self._words.get((replica.partition, replica.voter), ORIGIN)
+        if status.end < word and not status.doubtful and not status.damaged:
+            raise Violation("word-kept", f"{replica.voter} acknowledged {word}, and is back with {status.end} only")
+
+    def note_leader(self, partition: PartitionId, term: int, leader: Voter) -> None:
+        known = self.leaders.setdefault((partition, term), leader)
+        if known != leader:
+            raise Violation("one-leader", f"{known} and {leader} both lead {partition} in term {term}")
+
+    def note_commit_moved(self, replica: Replica) -> None:
+        """A replica's committed point moves, now."""
+        if replica.is_leader and replica.committed.term != replica.term:
+            raise Violation(
+                "commits-own-term", f"{replica.voter} leads term {replica.term}, and commits {replica.committed}"
+            )
+
+    def note_committed(self, replica: Replica) -> None:
+        """A replica's committed point has moved: follow it."""
+        progress = self._progress.setdefault(replica, _Progress())
+        committed = replica.committed
+        if committed < progress.committed:
+            raise Violation("committed-rises", f"{replica.voter} went from {progress.committed} back to {committed}")
+        oracle = self.committed[replica.partition]
+        who = f"{replica.voter} in term {replica.term}"
+        while progress.committed < committed:
+            try:
+                items = replica.log.read_items(progress.committed, committed, 1 << 30)
+            except DamagedLog:
+                if replica.voter not in self.unreadable:
+                    raise
+                return
+            for item in items:
+                if oracle.take(progress.place, item, who):
+                    self._check_durable(replica.partition, item.point)
+                progress.place += 1
+                progress.committed = item.point
+
+    def forget(self, replica: Replica) -> None:
+        """Its process has ended."""
+        self._progress.pop(replica, None)
+
+    def _check_durable(self, partition: PartitionId, point: Point) -> None:
+        holders = [voter for voter in self._voters if self._is_durable(voter, partition, point)]
+        spoiled = sum(voter in self.unreadable and voter not in holders for voter in self._voters)
+        if len(holders) + spoiled <= len(self._voters) // 2:
+            holding = ", ".join(map(str, holders)) or "nobody"
+            raise Violation(
+                "committed-durable", f"{point} of {partition} was committed, but {holding} holds it on disk"
+            )
+
+    def _note_vote(self, partition: PartitionId, voter: Voter, term: int, candidate: Voter) -> None:
+        known = self._votes.setdefault((partition, voter, term), candidate)
+        if known != candidate:
+            raise Violation("one-vote", f"{voter} voted for {known} and for {candidate} in term {term} of {partition}")
+
+    # -- what clients hear ---------------------------------------------------------------------------------------------
+
+    def note_acknowledged(self, partition: PartitionId, base_offset: int, values: Sequence[bytes]) -> None:
+        """A producer was told that `values` are committed from `base_offset` on (-1: somewhere)."""
+        oracle = self.committed[partition]
+        if base_offset < 0:
+            missing = [value[:24] for value in values if value not in oracle.offsets]
+            if missing:
+                raise Violation("acknowledged-kept", f"{missing} were acknowledged in {partition}, but never committed")
+        else:
+            end = base_offset + len(values)
+            found = oracle.values[base_offset:end]
+            if found != list(values):
+                told, there = [value[:24] for value in values], [value[:24] for value in found]
+                raise Violation(
+                    "acknowledged-kept", f"{partition} {base_offset}: {told} acknowledged, {there} committed"
+                )
+            self.acknowledged[partition] = max(self.acknowledged[partition], end)
+        self.acknowledged_records += len(values)
+
+    def note_read(self, partition: PartitionId, position: int, batches: Iterable[bytes | memoryview]) -> int:
+        """A reader at `position` got these; where it goes on."""
+        oracle = self.committed[partition]
+        for batch in batches:
+            header = read_header(batch)
+            place = oracle.starts.get(header.base_offset)
+            if not header.base_offset <= position < header.next_offset:
+                raise Violation("reads-committed", f"{partition} at {position} answered with {header}")
+            if place is None or oracle.prints[place].crc != crc32(batch):
+                raise Violation(
+                    "reads-committed", f"{header} of {partition} was read, but it is not what was committed"
+                )
+            position = header.next_offset
+        return position
+
+    def note_confirmed_end(self, partition: PartitionId, end: int, acknowledged_before: int) -> None:
+        """A read-index round that began when `acknowledged_before` was told answered with `end`."""
+        if end < acknowledged_before:
+            raise Violation("reads-committed", f"{partition} ends at {end}, but {acknowledged_before} was acknowledged")
+
+    # -- whole logs ----------------------------------------------------------------------------------------------------
+
+    def check_log_matching(self, replicas: Sequence[Replica]) -> None:
+        """Compare the logs of one partition's replicas, committed or not."""
+        logs = [[print_of(item) for item in all_items(replica)] for replica in replicas]
+        for at, one in enumerate(logs):
+            for beside, other in enumerate(logs[:at]):
+                common = {found.point for found in one} & {found.point for found in other}
+                if not common:
+                    continue
+                last = max(common)
+                ours, theirs = ([found for found in log if found.point <= last] for log in (one, other))
+                if ours != theirs:
+                    difference = next(pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1])
+                    raise Violation(
+                        "log-matching",
+                        f"{replicas[at].voter} and {replicas[beside].voter} hold {last}, but before it {difference}",
+                    )
+
+    def check_equal(self, replicas: Sequence[Replica]) -> None:
+        """At the end: every replica holds the committed log, all of it, and nothing else."""
+        for replica in replicas:
+            held = [print_of(item) for item in all_items(replica)]
+            wanted = self.committed[replica.partition].prints
+            if held != wanted:
+                raise Violation(
+                    "committed-agrees", f"in the end {replica.voter} holds {held[-3:]}, but {wanted[-3:]} is committed"
+                )
+
+
+def all_items(replica: Replica) -> list[Item]:
+    """What it holds, up to a hole if there is one."""
+    items: list[Item] = []
+    after = ORIGIN
+    while after < replica.log.end:
+        try:
+            found = replica.log.read_items(after, replica.log.end, 1 << 30)
+        except DamagedLog:
+            break
+        items += found
+        after = found[-1].point
+    return items

@@ -1,0 +1,213 @@
+"""Bugs of the kind that has lost records elsewhere, to be planted in the real code.
+
+A simulation that does not find them proves nothing by being green. Each says what it does to the code, and which runs
+make it likely to matter; the faults of those runs alone do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from lograft.partitions.environment import PartitionId
+from lograft.partitions.raft.core import RaftCore
+from lograft.partitions.raft.events import Effects
+from lograft.partitions.raft.messages import AppendRequest, Message, Voter
+from lograft.partitions.raft.points import Point
+from lograft.partitions.raft.progress import held_by_majority
+from lograft.partitions.replica import Replica
+from lograft.partitions.storage import log as log_module
+from lograft.partitions.storage.log import PartitionLog, Ticket
+from lograft.partitions.storage.promises import Promises
+from lograft.partitions.storage.recovery import Evidence, Judgement
+from lograft.partitions.storage.segment import Segment
+
+from tests.simulation.simulation import Plan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlantedBug:
+    """What is wrong, how it gets into the code, and where to look for it."""
+
+    name: str
+    plant: Callable[[pytest.MonkeyPatch], None]
+    plan: Plan
+    seeds: int = 10
+    """It must be found within so many."""
+
+
+def commits_a_prior_term_by_counting(patch: pytest.MonkeyPatch) -> None:
+    def advance_commit(core: RaftCore, effects: Effects) -> None:
+        held = held_by_majority(
+            core.persisted if voter == core.voter else core.progress[voter].counted for voter in core.voters
+        )
+        if held > core.committed:
+            core.committed = effects.committed = held
+            for progress in core.progress.values():
+                core._pump(progress, effects)
+            core._keep_timer(effects)
+
+    patch.setattr(RaftCore, "_advance_commit", advance_commit)
+
+
+def counts_the_own_copy_before_it_is_flushed(patch: pytest.MonkeyPatch) -> None:
+    right = RaftCore._advance_commit
+
+    def advance_commit(core: RaftCore, effects: Effects) -> None:
+        persisted, core.persisted = core.persisted, core.last
+        right(core, effects)
+        core.persisted = persisted
+
+    patch.setattr(RaftCore, "_advance_commit", advance_commit)
+
+
+def forgets_its_vote(patch: pytest.MonkeyPatch) -> None:
+    def note_vote(promises: Promises, partition: PartitionId, term: int, voted_for: Voter | None) -> int:
+        promises._change(partition, term=term, voted_for=voted_for)  # in memory, where it ends with the process
+        return promises.synced
+
+    patch.setattr(Promises, "note_vote", note_vote)
+
+
+def sends_its_vote_before_it_is_synced(patch: pytest.MonkeyPatch) -> None:
+    right = Promises.note_vote
+
+    def note_vote(promises: Promises, partition: PartitionId, term: int, voted_for: Voter | None) -> int:
+        right(promises, partition, term, voted_for)
+        return promises.synced
+
+    patch.setattr(Promises, "note_vote", note_vote)
+
+
+def cuts_on_a_heartbeat(patch: pytest.MonkeyPatch) -> None:
+    right = RaftCore._take_items
+
+    def take_items(core: RaftCore, request: AppendRequest, effects: Effects) -> Point:
+        if not request.items and core.last > request.prev:
+            core.journal.cut(request.prev)
+            core.persisted = min(core.persisted, request.prev)
+            core.committed = min(core.committed, request.prev)
+            effects.cut = request.prev
+        return right(core, request, effects)
+
+    patch.setattr(RaftCore, "_take_items", take_items)
+
+
+def ignores_the_mark_at_recovery(patch: pytest.MonkeyPatch) -> None:
+    def judge(evidence: Evidence) -> Judgement:
+        return Judgement.UNFINISHED
+
+    patch.setattr(log_module, "judge", judge)
+
+
+def believes_a_flush_from_before_a_cut(patch: pytest.MonkeyPatch) -> None:
+    right = Replica._on_flushed
+
+    def on_flushed(replica: Replica, ticket: Ticket) -> None:
+        right(replica, ticket._replace(cuts=replica.log.cuts))
+
+    def announce_cut(log: PartitionLog) -> None:
+        log._is_cutting = True
+
+    def take_ticket(log: PartitionLog) -> Ticket:
+        return Ticket(log.cuts, log._written, log.end)
+
+    patch.setattr(Replica, "_on_flushed", on_flushed)
+    patch.setattr(PartitionLog, "announce_cut", announce_cut)
+    patch.setattr(PartitionLog, "ticket", take_ticket)
+
+
+def syncs_only_the_newest_segment(patch: pytest.MonkeyPatch) -> None:
+    async def sync(log: PartitionLog) -> None:
+        await log._segments[-1].sync()
+
+    patch.setattr(PartitionLog, "sync", sync)
+
+
+def acknowledges_before_the_flush(patch: pytest.MonkeyPatch) -> None:
+    def send_when_persisted(replica: Replica, messages: list[Message]) -> None:
+        for message in messages:
+            replica._deliver(message)
+
+    patch.setattr(Replica, "_send_when_persisted", send_when_persisted)
+
+
+def trusts_the_page_cache_after_a_failed_sync(patch: pytest.MonkeyPatch) -> None:
+    async def write_again(segment: Segment, position: int) -> None:
+        await segment.file.fdatasync()
+
+    patch.setattr(Segment, "write_again", write_again)
+
+
+def takes_a_batch_twice(patch: pytest.MonkeyPatch) -> None:
+    right = Replica.append
+
+    def append(replica: Replica, batch: Any, header: Any, first_open: int | None) -> Any:
+        return right(replica, batch, _Unproduced(header), first_open)
+
+    patch.setattr(Replica, "append", append)
+
+
+class _Unproduced:
+    """A header that does not own up to its producer."""
+
+    has_producer = False
+
+    def __init__(self, header: Any) -> None:
+        self._header = header
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._header, name)
+
+
+ELECTIONS = ("crash_after_promise", "crash_after_promise", "cut_leader_from_majority", "transfer", "kill")
+CONFLICTS = ("cut_leader_from_majority", "slow_disk", "slow_disk", "isolate", "transfer", "kill")
+
+PLANTED_BUGS = (
+    PlantedBug(
+        name="commits a prior term by counting",
+        plant=commits_a_prior_term_by_counting,
+        plan=Plan(faults=CONFLICTS, fault_count=8),
+    ),
+    PlantedBug(
+        name="counts the own copy before it is flushed",
+        plant=counts_the_own_copy_before_it_is_flushed,
+        plan=Plan(faults=("slow_disk", "lose_power"), fault_count=4),
+    ),
+    PlantedBug(name="forgets its vote", plant=forgets_its_vote, plan=Plan(faults=ELECTIONS, fault_count=10), seeds=20),
+    PlantedBug(
+        name="sends its vote before it is synced",
+        plant=sends_its_vote_before_it_is_synced,
+        plan=Plan(faults=ELECTIONS, fault_count=10),
+        seeds=30,
+    ),
+    PlantedBug(name="cuts on a heartbeat", plant=cuts_on_a_heartbeat, plan=Plan(fault_count=5)),
+    PlantedBug(
+        name="ignores the mark at recovery",
+        plant=ignores_the_mark_at_recovery,
+        plan=Plan(faults=("decay", "kill", "lose_power"), fault_count=6),
+    ),
+    PlantedBug(
+        name="believes a flush from before a cut",
+        plant=believes_a_flush_from_before_a_cut,
+        plan=Plan(faults=("depose_with_stuck_sync",), fault_count=4, pace_ms=30.0),
+    ),
+    PlantedBug(
+        name="syncs only the newest segment",
+        plant=syncs_only_the_newest_segment,
+        plan=Plan(fault_count=3, segment_bytes_max=1000),
+    ),
+    PlantedBug(
+        name="acknowledges before the flush", plant=acknowledges_before_the_flush, plan=Plan(fault_count=3), seeds=3
+    ),
+    PlantedBug(
+        name="trusts the page cache after a failed sync",
+        plant=trusts_the_page_cache_after_a_failed_sync,
+        plan=Plan(faults=("fail_sync", "fail_sync", "lose_power"), fault_count=10),
+    ),
+    PlantedBug(
+        name="takes a batch twice", plant=takes_a_batch_twice, plan=Plan(faults=("bad_weather", "kill"), fault_count=6)
+    ),
+)

@@ -1,0 +1,244 @@
+"""One simulated run, from a seed to a report.
+
+A run forms a cluster, lets producers and readers work while faults come, then heals everything and demands progress:
+new records acknowledged in every partition, and every replica equal, byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from lograft.partitions.environment import PartitionId, ReplicaConfig
+from lograft.partitions.replica import Replica
+
+from tests.simulation.clients import Producer, Reader
+from tests.simulation.cluster import Cluster, Options
+from tests.simulation.faults import COMMON, RARE, Nemesis
+from tests.simulation.invariants import Violation
+from tests.simulation.network import FAIR, Weather
+from tests.simulation.trace import Trace
+from tests.simulation.virtual_loop import VirtualLoop
+
+SETTLE_MS = 30_000
+"""How long a healed cluster may take until it is whole again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a run is made of, beside its seed. Whatever is None is drawn from the seed."""
+
+    faults: Sequence[str] = (*COMMON, *COMMON, *RARE)
+    fault_count: int | None = None
+    span_ms: float | None = None
+    brokers: int | None = None
+    segment_bytes_max: int | None = None
+    pace_ms: float | None = None
+    events_shown: int = 60
+    """Of the trace, if the run fails."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run saw."""
+
+    seed: int
+    digest: int = 0
+    failure: BaseException | None = None
+    events: str = ""
+    """The last of the trace, if the run failed."""
+    simulated_ms: float = 0.0
+    steps: int = 0
+    records_acknowledged: int = 0
+    records_read: int = 0
+    leaders_elected: int = 0
+    starts: int = 0
+    messages: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    drawn: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"seed {self.seed}: {self.simulated_ms:.0f} ms, {self.records_acknowledged} records acknowledged, "
+            f"{self.records_read} read, {self.leaders_elected} leaders, {self.starts} starts, {self.messages} messages"
+        )
+
+
+class Simulation:
+    """One run. `run` never raises for what the run finds: the report carries it."""
+
+    def __init__(self, seed: int, plan: Plan | None = None) -> None:
+        self.seed = seed
+        self.plan = plan or Plan()
+        self.loop = VirtualLoop()
+        self.trace = Trace(self.loop.now_ms, kept=self.plan.events_shown)
+        random = Random(f"{seed} options")
+        self.options = self._draw_options(random)
+        self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
+        self.nemesis = Nemesis(self.cluster, str(seed))
+        self._span_ms = self.plan.span_ms or random.choice((5_000.0, 8_000.0, 12_000.0))
+        self._fault_count = self.plan.fault_count or random.choice((3, 6, 10, 16))
+        self._pace_ms = self.plan.pace_ms or random.choice((30.0, 60.0, 150.0))
+        self._value_bytes = random.choice((20, 200, 1500))
+        self._producers: list[Producer] = []
+        self._readers: list[Reader] = []
+
+    def run(self) -> Report:
+        report = Report(self.seed, drawn=str(self.options))
+        try:
+            self.loop.run_until_complete(self._live())
+        except Exception as failure:
+            report.failure = failure
+            report.events = self.trace.last(self.plan.events_shown)
+        finally:
+            self._report(report)
+            self._end_loop()
+        return report
+
+    async def _live(self) -> None:
+        cluster = self.cluster
+        self.trace.note("options", str(self.options))
+        await cluster.form()
+        for partition in cluster.partitions:
+            for name in ("a", "b"):
+                self._producers.append(
+                    Producer(
+                        cluster,
+                        f"{name}{partition.number}",
+                        partition,
+                        pace_ms=self._pace_ms,
+                        value_bytes=self._value_bytes,
+                    )
+                )
+            self._readers.append(Reader(cluster, partition, pace_ms=100.0))
+        for client in (*self._producers, *self._readers):
+            client.start()
+        self.nemesis.start(self.plan.faults, self._fault_count, self._span_ms)
+        for _ in range(4):
+            await asyncio.sleep(self._span_ms / 4000.0)
+            self._check_log_matching()
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Nothing fails any more: progress is demanded."""
+        cluster = self.cluster
+        self.trace.note("heal")
+        self.nemesis.heal()
+        cluster.network.weather = FAIR
+        for machine in cluster.machines.values():
+            cluster.ensure_up(machine)
+        for producer in self._producers:
+            producer.stop()
+        deadline = self.loop.now_ms() + SETTLE_MS
+        while any(producer.open_batches for producer in self._producers):
+            await self._pass(deadline, "open batches were never answered")
+        acknowledged = {producer.name: producer.acknowledged for producer in self._producers}
+        for producer in self._producers:
+            producer.produce(1)
+        while any(producer.acknowledged == acknowledged[producer.name] for producer in self._producers):
+            await self._pass(deadline, "nothing new was acknowledged")
+        while not self._is_even():
+            await self._pass(deadline, "not every replica caught up")
+        self._check_log_matching()
+        for partition in cluster.partitions:
+            cluster.invariants.check_equal(self._whole_replicas(partition))
+
+    def _is_even(self) -> bool:
+        """Does every replica stand where its leader stands, all of it committed?"""
+        for partition in self.cluster.partitions:
+            if len(self.cluster.live_replicas(partition)) < len(self.cluster.machines):
+                return False
+            end = self.cluster.invariants.committed[partition].end
+            replicas = self._whole_replicas(partition)
+            if not all(replica.committed == end == replica.log.end for replica in replicas):
+                return False
+        return True
+
+    def _whole_replicas(self, partition: PartitionId) -> list[Replica]:
+        """All but those whose disk was damaged on purpose and who know it."""
+        unreadable = self.cluster.invariants.unreadable
+        return [
+            replica
+            for replica in self.cluster.live_replicas(partition)
+            if replica.voter not in unreadable or not replica.status().damaged
+        ]
+
+    async def _pass(self, deadline: float, otherwise: str) -> None:
+        if self.loop.now_ms() > deadline:
+            states = "; ".join(
+                self._state_of(replica)
+                for partition in self.cluster.partitions
+                for replica in self.cluster.live_replicas(partition)
+            )
+            raise Violation("progress", f"{otherwise} within {SETTLE_MS} ms of healing: {states}")
+        await asyncio.sleep(0.1)
+
+    @staticmethod
+    def _state_of(replica: Replica) -> str:
+        status = replica.status()
+        spoiled = " doubtful" * status.doubtful + " damaged" * status.damaged
+        stands = f"end {status.end} persisted {status.persisted} committed {status.committed}"
+        return f"{replica.partition.number} {replica.voter} {status.role.value} t{status.term} {stands}{spoiled}"
+
+    def _check_log_matching(self) -> None:
+        for partition in self.cluster.partitions:
+            self.cluster.invariants.check_log_matching(self.cluster.live_replicas(partition))
+
+    def _draw_options(self, random: Random) -> Options:
+        brokers = self.plan.brokers or random.choice((3, 3, 3, 5))
+        config = ReplicaConfig(
+            segment_bytes_max=self.plan.segment_bytes_max or random.choice((1_000, 4_000, 30_000, 1 << 20)),
+            index_interval_bytes=random.choice((100, 4096)),
+            append_bytes_max=random.choice((300, 3_000, 1 << 20)),
+            in_flight_bytes_max=random.choice((2_000, 1 << 20)),
+            mark_interval_ms=random.choice((5, 100)),
+        )
+        return Options(
+            brokers=brokers,
+            partitions=random.choice((1, 1, 2)),
+            config=config,
+            weather=Weather(
+                late_chance=random.choice((0.0, 0.01, 0.05)),
+                drop_chance=random.choice((0.0, 0.0, 0.01)),
+                double_chance=random.choice((0.0, 0.02)),
+                in_order=random.random() < 0.6,
+            ),
+            clock_rates=tuple(random.uniform(0.98, 1.02) for _ in range(brokers)),
+            write_back_chance=random.choice((0.0, 0.05, 0.3)),
+            flush_threads=random.choice((1, 4)),
+        )
+
+    def _report(self, report: Report) -> None:
+        report.digest = self.trace.digest
+        report.simulated_ms = self.loop.now_ms()
+        report.steps = self.loop.steps
+        report.faults = self.nemesis.done
+        report.messages = self.cluster.network.delivered
+        report.starts = sum(machine.starts for machine in self.cluster.machines.values())
+        report.records_read = sum(reader.records_read for reader in self._readers)
+        if self._producers:
+            report.records_acknowledged = self.cluster.invariants.acknowledged_records
+            report.leaders_elected = len(self.cluster.invariants.leaders)
+
+    def _end_loop(self) -> None:
+        self.loop.after_step = None
+        self.cluster.failure = None
+        for machine in self.cluster.machines.values():
+            if machine.process is not None:
+                machine.process.environment.crash()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(self._see_off(tasks))
+        self.loop.close()
+
+    @staticmethod
+    async def _see_off(tasks: set[asyncio.Task[object]]) -> None:
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def simulate(seed: int, plan: Plan | None = None) -> Report:
+    return Simulation(seed, plan).run()

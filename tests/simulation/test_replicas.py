@@ -1,0 +1,59 @@
+"""Seeds of the simulation: SIM_SEEDS says how many, SIM_SEED names the one to replay."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.simulation import Report, simulate
+
+SEED_COUNT = int(os.environ.get("SIM_SEEDS", "200"))
+FIRST_SEED = int(os.environ.get("SIM_SEED", "0"))
+SEEDS = [FIRST_SEED] if "SIM_SEED" in os.environ else list(range(SEED_COUNT))
+BUNDLE = 10
+"""Seeds a test: a test each would drown the list of tests."""
+
+
+def explained(report: Report) -> str:
+    return (
+        f"{type(report.failure).__name__}: {report.failure}\n\n"
+        f"{report.events}\n\n{report}\n{dict(report.faults)}\n{report.drawn}\n"
+        f"replay: SIM_SEED={report.seed} pytest tests/simulation/test_replicas.py\n"
+        f"   or:  python -m tests.simulation --from {report.seed} --seeds 1"
+    )
+
+
+@pytest.mark.parametrize("first", SEEDS[::BUNDLE])
+def test_acknowledged_records_survive_whatever_fails_and_the_cluster_recovers(first: int) -> None:
+    for seed in SEEDS[SEEDS.index(first) : SEEDS.index(first) + BUNDLE]:
+        report = simulate(seed)
+        if report.failure is not None:
+            pytest.fail(explained(report), pytrace=False)
+        assert report.records_acknowledged > 0, f"seed {seed} acknowledged nothing"
+        assert sum(report.faults.values()) >= 3, f"seed {seed} inflicted {dict(report.faults)}"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_seed_run_twice_gives_the_same_trace(seed: int) -> None:
+    first, second = simulate(seed), simulate(seed)
+    assert (first.digest, first.steps) == (second.digest, second.steps)
+
+
+def test_a_seed_gives_the_same_trace_whatever_the_hash_order_of_strings() -> None:
+    root = Path(__file__).parents[2]
+    digests = {
+        subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--from", "4", "--seeds", "2", "--digests"],
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(digests) == 1

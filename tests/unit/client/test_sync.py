@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import concurrent.futures
+import signal
+import threading
+from collections.abc import Iterator
+
+import lograft.sync
+import pytest
+from lograft.client import sync
+from lograft.client.delivery import DeliveryErrors, DeliveryFailed
+from lograft.client.records import TopicPartition
+from lograft.proto import errors
+
+from tests.unit.client.conftest import run
+from tests.unit.client.fake_cluster import FakeCluster
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    started = FakeCluster()
+    run(started.start(2))
+    yield started
+    run(started.stop())
+
+
+def test_a_blocking_program_produces_reads_and_administers(cluster: FakeCluster) -> None:
+    with lograft.sync.Client(cluster.addresses) as client:
+        assert client.admin.create_topic("t", partitions=2).name == "t"
+        with client.producer() as producer:
+            assert producer.send("t", b"a", partition=0).result().offset == 0
+            assert producer.send_and_wait("t", b"b", partition=0).offset == 1
+            (told,) = producer.send_many("t", [b"c"] * 100, partition=1).result(timeout=5)
+            assert told.count == 100
+        assert sum(1 for _ in client.read("t")) == 102
+        with client.consumer("t", auto_offset_reset="earliest") as consumer:
+            seen = []
+            for record in consumer:
+                seen.append(record.value)
+                if len(seen) == 102:
+                    break
+            assert sorted(seen)[:3] == [b"a", b"b", b"c"]
+            assert consumer.getmany(timeout_ms=1) == {}
+            assert consumer.lag() == {TopicPartition("t", 0): 0, TopicPartition("t", 1): 0}
+            consumer.seek(TopicPartition("t", 0), 1)
+            assert consumer.getone().value == b"b"
+        client.admin.delete_topic("t")
+        assert client.admin.list_topics() == []
+
+
+def test_many_threads_share_a_producer(cluster: FakeCluster) -> None:
+    run(_with_topic(cluster))
+    with lograft.sync.Client(cluster.addresses) as client, client.producer() as producer:
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            deliveries = list(threads.map(lambda number: producer.send("t", b"%d" % number), range(200)))
+        assert sorted(delivery.result().offset for delivery in deliveries) == list(range(200))
+
+
+async def _with_topic(cluster: FakeCluster) -> None:
+    cluster.topic()
+
+
+def test_a_failed_record_is_told_to_who_asks_or_at_the_end(cluster: FakeCluster) -> None:
+    run(_with_topic(cluster))
+    cluster.fault = lambda *_: "INVALID_RECORD"
+    with lograft.sync.Client(cluster.addresses) as client:
+        with pytest.raises(DeliveryErrors, match="1 records were not delivered"), client.producer() as producer:
+            producer.send("t", b"x")
+        with client.producer() as producer, pytest.raises(DeliveryFailed):
+            producer.send("t", b"x").result()
+
+
+def test_a_wait_that_is_too_long_says_so(cluster: FakeCluster) -> None:
+    run(_with_topic(cluster))
+    with lograft.sync.Client(cluster.addresses) as client, client.producer(linger_ms=50) as producer:
+        delivery = producer.send("t", b"x")
+        with pytest.raises(errors.RequestTimedOut, match="still under way"):
+            delivery.result(timeout=0.001)
+        assert delivery.result().offset == 0
+
+
+def test_an_interrupted_call_is_cancelled_and_leaves_the_client_usable(
+    cluster: FakeCluster, request: pytest.FixtureRequest
+) -> None:
+    run(_with_topic(cluster))
+    # A test run in the background has SIGINT ignored, and then Python does not make an exception of it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+    with lograft.sync.Client(cluster.addresses) as client, client.consumer("t") as consumer:
+        interrupt = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            consumer.getone()
+        interrupt.join()
+        with client.producer() as producer:
+            producer.send("t", b"after")
+        assert consumer.getone().value == b"after"
+
+
+def test_a_blocking_call_inside_the_loop_is_refused_rather_than_waiting_for_itself(cluster: FakeCluster) -> None:
+    run(_with_topic(cluster))
+    with lograft.sync.Client(cluster.addresses) as client:
+
+        async def inside() -> None:
+            client.admin.list_topics()
+
+        with pytest.raises(errors.InvalidRequest, match="would wait for itself"):
+            sync._background.run(inside())

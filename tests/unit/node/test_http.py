@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from lograft.node.http import HttpDoor
+
+
+def asked(request: bytes, unready: str | None = None) -> tuple[int, bytes]:
+    """Status and body of the answer."""
+
+    async def scene() -> bytes:
+        door = HttpDoor(metrics=lambda: b"a_metric 1\n", unready=lambda: unready)
+        await door.start("127.0.0.1", 0)
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            writer.write(request)
+            answer = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            return answer
+        finally:
+            await door.stop()
+
+    head, _, body = asyncio.run(scene()).partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def get(path: str, **scene: str) -> tuple[int, bytes]:
+    return asked(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), **scene)
+
+
+def test_the_routes_answer() -> None:
+    assert get("/metrics") == (200, b"a_metric 1\n")
+    assert get("/metrics?name=x") == (200, b"a_metric 1\n")
+    assert get("/healthz") == (200, b"alive\n")
+    assert get("/readyz") == (200, b"ready\n")
+
+
+def test_a_broker_that_is_not_ready_says_why_and_is_alive_all_the_same() -> None:
+    assert get("/readyz", unready="no cluster yet") == (503, b"no cluster yet\n")
+    assert get("/healthz", unready="no cluster yet")[0] == 200
+
+
+def test_head_gets_the_head_alone() -> None:
+    assert asked(b"HEAD /metrics HTTP/1.1\r\n\r\n") == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 404),
+        (b"GET /../../etc/passwd HTTP/1.1\r\n\r\n", 404),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n", 405),
+        (b"\r\n\r\n", 405),
+        (b"\xff\xfe\x00\r\n\r\n", 405),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", 431),
+    ],
+    ids=["root", "above", "post", "empty", "binary", "long"],
+)
+def test_anything_else_is_refused(request_bytes: bytes, status: int) -> None:
+    assert asked(request_bytes)[0] == status

@@ -1,0 +1,162 @@
+"""One Fetch call over replicas that are only lists of batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lograft.node.metrics import Metrics
+from lograft.node.rpc.fetch import FetchCall
+from lograft.partitions.replica import Chunk, CommitWaiter
+from lograft.proto.errors import InvalidRequest, LograftError, NotLeader, OffsetOutOfRange
+from lograft.v1 import broker_service_pb2 as pb
+
+
+class FakeReplica:
+    """Holds batches of one record each; all of them are committed."""
+
+    def __init__(self, *batches: bytes) -> None:
+        self.batches = list(batches)
+        self.reads = 0
+        self.waiters: list[CommitWaiter] = []
+
+    def read(self, offset: int, bytes_max: int) -> Chunk:
+        self.reads += 1
+        if offset > len(self.batches):
+            raise OffsetOutOfRange("beyond", offset=offset, start=0, end=len(self.batches))
+        found: list[memoryview] = []
+        for batch in self.batches[offset:]:
+            if found and sum(map(len, found)) + len(batch) > bytes_max:
+                break
+            found.append(memoryview(batch))
+        return Chunk(found, offset + len(found), len(self.batches), 0, 3)
+
+    def on_commit_past(self, offset: int, callback: Callable[[], None]) -> CommitWaiter:
+        waiter = CommitWaiter(callback)
+        if len(self.batches) > offset:
+            asyncio.get_running_loop().call_soon(waiter.fire)
+        self.waiters.append(waiter)
+        return waiter
+
+    def commit(self, batch: bytes) -> None:
+        self.batches.append(batch)
+        for waiter in self.waiters:
+            waiter.fire()
+
+
+class FakeReplicas:
+    def __init__(self, **replicas: FakeReplica) -> None:
+        self.replicas = replicas
+
+    def leading(self, name: str, number: int, topic_id: str) -> Any:
+        if name not in self.replicas:
+            raise NotLeader("elsewhere", leader_id=2)
+        return SimpleNamespace(replica=self.replicas[name])
+
+    def with_address(self, error: LograftError) -> LograftError:
+        error.facts["leader_address"] = "h:1"
+        return error
+
+
+def a_call(replicas: FakeReplicas, *topics: str, bytes_max: int = 1 << 20, **request: int) -> FetchCall:
+    asked = [pb.FetchRequest.Partition(topic=topic) for topic in topics]
+    return FetchCall(
+        pb.FetchRequest(partitions=asked, **request),
+        replicas,  # type: ignore[arg-type]
+        Metrics(),
+        bytes_max=bytes_max,
+        wait_ms_max=60_000,
+    )
+
+
+def answered(call: FetchCall) -> list[pb.FetchResponse.Partition]:
+    async def scene() -> pb.FetchResponse:
+        return await asyncio.wait_for(call.answer(), 5)
+
+    return list(asyncio.run(scene()).partitions)
+
+
+def test_the_first_batch_leaves_however_small_the_bound_and_no_other_passes_it() -> None:
+    replicas = FakeReplicas(a=FakeReplica(b"x" * 100, b"x" * 100), b=FakeReplica(b"y" * 100))
+    first, second = answered(a_call(replicas, "a", "b", max_bytes=1))
+    assert (len(first.batches), first.next_offset) == (100, 1)
+    assert (len(second.batches), second.next_offset) == (0, 0)
+
+
+def test_the_bound_is_for_all_partitions_together() -> None:
+    replicas = FakeReplicas(a=FakeReplica(b"x" * 100), b=FakeReplica(b"y" * 100), c=FakeReplica(b"z" * 100))
+    sizes = [len(answer.batches) for answer in answered(a_call(replicas, "a", "b", "c", max_bytes=250))]
+    assert sizes == [100, 100, 0]
+
+
+def test_the_brokers_own_bound_holds_whatever_is_asked() -> None:
+    replicas = FakeReplicas(a=FakeReplica(*[b"x" * 100] * 10))
+    (answer,) = answered(a_call(replicas, "a", bytes_max=300, max_bytes=2**31 - 1))
+    assert len(answer.batches) == 300
+
+
+def test_a_batch_that_does_not_fit_ends_the_wait_instead_of_being_read_again_and_again() -> None:
+    replica = FakeReplica(b"x" * 100, b"x" * 1000)
+    replicas = FakeReplicas(a=replica)
+    (answer,) = answered(a_call(replicas, "a", max_bytes=500, min_bytes=500, max_wait_ms=60_000))
+    assert (len(answer.batches), replica.reads) == (100, 2)
+
+
+def test_an_error_of_one_partition_is_told_at_once_beside_the_others_records() -> None:
+    replicas = FakeReplicas(a=FakeReplica(b"x"), b=FakeReplica())
+    good, elsewhere, empty = answered(a_call(replicas, "a", "nowhere", "b", min_bytes=1000, max_wait_ms=60_000))
+    assert (good.batches, empty.batches) == (b"x", b"")
+    assert (elsewhere.error.reason, elsewhere.error.leader.address) == ("NOT_LEADER", "h:1")
+
+
+def test_a_parked_call_wakes_with_the_first_commit_and_leaves_nothing_behind() -> None:
+    async def scene() -> None:
+        idle, busy = FakeReplica(), FakeReplica()
+        call = a_call(FakeReplicas(a=idle, b=busy), "a", "b", max_wait_ms=60_000)
+        answer = asyncio.create_task(call.answer())
+        await asyncio.sleep(0)
+        assert idle.waiters and busy.waiters
+        busy.commit(b"news")
+        first, second = (await asyncio.wait_for(answer, 5)).partitions
+        assert (first.batches, second.batches) == (b"", b"news")
+        assert all(waiter.callback is None for waiter in idle.waiters + busy.waiters)
+
+    asyncio.run(scene())
+
+
+def test_min_bytes_gathers_what_several_commits_bring() -> None:
+    async def scene() -> None:
+        replica = FakeReplica()
+        call = a_call(FakeReplicas(a=replica), "a", min_bytes=6, max_wait_ms=60_000)
+        answer = asyncio.create_task(call.answer())
+        for batch in (b"one", b"two"):
+            await asyncio.sleep(0)
+            replica.commit(batch)
+        (partition,) = (await asyncio.wait_for(answer, 5)).partitions
+        assert (partition.batches, partition.next_offset) == (b"onetwo", 2)
+
+    asyncio.run(scene())
+
+
+def test_a_call_that_its_client_gave_up_leaves_nothing_behind() -> None:
+    async def scene() -> None:
+        replica = FakeReplica()
+        answer = asyncio.create_task(a_call(FakeReplicas(a=replica), "a", max_wait_ms=60_000).answer())
+        await asyncio.sleep(0)
+        answer.cancel()
+        await asyncio.gather(answer, return_exceptions=True)
+        assert [waiter.callback for waiter in replica.waiters] == [None]
+
+    asyncio.run(scene())
+
+
+def test_too_many_partitions_are_refused() -> None:
+    with pytest.raises(InvalidRequest):
+        a_call(FakeReplicas(), *["a"] * 10_001)
+
+
+def test_a_call_for_nothing_is_answered_at_once() -> None:
+    assert answered(a_call(FakeReplicas(), max_wait_ms=60_000)) == []

@@ -1,0 +1,86 @@
+"""What becomes of an exception in a servicer, seen by a client of a real server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+from lograft.node.metrics import Metrics
+from lograft.node.rpc.interception import ErrorTranslation
+from lograft.proto.errors import LograftError, UnknownTopic
+from lograft.v1 import admin_service_pb2 as pb
+from lograft.v1 import admin_service_pb2_grpc
+
+
+class Servicer(admin_service_pb2_grpc.AdminServiceServicer):
+    def __init__(self, raised: Exception) -> None:
+        self._raised = raised
+
+    async def ListTopics(
+        self, request: pb.ListTopicsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListTopicsResponse:
+        raise self._raised
+
+
+def called(
+    raised: Exception, before: Callable[[ErrorTranslation], None] = lambda _: None
+) -> tuple[str, ErrorInfo, str]:
+    """Code, ErrorInfo and the metrics after a call whose servicer raises."""
+    metrics = Metrics()
+
+    async def scene() -> tuple[str, ErrorInfo]:
+        translation = ErrorTranslation(metrics)
+        server = grpc.aio.server(interceptors=[translation])
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(Servicer(raised), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        before(translation)
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+                with pytest.raises(grpc.aio.AioRpcError) as failure:
+                    await _typed(stub.ListTopics(pb.ListTopicsRequest(), timeout=5))
+            status = rpc_status.from_call(failure.value)
+            assert status is not None
+            info = ErrorInfo()
+            assert status.details[0].Unpack(info)
+            return failure.value.code().name, info
+        finally:
+            await server.stop(None)
+
+    code, info = asyncio.run(scene())
+    return code, info, metrics.exposition().decode()
+
+
+async def _typed(call: Awaitable[pb.ListTopicsResponse]) -> pb.ListTopicsResponse:
+    return await call
+
+
+def test_a_lograft_error_ends_the_call_with_its_status_and_is_counted() -> None:
+    code, info, metrics = called(UnknownTopic("no such topic", topic="t"))
+    assert (code, info.reason, dict(info.metadata)) == ("NOT_FOUND", "UNKNOWN_TOPIC", {"topic": "t"})
+    assert 'lograft_requests_total{api="ListTopics",code="NOT_FOUND"} 1.0' in metrics
+
+
+def test_an_unexpected_exception_tells_the_client_an_id_and_nothing_else() -> None:
+    code, info, metrics = called(ValueError("a secret of the implementation"))
+    assert (code, info.reason) == ("INTERNAL", "INTERNAL")
+    assert len(info.metadata["error_id"]) == 8
+    assert "secret" not in str(info)
+    assert 'code="INTERNAL"} 1.0' in metrics
+
+
+def test_a_call_that_took_too_long_is_told_so() -> None:
+    assert called(TimeoutError())[1].reason == "TIMED_OUT"
+
+
+def test_a_broker_that_stops_sends_new_calls_elsewhere() -> None:
+    def stop(translation: ErrorTranslation) -> None:
+        translation.stopping = True
+
+    code, info, _ = called(LograftError("never reached"), stop)
+    assert (code, info.reason) == ("UNAVAILABLE", "UNAVAILABLE")

@@ -1,0 +1,362 @@
+"""The broker's word survives what a disk does to it, or is known to be lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lograft.partitions.environment import PartitionId
+from lograft.partitions.raft.messages import Voter
+from lograft.partitions.raft.points import ORIGIN, Point
+from lograft.partitions.storage import promises as promises_module
+from lograft.partitions.storage.promises import Promises, ReplicaPromises
+from lograft.proto.errors import NewerFormat
+
+from tests.unit.storage.fakes import DATA, PARTITION, FakeDisk, FakeEnvironment, Halted, PowerCut, turns
+
+PATH = f"{DATA}/promises.log"
+OTHER = PartitionId("0" * 31 + "b", 0)
+CANDIDATE = Voter(2, "d2", 7)
+
+
+async def opened(disk: FakeDisk, seed: int = 0) -> Promises:
+    return await Promises.open(FakeEnvironment(disk, seed), DATA)
+
+
+async def with_a_vote(disk: FakeDisk) -> Promises:
+    promises = await opened(disk)
+    promises.note_created(PARTITION, 4)
+    await promises.sync(promises.note_vote(PARTITION, 5, CANDIDATE))
+    return promises
+
+
+def recalled(promises: Promises) -> ReplicaPromises:
+    held = promises.recall(PARTITION)
+    assert held is not None
+    return held
+
+
+def test_a_new_directory_has_an_identity_that_survives_a_power_cut() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        first = await opened(disk)
+        assert not first.lost_word and not first.boot_changed and first.listed() == []
+        disk.lose_power()
+        assert (await opened(disk, seed=1)).directory_id == first.directory_id
+
+    asyncio.run(scenario())
+
+
+def test_another_boot_is_noticed_once() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        await opened(disk)
+        assert not (await opened(disk)).boot_changed
+        disk.lose_power()
+        assert (await opened(disk)).boot_changed
+        assert not (await opened(disk)).boot_changed
+
+    asyncio.run(scenario())
+
+
+def test_what_was_synced_is_recalled_after_a_power_cut() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        promises.note_word(PARTITION, Point(4, 90, 2))
+        promises.note_doubt(PARTITION, True)
+        promises.note_memory_boot(PARTITION, "boot 1")
+        promises.note_start_number(77)
+        promises.note_created(OTHER, 1)
+        promises.note_deleted(OTHER)
+        await promises.sync(promises.note_cluster_set(b"set"))
+        disk.lose_power()
+        again = await opened(disk)
+        assert recalled(again) == ReplicaPromises(4, 5, CANDIDATE, ORIGIN, Point(4, 90, 2), True, "boot 1")
+        assert (again.cluster_set, again.start_number, again.listed()) == (b"set", 77, [PARTITION])
+
+    asyncio.run(scenario())
+
+
+def test_nobody_hears_of_a_vote_before_it_is_on_disk() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await opened(disk)
+        promises.note_created(PARTITION, 1)
+        number = promises.note_vote(PARTITION, 1, CANDIDATE)
+        heard: list[int] = []
+        promises.when_synced(number, lambda: heard.append(len(disk.names[PATH].synced)))
+        before = len(disk.names[PATH].synced)
+        assert promises.synced < number and not heard
+        await turns()
+        assert promises.synced >= number and heard and heard[0] > before
+
+    asyncio.run(scenario())
+
+
+def test_all_that_is_noted_in_one_turn_shares_one_sync() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await opened(disk)
+        disk.history.clear()
+        for number in range(100):
+            promises.note_created(PartitionId("0" * 32, number), 1)
+        await promises.sync(promises.note_vote(PartitionId("0" * 32, 3), 1, None))
+        assert disk.history == ["sync promises.log"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("copy", [0, 1])
+def test_one_readable_copy_of_the_last_round_is_enough_and_is_made_two_again(copy: int) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        last = len(disk.names[PATH].cache) - 2 * 4096
+        disk.flip(PATH, last + copy * 4096 + 30)
+        assert recalled(await opened(disk)).voted_for == CANDIDATE
+        disk.flip(PATH, last + (1 - copy) * 4096 + 30)
+        assert recalled(await opened(disk)).voted_for == CANDIDATE
+        assert promises.directory_id == (await opened(disk)).directory_id
+
+    asyncio.run(scenario())
+
+
+def test_copies_stand_in_different_blocks_even_if_long() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await opened(disk)
+        long = bytes(range(256)) * 100
+        await promises.sync(promises.note_cluster_set(long))
+        size = len(disk.names[PATH].cache)
+        for block in range(size // 4096 - 14, size // 4096 - 7):
+            disk.flip(PATH, block * 4096 + 100)
+        assert (await opened(disk)).cluster_set == long
+
+    asyncio.run(scenario())
+
+
+def test_an_unreadable_end_was_never_answered_and_is_cut_before_anything_follows() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        await with_a_vote(disk)
+        size = len(disk.names[PATH].cache)
+        promises = await opened(disk)
+        await promises.sync(promises.note_vote(PARTITION, 6, None))
+        disk.flip(PATH, size + 40)
+        disk.flip(PATH, size + 4096 + 40)
+        again = await opened(disk)
+        assert not again.lost_word and recalled(again).term == 5
+        assert len(disk.names[PATH].synced) == size
+
+    asyncio.run(scenario())
+
+
+def test_both_copies_unreadable_before_others_is_a_lost_word_and_another_identity() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        size = len(disk.names[PATH].cache)
+        await promises.sync(promises.note_vote(PARTITION, 6, CANDIDATE))
+        disk.flip(PATH, size - 4096 + 40)
+        disk.flip(PATH, size - 8192 + 40)
+        again = await opened(disk, seed=1)
+        assert again.lost_word and again.listed() == [] and again.directory_id != promises.directory_id
+        calm = await opened(disk, seed=2)
+        assert not calm.lost_word and calm.directory_id == again.directory_id
+
+    asyncio.run(scenario())
+
+
+def test_a_missing_file_beside_partitions_is_a_lost_word_and_the_logs_are_set_aside() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        await with_a_vote(disk)
+        directory = f"{DATA}/partitions/{PARTITION}"
+        disk.make_directory(directory)
+        disk.open(f"{directory}/{0:020d}.log", create=True)
+        disk.remove(PATH)
+        again = await opened(disk, seed=1)
+        assert again.lost_word and again.recall(PARTITION) is None
+        assert disk.list(directory) == [f"{0:020d}.log.lost-{again.directory_id[:8]}"]
+
+    asyncio.run(scenario())
+
+
+def test_a_later_format_is_refused_and_left_alone() -> None:
+    async def scenario() -> None:
+        import struct
+
+        import crc32c
+
+        disk = FakeDisk()
+        await with_a_vote(disk)
+        content = bytearray(disk.names[PATH].cache)
+        content[4] = 9
+        content[24:28] = struct.pack(">I", crc32c.crc32c(bytes(content[:24])))
+        disk.put(PATH, bytes(content))
+        with pytest.raises(NewerFormat, match="format 9"):
+            await opened(disk)
+        assert disk.names[PATH].cache == content
+
+    asyncio.run(scenario())
+
+
+def test_a_raised_mark_goes_out_with_the_next_round_or_when_idle() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env = FakeEnvironment(disk)
+        promises = await Promises.open(env, DATA)
+        promises.note_created(PARTITION, 1)
+        await promises.sync(promises.note_created(OTHER, 1))
+        promises.raise_mark(PARTITION, Point(1, 10, 1))
+        assert recalled(await opened(disk)).mark == ORIGIN
+        await promises.sync(promises.note_vote(OTHER, 1, None))
+        assert recalled(await opened(disk)).mark == Point(1, 10, 1)
+        promises.raise_mark(PARTITION, Point(1, 20, 1))
+        env.run_timers()
+        await turns()
+        assert recalled(await opened(disk)).mark == Point(1, 20, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_clean_stop_flushes_the_marks() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        promises.raise_mark(PARTITION, Point(1, 10, 1))
+        await promises.close()
+        disk.lose_power()
+        assert recalled(await opened(disk)).mark == Point(1, 10, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_lowered_mark_overrides_a_raise_that_waits_and_one_that_comes_from_before_the_cut() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        promises.raise_mark(PARTITION, Point(3, 50, 1))
+        number = promises.lower_mark(PARTITION, Point(2, 20, 1))
+        promises.raise_mark(PARTITION, Point(3, 60, 1))
+        await promises.sync(number)
+        await promises.close()
+        disk.lose_power()
+        assert recalled(await opened(disk)).mark == Point(2, 20, 1)
+
+    asyncio.run(scenario())
+
+
+def test_lowering_never_raises_a_mark_that_lags() -> None:
+    async def scenario() -> None:
+        promises = await with_a_vote(FakeDisk())
+        await promises.sync(promises.lower_mark(PARTITION, Point(2, 20, 1)))
+        assert recalled(promises).mark == ORIGIN
+
+    asyncio.run(scenario())
+
+
+def test_a_raise_in_flight_while_the_mark_is_lowered_does_not_outlive_the_lowering() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        promises.raise_mark(PARTITION, Point(3, 50, 1))
+        promises.note_start_number(2)  # its round takes the raise along
+        await turns(2)
+        await promises.sync(promises.lower_mark(PARTITION, Point(2, 20, 1)))
+        disk.lose_power()
+        assert recalled(await opened(disk)).mark == Point(2, 20, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_long_file_is_rewritten_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promises_module, "REWRITE_BYTES", 40_000)
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        promises._rewrite_at_bytes = 40_000
+        for term in range(6, 40):
+            await promises.sync(promises.note_vote(PARTITION, term, CANDIDATE))
+        assert len(disk.names[PATH].cache) <= 48_000
+        disk.lose_power()
+        assert recalled(await opened(disk)).term == 39
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_sync_ends_the_process() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env = FakeEnvironment(disk)
+        promises = await Promises.open(env, DATA)
+        disk.syncs_that_fail = lambda path: True
+        number = promises.note_created(PARTITION, 1)
+        await turns()
+        assert env.halted is not None and promises.synced < number
+
+    asyncio.run(scenario())
+
+
+_STEPS = st.lists(
+    st.tuples(st.sampled_from(["vote", "raise", "lower", "word", "doubt", "rewrite"]), st.integers(0, 30)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_STEPS, st.integers(1, 120), st.randoms(use_true_random=False))
+def test_whatever_was_synced_is_recalled_wherever_the_power_is_cut(
+    steps: list[tuple[str, int]], cut_at: int, chance: Any
+) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env = FakeEnvironment(disk)
+        promises = await Promises.open(env, DATA)
+        await promises.sync(promises.note_created(PARTITION, 1))
+        states = [(promises.synced, recalled(promises))]
+        disk.cut_power_at = disk.operations + cut_at
+        try:
+            for kind, number in steps:
+                point = Point(1, number, 1)
+                match kind:
+                    case "vote":
+                        noted = promises.note_vote(PARTITION, recalled(promises).term + 1, CANDIDATE)
+                    case "word":
+                        noted = promises.note_word(PARTITION, point)
+                    case "doubt":
+                        noted = promises.note_doubt(PARTITION, bool(number % 2))
+                    case "lower":
+                        noted = promises.lower_mark(PARTITION, point)
+                    case "raise":
+                        promises.raise_mark(PARTITION, point)
+                        continue
+                    case _:
+                        promises._rewrite_at_bytes = 0
+                        continue
+                states.append((noted, recalled(promises)))
+                if number % 3:
+                    await turns()
+        except (PowerCut, Halted):
+            pass
+        await turns()
+        synced = promises.synced
+        disk.lose_power(lambda path, page: chance.random() < 0.6)
+        again = await opened(disk, seed=1)
+        assert not again.lost_word and again.directory_id == promises.directory_id
+        held = recalled(again)
+        possible = [state for noted, state in states if noted >= synced] or [states[-1][1]]
+        least = [state for noted, state in states if noted <= synced][-1]
+        assert held.term >= least.term and held.voted_for == (CANDIDATE if held.term else None)
+        assert any(
+            (state.term, state.word, state.doubtful) == (held.term, held.word, held.doubtful)
+            for state in [least, *possible]
+        )
+
+    asyncio.run(scenario())
