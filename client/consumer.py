@@ -507,11 +507,11 @@ class Consumer:
         await asyncio.sleep(backoff_s(max(p.failed_tries for p in troubled), self._chance, longest_s=0.25))
         try:
             await self._metadata.refresh(*{position.topic_partition.topic for position in troubled})
-        except LograftError as error:
+        except LograftError as nobody:
             self._attention.set()  # nobody answers; the positions stay troubled
             for position in troubled:
                 position.failed_tries += 1
-                self._lose_patience(position, error)
+                self._lose_patience(position, nobody)
             return
         for position in troubled:
             error = position.troubled

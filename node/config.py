@@ -131,6 +131,14 @@ class PeerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Calls of one broker being carried out here; further ones are answered OVERLOADED."""
 
 
+class BoardSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The board on which brokers show each other where they are and what they lead."""
+
+    enabled: bool = True
+    """false: this broker takes no part in it. Nothing depends on the board; brokers then know of each other only what
+    they tell each other directly."""
+
+
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What this broker writes to standard error about itself."""
 
@@ -153,6 +161,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limits: LimitsSection = LimitsSection()
     disk: DiskSection = DiskSection()
     peer: PeerSection = PeerSection()
+    board: BoardSection = BoardSection()
     log: LogSection = LogSection()
 
     @property

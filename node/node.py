@@ -49,6 +49,8 @@ from .rpc.admin_service import CALL_PREFIX, AdminService
 from .rpc.broker_service import BrokerService
 from .rpc.server import RpcServer
 from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sighting
+from .sightings_board import ROOM_BYTES, SightingsBoard
+from .sightings_board import TICK_INTERVAL_S as BOARD_TICK_INTERVAL_S
 
 SIGHTING_INTERVAL_S = 10.0
 SIGHTING_DELAY_S = 0.02
@@ -80,6 +82,7 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self._sequence = 0
         self._sighting_is_due = False
+        self._whole_is_due = False
         self._cluster_log: ClusterLog | None = None
         self._controller: Controller | None = None
         self._hand_back = LeadershipHandBack()
@@ -118,6 +121,15 @@ class Node:
             self._identity, config.cluster.secret, self, config.peer, log=_log_event, chance=random.Random()
         )
         self._sightings = ExchangedSightings(self._send_sighting, self._on_sightings)
+        self._board = SightingsBoard(
+            self._broker_id,
+            self._sightings,
+            send=self._send_board,
+            wanted=lambda: self._publish_soon(whole=True),
+            clock_ms=self._environment.monotonic_ms,
+            chance=random.Random(),
+            log=_log_event,
+        )
         self._wire_replicas(open_files_max)
         self._formation = Formation(self._own, tuple(config.cluster.peers), held, self._settle, self._tell_set)
         self._wire_services()
@@ -133,6 +145,7 @@ class Node:
         self._formation.start()
         self._every(config.peer.heartbeat_interval_ms / 1000, self._tick)
         self._every(SIGHTING_INTERVAL_S, self._publish)
+        self._every(BOARD_TICK_INTERVAL_S, self._board.tick)
         self._every(TEND_INTERVAL_S, self._tend)
         self._every(LOOK_INTERVAL_S, self._look)
         self._publish()
@@ -162,6 +175,7 @@ class Node:
             self._cluster_log.stop()
         await self._replicas.stop()
         await self._flusher.drain()
+        self._board.stop()
         await self._links.stop()
         await self._promises.close()
         await self._http.stop()
@@ -273,6 +287,8 @@ class Node:
 
     async def _join(self, held: ClusterSet) -> None:
         """Open the replica of `__cluster`, and follow what it decides."""
+        if self.config.board.enabled:
+            self._board.join(tuple(voter.broker_id for voter in held.voters))
         replica = await self._replicas.open_cluster(held.voters)
         self._broker.cluster_id = self._admin.cluster_id = held.cluster_id
         if replica is None:
@@ -348,12 +364,15 @@ class Node:
                 leads=(),
             )
         )
-        self._publish_soon()
+        for part in self._sightings.own_parts():
+            self._links.send_control(peer.broker_id, FrameType.SIGHTING, part)
+        self._board.session_up(peer.broker_id)
         self._replicas.session_up(peer.broker_id)
         self._formation.session_up(peer.broker_id, peer.directory_id, peer.cluster_id or "")
 
     def session_down(self, broker_id: int, why: str) -> None:
         self.metrics.peer_sessions.dec()
+        self._board.session_down(broker_id)
         self._formation.session_down(broker_id)
         self._replicas.session_down(broker_id)
 
@@ -370,6 +389,8 @@ class Node:
             sighting = decode_sighting(body)
             if sighting.broker_id == broker_id:
                 self._sightings.see(sighting)
+        elif frame_type is FrameType.BOARD:
+            self._board.receive(broker_id, body)
         elif frame_type is FrameType.CLUSTER:
             self._formation.told(broker_id, body)
         else:
@@ -396,13 +417,16 @@ class Node:
 
     # -- sightings ---------------------------------------------------------------------------------------------------
 
-    def _publish_soon(self) -> None:
+    def _publish_soon(self, *, whole: bool = False) -> None:
+        """Tell what changed, or all of it, together with whatever else changes within a moment."""
+        self._whole_is_due |= whole
         if not self._sighting_is_due and not self._stopping:
             self._sighting_is_due = True
-            asyncio.get_running_loop().call_later(SIGHTING_DELAY_S, self._publish)
+            asyncio.get_running_loop().call_later(SIGHTING_DELAY_S, lambda: self._publish(whole=self._whole_is_due))
 
-    def _publish(self) -> None:
+    def _publish(self, *, whole: bool = True) -> None:
         self._sighting_is_due = False
+        self._whole_is_due &= not whole
         if self._stopping:
             return
         self._sequence += 1
@@ -417,12 +441,21 @@ class Node:
                 rack=self.config.broker.rack,
                 version=self._identity.version,
                 leads=tuple(Led(partition.topic_id, partition.number, term) for partition, term in led),
-            )
+            ),
+            whole=whole,
         )
 
-    def _send_sighting(self, body: bytes) -> None:
+    def _send_sighting(self, part: bytes) -> None:
+        """Both ways: a broker that the board does not reach just now would not know where to send a client."""
+        self._board.publish(part)
         for session in self._links.sessions:
-            self._links.send_control(session.broker_id, FrameType.SIGHTING, body)
+            self._links.send_control(session.broker_id, FrameType.SIGHTING, part)
+
+    def _send_board(self, broker_id: int, body: bytes) -> bool:
+        session = self._links.session(broker_id)
+        if session is None or session.control.waiting_bytes > ROOM_BYTES:
+            return False  # the board can wait, the heartbeats on this link cannot
+        return self._links.send_control(broker_id, FrameType.BOARD, body)
 
     def _on_sightings(self) -> None:
         """Brokers that joined later are dialled at the addresses they tell of themselves, or others of them."""

@@ -111,7 +111,10 @@ class Replicas:
     # -- what clients ask for ----------------------------------------------------------------------------------------
 
     def topic(self, name: str, topic_id: str = "") -> TopicFact:
-        """Raises UnknownTopic; UnknownTopicId if `topic_id` is given and not the topic's; BrokerUnavailable (ask later)."""
+        """The topic as decided.
+
+        Raises UnknownTopic; UnknownTopicId if `topic_id` is given and not the topic's; BrokerUnavailable, see below.
+        """
         topic = self.state.topic(name)
         if topic is None:
             self.check_caught_up()

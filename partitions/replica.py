@@ -45,8 +45,8 @@ from .raft.points import ORIGIN, Item, ItemKind, Point
 from .storage.log import DamagedLog, PartitionLog, Ticket
 from .storage.promises import Promises
 
-
 WAITERS_SWEPT_AT = 64
+"""How many may wait for a commit before those who gave up are looked for."""
 
 
 class Appended(NamedTuple):

@@ -1,7 +1,7 @@
 """The one table of errors: exception, gRPC status, Kafka code, and whether trying again can help.
 
 Raised where the fact is known, translated once at the edge, never parsed from text. `reason` is the word on the wire
-(`ErrorInfo.reason`, `PartitionError.reason`); `facts` travel beside it and are what `raised_from` builds the exception from.
+(`ErrorInfo.reason`, `PartitionError.reason`); `facts` travel beside it, and `raised_from` makes the exception of both.
 """
 
 from __future__ import annotations

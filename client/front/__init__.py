@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lograft import sync as sync
+    import lograft.sync as sync
     from lograft.client.admin import (
         BrokerDescription,
         ClusterDescription,

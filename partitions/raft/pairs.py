@@ -23,9 +23,9 @@ Group = Hashable
 
 
 class Sum(NamedTuple):
-    """Count and XOR of (group, term) pairs."""
+    """Number and XOR of (group, term) pairs."""
 
-    count: int
+    pairs: int
     xor: int
 
 

@@ -43,7 +43,9 @@ class Cluster:
         self._base_port = base_port
 
     def command(self, *words: str) -> str:
-        done = subprocess.run([*LOGRAFT, *words, "--data", self.data], capture_output=True, text=True, timeout=90)
+        where = [] if words[0] == "cluster" else ["--data", self.data]
+        environment = {**os.environ, "LOGRAFT_BROKERS": self.addresses}
+        done = subprocess.run([*LOGRAFT, *words, *where], capture_output=True, text=True, timeout=90, env=environment)
         if done.returncode:
             raise RuntimeError(f"lograft {' '.join(words)}: {done.stderr or done.stdout}")
         return done.stdout

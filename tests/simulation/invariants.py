@@ -212,14 +212,24 @@ class Invariants:
             try:
                 items = replica.log.read_items(progress.committed, committed, 1 << 30)
             except DamagedLog:
-                if replica.voter not in self.unreadable:
+                if replica.voter not in self.unreadable or not self._skip_hole(replica, progress):
                     raise
-                return
+                continue
             for item in items:
                 if oracle.take(progress.place, item, who):
                     self._check_durable(replica.partition, item.point)
                 progress.place += 1
                 progress.committed = item.point
+
+    def _skip_hole(self, replica: Replica, progress: _Progress) -> bool:
+        """Go on behind what a damaged disk cannot give, where the oracle knows what stood there; False if it does not."""
+        oracle = self.committed[replica.partition]
+        for place in range(progress.place, len(oracle.prints)):
+            point = oracle.prints[place].point
+            if progress.committed < point <= replica.committed and replica.log.journal.holds(point):
+                progress.place, progress.committed = place + 1, point
+                return True
+        return False
 
     def forget(self, replica: Replica) -> None:
         """Its process has ended."""
@@ -303,6 +313,9 @@ class Invariants:
         for replica in replicas:
             held = [print_of(item) for item in all_items(replica)]
             wanted = self.committed[replica.partition].prints
+            if replica.voter in self.unreadable:
+                # A flaw in a closed segment may not have been met yet: what stands before it must be right.
+                wanted = wanted[: len(held)]
             if held != wanted:
                 raise Violation(
                     "committed-agrees", f"in the end {replica.voter} holds {held[-3:]}, but {wanted[-3:]} is committed"

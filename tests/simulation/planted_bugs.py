@@ -162,7 +162,13 @@ class _Unproduced:
         return getattr(self._header, name)
 
 
-ELECTIONS = ("crash_after_promise", "crash_after_promise", "cut_leader_from_majority", "transfer", "kill")
+ELECTIONS = Plan(
+    faults=("crash_after_promise", "crash_after_promise", "kill", "kill", "kill", "bad_weather"),
+    fault_count=20,
+    span_ms=8_000.0,
+    brokers=5,
+    pace_ms=150.0,
+)
 CONFLICTS = ("cut_leader_from_majority", "slow_disk", "slow_disk", "isolate", "transfer", "kill")
 
 PLANTED_BUGS = (
@@ -176,12 +182,12 @@ PLANTED_BUGS = (
         plant=counts_the_own_copy_before_it_is_flushed,
         plan=Plan(faults=("slow_disk", "lose_power"), fault_count=4),
     ),
-    PlantedBug(name="forgets its vote", plant=forgets_its_vote, plan=Plan(faults=ELECTIONS, fault_count=10), seeds=20),
+    PlantedBug(name="forgets its vote", plant=forgets_its_vote, plan=ELECTIONS, seeds=20),
     PlantedBug(
         name="sends its vote before it is synced",
         plant=sends_its_vote_before_it_is_synced,
-        plan=Plan(faults=ELECTIONS, fault_count=10),
-        seeds=30,
+        plan=ELECTIONS,
+        seeds=20,
     ),
     PlantedBug(name="cuts on a heartbeat", plant=cuts_on_a_heartbeat, plan=Plan(fault_count=5)),
     PlantedBug(

@@ -1,0 +1,218 @@
+"""Who leads what as this broker tells it, with replicas and neighbours that are only named."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from lograft.node.config import BrokerConfig, BrokerSection
+from lograft.node.controller.facts import DeletedTopicFact, PartitionFact, TopicFact, put
+from lograft.node.metrics import Metrics
+from lograft.node.replicas import Replicas
+from lograft.node.sightings import Addresses, ExchangedSightings, Led, Sighting
+from lograft.partitions.environment import PartitionId
+from lograft.partitions.raft.messages import AppendRequest, ReadProbe, Voter
+from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
+from lograft.proto.errors import (
+    BrokerUnavailable,
+    DiskFull,
+    LograftError,
+    NoLeader,
+    NotAuthorized,
+    NotLeader,
+    UnknownPartition,
+    UnknownTopic,
+    UnknownTopicId,
+)
+
+TOPIC_ID = "a" * 32
+PARTITION = PartitionId(TOPIC_ID, 0)
+MINE, OTHER = Voter(1, "mine", 1), Voter(2, "other", 2)
+CONFIG = BrokerConfig(broker=BrokerSection(id=1, data_directory="nowhere"))
+
+
+class FakeReplica(SimpleNamespace):
+    """A replica on broker 1; whoever it takes for the leader."""
+
+    def __init__(self, leader: Voter | None, term: int = 5) -> None:
+        super().__init__(partition=PARTITION, leader=leader, term=term, voters=(MINE, OTHER), learners=(), heard=[])
+
+    @property
+    def is_leader(self) -> bool:
+        return self.leader == MINE
+
+    def step_down(self, reason: str) -> None:
+        self.heard.append(reason)
+        self.leader = None
+
+    def receive(self, message: Any) -> None:
+        self.heard.append(message)
+
+
+class Scene:
+    """Broker 1 with one topic of one partition, on brokers 1 and 2. All decisions are read."""
+
+    def __init__(self, replica: FakeReplica | None = None, *, name: str = "events") -> None:
+        self.now_ms = 0.0
+        self.free_bytes = 1 << 40
+        self.heard_brokers = {2}
+        environment = SimpleNamespace(
+            monotonic_ms=lambda: self.now_ms,
+            log=lambda event, **facts: None,
+            disk=SimpleNamespace(free_bytes=lambda: self.free_bytes),
+            call_soon=lambda callback: None,
+        )
+        self.sightings = ExchangedSightings(send=lambda body: None)
+        self.replicas = Replicas(
+            environment,  # type: ignore[arg-type]
+            SimpleNamespace(directory_id="mine"),  # type: ignore[arg-type]
+            SimpleNamespace(),  # type: ignore[arg-type]
+            CONFIG,
+            self.sightings,
+            Metrics(),
+            open_files_max=1 << 20,
+        )
+        self.replicas.heartbeats = SimpleNamespace(  # type: ignore[assignment]
+            is_heard=self.heard_brokers.__contains__, tick=lambda now_ms: None, role_changed=lambda replica: None
+        )
+        self.replicas.transport = SimpleNamespace(take_cut_off=list)  # type: ignore[assignment]
+        self.replicas._may_create = True
+        fact = PartitionFact(placement=(MINE, OTHER), first_voters=(MINE, OTHER))
+        self.topic = TopicFact(
+            name=name, topic_id=TOPIC_ID, config={}, partitions=(fact,), next_replica_number=3, created_ms=0
+        )
+        self.replicas.state.apply(put(self.topic))
+        if replica is not None:
+            self.replicas.table[PARTITION] = replica  # type: ignore[assignment]
+            self.replicas.role_changed(replica)  # type: ignore[arg-type]
+
+    def see_leader(self, broker_id: int, term: int) -> None:
+        addresses = Addresses(f"host:{broker_id}", "", "")
+        self.sightings.see(Sighting(broker_id, "d", 1, term, addresses, "", "1", (Led(TOPIC_ID, 0, term),)))
+
+    def refusal(self, number: int = 0, topic_id: str = "", name: str = "events") -> LograftError:
+        with pytest.raises(LograftError) as refused:
+            self.replicas.leading(name, number, topic_id)
+        return refused.value
+
+
+def test_the_leader_here_is_given_with_the_topics_settings() -> None:
+    replica = FakeReplica(leader=MINE)
+    led = Scene(replica).replicas.leading("events", 0, TOPIC_ID)
+    assert (led.replica, led.topic.name, led.settings.durability) == (replica, "events", "fsync")
+    assert led.settings.batch_bytes_max <= CONFIG.limits.batch_bytes_max
+
+
+def test_what_does_not_exist_is_named() -> None:
+    scene = Scene(FakeReplica(leader=MINE))
+    assert isinstance(scene.refusal(name="nowhere"), UnknownTopic)
+    assert isinstance(scene.refusal(number=1), UnknownPartition)
+    assert isinstance(scene.refusal(number=-1), UnknownPartition)
+    assert isinstance(scene.refusal(topic_id="b" * 32), UnknownTopicId)
+
+
+def test_a_deleted_topic_is_told_from_one_that_never_was() -> None:
+    scene = Scene()
+    scene.replicas.state.apply((scene.topic.key, None))
+    scene.replicas.state.apply(put(DeletedTopicFact(topic_id=TOPIC_ID, name="events", deleted_ms=1)))
+    assert isinstance(scene.refusal(topic_id=TOPIC_ID), UnknownTopicId)
+    assert isinstance(scene.refusal(), UnknownTopic)
+
+
+def test_before_all_decisions_are_read_nothing_is_said_not_to_exist() -> None:
+    scene = Scene()
+    scene.replicas._may_create = False
+    refusal = scene.refusal(name="nowhere")
+    assert isinstance(refusal, BrokerUnavailable) and refusal.retriable
+
+
+def test_another_leader_is_named_with_its_address_by_whoever_knows_the_newest_term() -> None:
+    scene = Scene(FakeReplica(leader=OTHER, term=5))
+    scene.see_leader(2, term=4)
+    refusal = scene.refusal()
+    assert isinstance(refusal, NotLeader)
+    assert refusal.facts == {"leader_id": "2", "term": "5", "leader_address": "host:2"}
+    scene.see_leader(2, term=7)
+    assert scene.refusal().facts["term"] == "7"
+
+
+def test_a_broker_without_a_replica_knows_the_leader_from_sightings() -> None:
+    scene = Scene()
+    assert isinstance(scene.refusal(), NoLeader)
+    scene.see_leader(2, term=4)
+    assert scene.refusal().facts["leader_address"] == "host:2"
+
+
+def test_a_leader_that_is_not_in_touch_is_not_named() -> None:
+    scene = Scene(FakeReplica(leader=None, term=5))
+    scene.see_leader(2, term=5)
+    assert isinstance(scene.refusal(), NotLeader)
+    scene.heard_brokers.clear()
+    assert isinstance(scene.refusal(), NoLeader)
+
+
+def test_a_loop_that_slept_past_an_election_timeout_drops_its_leaderships_before_it_answers() -> None:
+    replica = FakeReplica(leader=MINE)
+    scene = Scene(replica)
+    scene.now_ms = CONFIG.replica.election_timeout_ms
+    assert scene.replicas.leading("events", 0)
+    scene.now_ms += 1
+    assert isinstance(scene.refusal(), NoLeader)
+    assert len(replica.heard) == 1 and "slept" in replica.heard[0]
+
+
+def test_a_loop_that_ticks_keeps_its_leaderships() -> None:
+    replica = FakeReplica(leader=MINE)
+    scene = Scene(replica)
+    for _ in range(100):
+        scene.now_ms += CONFIG.replica.election_timeout_ms / 2
+        scene.replicas.tick()
+    assert scene.replicas.leading("events", 0) and not replica.heard
+
+
+def test_clients_are_refused_before_the_disk_is_full_and_items_of_leaders_later() -> None:
+    replica = FakeReplica(leader=MINE)
+    scene = Scene(replica)
+    led = scene.replicas.leading("events", 0)
+    item = Item(Point(5, 1, 1), ItemKind.RECORDS, b"")
+    items = AppendRequest(OTHER, MINE, 5, 1, ORIGIN, ORIGIN, ORIGIN, (item,))
+    probe = ReadProbe(OTHER, MINE, 5, 1)
+
+    scene.free_bytes = CONFIG.disk.produce_stop_free_bytes - 1
+    scene.replicas.look_at_disk()
+    with pytest.raises(DiskFull):
+        scene.replicas.check_writable(led)
+    scene.replicas.receive(2, PARTITION, items)
+    assert replica.heard == [items]
+
+    scene.free_bytes = CONFIG.disk.replication_stop_free_bytes - 1
+    scene.replicas.look_at_disk()
+    scene.replicas.receive(2, PARTITION, items)
+    scene.replicas.receive(2, PARTITION, probe)
+    assert replica.heard == [items, probe]
+
+    scene.free_bytes = 1 << 40
+    scene.replicas.look_at_disk()
+    scene.replicas.check_writable(led)
+
+
+def test_clients_do_not_write_to_internal_topics() -> None:
+    scene = Scene(FakeReplica(leader=MINE), name="__offsets")
+    with pytest.raises(NotAuthorized):
+        scene.replicas.check_writable(scene.replicas.leading("__offsets", 0))
+
+
+def test_a_message_that_names_another_sender_than_the_session_is_dropped() -> None:
+    replica = FakeReplica(leader=OTHER)
+    Scene(replica).replicas.receive(3, PARTITION, ReadProbe(OTHER, MINE, 5, 1))
+    assert not replica.heard
+
+
+def test_settings_follow_the_topics_fact() -> None:
+    scene = Scene(FakeReplica(leader=MINE))
+    assert scene.replicas.settings(scene.topic).batch_bytes_max == CONFIG.limits.batch_bytes_max
+    altered = msgspec.structs.replace(scene.topic, config={"batch.bytes.max": "2048"})
+    scene.replicas.state.apply(put(altered))
+    assert scene.replicas.leading("events", 0).settings.batch_bytes_max == 2048
