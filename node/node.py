@@ -50,7 +50,6 @@ from .rpc.broker_service import BrokerService
 from .rpc.server import RpcServer
 from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sighting
 from .sightings_board import ROOM_BYTES, SightingsBoard
-from .sightings_board import TICK_INTERVAL_S as BOARD_TICK_INTERVAL_S
 
 SIGHTING_INTERVAL_S = 10.0
 SIGHTING_DELAY_S = 0.02
@@ -125,8 +124,9 @@ class Node:
             self._broker_id,
             self._sightings,
             send=self._send_board,
-            wanted=lambda: self._publish_soon(whole=True),
+            wanted=self._publish_whole_soon,
             clock_ms=self._environment.monotonic_ms,
+            tick_ms=config.peer.heartbeat_interval_ms,
             chance=random.Random(),
             log=_log_event,
         )
@@ -145,7 +145,6 @@ class Node:
         self._formation.start()
         self._every(config.peer.heartbeat_interval_ms / 1000, self._tick)
         self._every(SIGHTING_INTERVAL_S, self._publish)
-        self._every(BOARD_TICK_INTERVAL_S, self._board.tick)
         self._every(TEND_INTERVAL_S, self._tend)
         self._every(LOOK_INTERVAL_S, self._look)
         self._publish()
@@ -417,9 +416,12 @@ class Node:
 
     # -- sightings ---------------------------------------------------------------------------------------------------
 
-    def _publish_soon(self, *, whole: bool = False) -> None:
-        """Tell what changed, or all of it, together with whatever else changes within a moment."""
-        self._whole_is_due |= whole
+    def _publish_whole_soon(self) -> None:
+        self._whole_is_due = True
+        self._publish_soon()
+
+    def _publish_soon(self) -> None:
+        """Tell what changed, together with whatever else changes within a moment."""
         if not self._sighting_is_due and not self._stopping:
             self._sighting_is_due = True
             asyncio.get_running_loop().call_later(SIGHTING_DELAY_S, lambda: self._publish(whole=self._whole_is_due))
@@ -467,6 +469,7 @@ class Node:
 
     def _tick(self) -> None:
         self._replicas.tick()
+        self._board.tick()  # in the same turn of the loop: its frames leave with the heartbeats
 
     async def _tend(self) -> None:
         """Be ready when it is true; and, as the controller, register whoever is in session and not known as he is."""

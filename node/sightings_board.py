@@ -32,7 +32,11 @@ from pysyncobj.transport import Transport
 
 from .sightings import SIGHTING_BYTES_MAX, ExchangedSightings, MalformedSighting, decode_sighting
 
-TICK_INTERVAL_S = 0.05
+APPEND_PERIOD_S = 0.05
+"""How often a leader speaks at most; it does so in a tick."""
+TIMEOUT_TICKS = 10
+TIMEOUT_S_MIN = 1.0
+"""Wider than pysyncobj's own: one event loop does everything here, and nothing waits for the board."""
 FRAME_BYTES_MAX = 64 << 10
 ROOM_BYTES = 256 << 10
 """To one member within one tick: a member that has to catch up must not fill the link that heartbeats take."""
@@ -192,7 +196,7 @@ pysyncobj.journal.dumps = pysyncobj.journal.loads = None
 pysyncobj.syncobj.monotonicTime = _now_s
 
 
-class _Link(Transport):  # type: ignore[misc]
+class _Link(Transport):
     """pysyncobj's way to the other members: its messages as frames, sent and taken one by one.
 
     `send(broker_id, body)` says whether it was sent.
@@ -316,7 +320,7 @@ class _Link(Transport):  # type: ignore[misc]
         }
 
 
-class _Content(SyncObjConsumer):  # type: ignore[misc]
+class _Content(SyncObjConsumer):
     """What a snapshot of the board holds: all that this broker has seen."""
 
     def __init__(self, all_parts: Callable[[], list[bytes]], take: Callable[[bytes], None]) -> None:
@@ -332,7 +336,7 @@ class _Content(SyncObjConsumer):  # type: ignore[misc]
             self._take(part)
 
 
-class _Log(SyncObj):  # type: ignore[misc]
+class _Log(SyncObj):
     """The replicated log. Its state is what `take` merges; it keeps none itself."""
 
     def __init__(
@@ -343,16 +347,18 @@ class _Log(SyncObj):  # type: ignore[misc]
         content: _Content,
         take: Callable[[bytes], None],
         chance: Random,
+        timeout_s: float,
     ) -> None:
         self._take = take
         self._chance = chance
+        self._timeout_s = timeout_s
         conf = SyncObjConf(
             autoTick=False,
-            appendEntriesPeriod=TICK_INTERVAL_S,
-            # Wider than pysyncobj's own: one event loop does everything here, and nothing waits for the board.
-            raftMinTimeout=1.0,
-            raftMaxTimeout=2.0,
-            leaderFallbackTimeout=1.5,
+            appendEntriesPeriod=APPEND_PERIOD_S,
+            raftMinTimeout=timeout_s,
+            raftMaxTimeout=2 * timeout_s,
+            connectionTimeout=2 * timeout_s,
+            leaderFallbackTimeout=1.5 * timeout_s,
             commandsWaitLeader=False,
             commandsQueueSize=COMMANDS_MAX,
             appendEntriesBatchSizeBytes=BATCH_BYTES,
@@ -364,14 +370,14 @@ class _Log(SyncObj):  # type: ignore[misc]
         )
         super().__init__(own, members.values(), conf, consumers=[content], nodeClass=Member, transport=link)
 
-    @replicated  # type: ignore[untyped-decorator]
+    @replicated
     def note(self, part: bytes) -> None:
         self._take(part)
 
     # Two of pysyncobj's private methods, as they are called in the one version that we run.
 
     def _SyncObj__generateRaftTimeout(self) -> float:
-        return self._chance.uniform(1.0, 2.0)
+        return self._timeout_s * (1 + self._chance.random())
 
     def end_index(self) -> int:
         return int(self._SyncObj__getCurrentLogIndex())
@@ -389,7 +395,7 @@ class SightingsBoard:
     """One broker's part in the board. Does nothing before `join`; never raises.
 
     `send(broker_id, body)` sends a BOARD frame and says whether it could; `wanted()` asks for the own sighting to be
-    published whole, because there are new ears for it; `clock_ms` never goes back.
+    published whole, because there are new ears for it; `clock_ms` never goes back; `tick_ms` apart `tick` is called.
     """
 
     def __init__(
@@ -400,6 +406,7 @@ class SightingsBoard:
         send: Callable[[int, bytes], bool],
         wanted: Callable[[], None],
         clock_ms: Callable[[], float],
+        tick_ms: float,
         chance: Random,
         log: Callable[..., None] = lambda event, **facts: None,
     ) -> None:
@@ -410,6 +417,7 @@ class SightingsBoard:
         self._send = send
         self._wanted = wanted
         self._clock_ms = clock_ms
+        self._timeout_s = max(TIMEOUT_S_MIN, TIMEOUT_TICKS * tick_ms / 1000)
         self._chance = chance
         self._tell = log
         self._members: frozenset[int] = frozenset()
@@ -489,7 +497,7 @@ class SightingsBoard:
                 self._rebuild(f"a message failed: {error!r}")
 
     def tick(self) -> None:
-        """Called every TICK_INTERVAL_S."""
+        """Called every `tick_ms`."""
         now_ms = self._clock_ms()
         if not self._members:
             return
@@ -528,7 +536,7 @@ class SightingsBoard:
         link = _Link(members, self._send)
         content = _Content(self._sightings.all_parts, self._take)
         try:
-            link.log = self._log = _Log(own, members, link, content, self._take, self._chance)
+            link.log = self._log = _Log(own, members, link, content, self._take, self._chance, self._timeout_s)
         except Exception as error:  # as above
             self._rebuild(f"it could not be built: {error!r}")
             return
@@ -574,7 +582,7 @@ class SightingsBoard:
         has_quorum = leader is not None and majority_up
         if has_quorum != self.has_quorum:
             self.has_quorum = has_quorum
-            if has_quorum:
+            if leader is not None and majority_up:
                 self._tell("board.quorum_gained", leader=int(leader.id), members=sorted(self._members))
                 self._wanted()
             else:
