@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from ...proto.errors import OffsetOutOfRange
 from ..client import Client
 from ..consumer import Consumer
-from ..offset_bounds import END, START, Bound, parse_offsets
+from ..offset_bounds import END, START, Bound, OffsetRange
 from ..records import Record, TopicPartition
-from .endings import Refused
 from .formats import RecordShown
 
 _FLUSH_BYTES = 64 << 10
@@ -31,7 +29,7 @@ class ConsumeOrder:
     """What `lograft consume` was asked to do."""
 
     topic: str
-    offsets: str
+    offsets: OffsetRange
     partitions: tuple[int, ...] | None
     count: int | None
     exit_at_end: bool
@@ -80,11 +78,7 @@ class _Output:
 
 async def consume_topic(addresses: Sequence[str], order: ConsumeOrder) -> None:
     """Write the records that were asked for. Raises BrokenPipeError if nobody reads them."""
-    wanted = parse_offsets(order.offsets, now_ms=time.time_ns() // 1_000_000)
-    if wanted.start.base == "stored" or (wanted.stop and wanted.stop.base == "stored"):
-        raise Refused(
-            "a stored offset belongs to a group, and groups come with a later release", "use start, end, N or @T"
-        )
+    wanted = order.offsets
     stop = END if order.exit_at_end and wanted.stop is None else wanted.stop
     output = _Output()
     async with Client(addresses, client_id="lograft-cli") as client:

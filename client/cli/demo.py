@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -49,6 +49,8 @@ KILL_AT, BACK_AT = 0.40, 0.75
 """Parts of the input after which the leader is killed, and brought back."""
 _IN_FLIGHT_BYTES = 8 << 20
 """Little beside the input, so that the leader dies in the middle of it."""
+_LINES_MIN = 10_000
+"""With less, all is sent before the leader can be killed."""
 _READY_TIMEOUT_S = 60.0
 _CATCH_UP_TIMEOUT_S = 60.0
 _READERS_TIMEOUT_S = 60.0
@@ -136,15 +138,12 @@ class Acknowledgements:
     killed_at: float | None = None
     longest_wait_s: float = 0.0
     """From the kill, or from their sending if that was later, for records under way then or sent within 5 s of it."""
-    offsets: Counter[int] = field(default_factory=Counter)
-    """Acknowledged records by partition."""
 
     async def follow(self, deliveries: Deliveries, sent_at: float) -> None:
         ranges = await deliveries
         now = time.monotonic()
         for one in ranges:
             self.acknowledged += one.count
-            self.offsets[one.partition] += one.count
         if self.killed_at is not None and now > self.killed_at and sent_at < self.killed_at + 5.0:
             self.longest_wait_s = max(self.longest_wait_s, now - max(sent_at, self.killed_at))
 
@@ -243,8 +242,6 @@ class Demo:
         )
         if not health.whole:
             dead = [broker for broker in cluster.brokers if not broker.is_running]
-            for line in explain(dead[:1] or cluster.brokers[:1]):
-                self._story.tell(line)
             raise Refused(f"broker {dead[0].broker_id} died at its start" if dead else health.reason)
         self._story.tell(
             f" 1. three brokers are up after {time.monotonic() - begun_at:.1f} s, on ports "
@@ -425,13 +422,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         sources = Sources(options.source, options.files)
+        if sources.lines < _LINES_MIN:
+            raise Refused(
+                f"{sources.root} has only {count(sources.lines, 'line')} in *.py files",
+                f"name a directory that has {_LINES_MIN:,} or more with --source",
+            )
         story = Story(sources.lines)
         story.tell(
             f"{count(len(sources.files), 'file')}, {count(sources.lines, 'line')}, {size(sources.size_bytes)} "
             f"from {sources.root}"
         )
         with _temporary_cluster() as cluster:
-            good = asyncio.run(Demo(sources, cluster, story).run())
+            try:
+                good = asyncio.run(Demo(sources, cluster, story).run())
+            except (Refused, LograftError):
+                for line in explain(cluster.brokers):  # before the logs are gone with the rest
+                    story.tell(line)
+                raise
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("\ninterrupted; everything is stopped and removed", file=sys.stderr)
         return INTERRUPTED

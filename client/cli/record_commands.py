@@ -69,7 +69,10 @@ def produce(
       lograft produce events -k sensor-1 -H source=lab -p 0
       find . -print0 | lograft produce files -f '%v\\x00'
     """
+    import asyncio
+
     from .formats import InputFormat, WrongFormat
+    from .local_cluster import client_addresses
 
     pairs = []
     for header in headers or ():
@@ -85,10 +88,9 @@ def produce(
         raise typer.BadParameter("the format has %k, so -k has nothing to say", param_hint="-k")
     if partition is not None and input_format.has_partition:
         raise typer.BadParameter("the format has %p, so -p has nothing to say", param_hint="-p")
-    import asyncio
+    addresses = client_addresses(brokers)
 
-    from .local_cluster import client_addresses
-    from .produce import ProduceOrder, produce_input
+    from .produce import ProduceOrder, produce_input  # and gRPC with it, once all that can be refused without it is
 
     order = ProduceOrder(
         topic=topic,
@@ -99,7 +101,7 @@ def produce(
         acks=acks.value,
         compression=compression.value,
     )
-    asyncio.run(produce_input(client_addresses(brokers), order))
+    asyncio.run(produce_input(addresses, order))
 
 
 def consume(
@@ -136,7 +138,13 @@ def consume(
       lograft consume events -o @-1h -f '%d %k %v\\n'  since an hour ago
       lograft consume events -o 100:200 -p 0 --json   a range of one partition
     """
+    import asyncio
+    import time
+
+    from ...proto.errors import InvalidRequest
+    from ..offset_bounds import parse_offsets
     from . import formats
+    from .local_cluster import client_addresses
 
     if group is not None:
         raise Refused("consumer groups come with a later release", "leave -g out, and choose where to begin with -o")
@@ -152,10 +160,15 @@ def consume(
         show = formats.as_json if as_json else formats.printer(fmt if fmt is not None else "%v\\n")
     except formats.WrongFormat as error:
         raise typer.BadParameter(str(error), param_hint="-f") from None
-    import asyncio
+    try:
+        wanted = parse_offsets(offsets or "end", now_ms=time.time_ns() // 1_000_000)
+    except InvalidRequest as error:
+        raise typer.BadParameter(str(error), param_hint="-o") from None
+    if "stored" in (wanted.start.base, wanted.stop and wanted.stop.base):
+        raise Refused("a stored offset belongs to a group, and groups come later", "use start, end, N or @T")
+    addresses = client_addresses(brokers)
 
-    from .consume import ConsumeOrder, consume_topic
-    from .local_cluster import client_addresses
+    from .consume import ConsumeOrder, consume_topic  # and gRPC with it, once all that can be refused without it is
 
-    order = ConsumeOrder(topic, offsets or "end", numbers, count, exit_at_end, show)
-    asyncio.run(consume_topic(client_addresses(brokers), order))
+    order = ConsumeOrder(topic, wanted, numbers, count, exit_at_end, show)
+    asyncio.run(consume_topic(addresses, order))

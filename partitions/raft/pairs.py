@@ -132,6 +132,8 @@ class Pair:
         self._silence_ms = silence_ms
         self._retry_unknown_ms = retry_unknown_ms
         self._number = 0
+        self._said_until = 0
+        """Disagreement with a heartbeat up to this one is old news: what we lead changed since, or the lists are sent."""
         self._answered_ms = 0.0
         self._unknown: dict[Group, tuple[int, float]] = {}
         """Groups that the other refused as unknown, with their term and when."""
@@ -141,7 +143,7 @@ class Pair:
         self.heard = True
         self._answered_ms = now_ms
         for group, (term, _) in self._unknown.items():
-            self.leading.set(group, term)
+            self._set_leading(group, term)
         self._unknown.clear()
         return PairEffects(send=[self._heartbeat()], was_heard_again=True)
 
@@ -152,7 +154,12 @@ class Pair:
 
     def set_leading(self, group: Group, term: int | None) -> None:
         self._unknown.pop(group, None)
-        self.leading.set(group, term)
+        self._set_leading(group, term)
+
+    def _set_leading(self, group: Group, term: int | None) -> None:
+        if self.leading.get(group) != term:
+            self.leading.set(group, term)
+            self._said_until = self._number
 
     def set_following(self, group: Group, term: int | None) -> None:
         self.following.set(group, term)
@@ -171,7 +178,7 @@ class Pair:
         for group, (term, since_ms) in list(self._unknown.items()):
             if now_ms - since_ms >= self._retry_unknown_ms:
                 del self._unknown[group]
-                self.leading.set(group, term)
+                self._set_leading(group, term)
         effects.send.append(self._heartbeat())
         return effects
 
@@ -201,8 +208,9 @@ class Pair:
         if not self.heard:
             self.heard = True
             effects.was_heard_again = True
-        # An answer to an older heartbeat may disagree with what has changed since; the next will tell.
-        if not reply.agrees and reply.number == self._number:
+        # Not only the answer to the newest one counts: on a slow machine it always comes after the next was sent.
+        if not reply.agrees and reply.number > self._said_until:
+            self._said_until = self._number
             effects.send.append(Leading(tuple(self.leading.items())))
 
     def _on_leading(self, message: Leading, view: Callable[[Group], GroupView | None], effects: PairEffects) -> None:
@@ -232,7 +240,7 @@ class Pair:
         for group in reply.unknown:
             own = self.leading.get(group)
             if own is not None:
-                self.leading.set(group, None)
+                self._set_leading(group, None)
                 self._unknown[group] = (own, now_ms)
                 effects.silent.append(group)
         effects.wake.extend(group for group in reply.behind if self.leading.get(group) is not None)

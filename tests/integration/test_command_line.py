@@ -45,16 +45,23 @@ class CommandLine:
         return [broker["pid"] for broker in described["brokers"]]
 
 
-@pytest.fixture
-def lograft(tmp_path: Path) -> Iterator[CommandLine]:
-    command_line = CommandLine(tmp_path)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    command_line = CommandLine(tmp_path_factory.mktemp("command-line"))
     base_port = free_base_port(3, start=26_000)
     assert base_port is not None
-    command_line.run("up", "--detach", "--base-port", str(base_port))
     try:
+        command_line.run("up", "--detach", "--base-port", str(base_port))
         yield command_line
     finally:
         command_line.run("down")
+
+
+@pytest.fixture
+def lograft(home: CommandLine) -> CommandLine:
+    """With a cluster that runs, whatever the test before did to it."""
+    home.run("up", "--detach")
+    return home
 
 
 def test_what_was_produced_outlives_a_killed_broker_and_a_restart_of_all(lograft: CommandLine) -> None:
@@ -90,12 +97,12 @@ def test_up_again_says_that_it_runs_and_starts_nothing(lograft: CommandLine) -> 
 
 
 def test_lines_that_were_not_delivered_are_counted_and_the_exit_code_says_so(lograft: CommandLine) -> None:
-    lograft.run("topic", "create", "events", "-p", "1")
+    lograft.run("topic", "create", "orders", "-p", "1")
     too_large = "x" * (1 << 21)
-    ended = lograft.run("produce", "events", given=f"one\n{too_large}\nthree\n", exit_code=1)
+    ended = lograft.run("produce", "orders", given=f"one\n{too_large}\nthree\n", exit_code=1)
     assert "1 record," in ended.stderr
     assert "2 of 3 records read were not delivered" in ended.stderr
-    assert lograft.run("consume", "events", "-o", "start", "-e").stdout == "one\n"
+    assert lograft.run("consume", "orders", "-o", "start", "-e").stdout == "one\n"
 
 
 def test_ctrl_c_in_the_foreground_stops_every_broker_and_tells_of_those_that_died(lograft: CommandLine) -> None:

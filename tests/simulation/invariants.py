@@ -222,7 +222,7 @@ class Invariants:
                 progress.committed = item.point
 
     def _skip_hole(self, replica: Replica, progress: _Progress) -> bool:
-        """Go on behind what a damaged disk cannot give, where the oracle knows what stood there; False if it does not."""
+        """Go on behind what a damaged disk cannot give, if the oracle knows what stood there."""
         oracle = self.committed[replica.partition]
         for place in range(progress.place, len(oracle.prints)):
             point = oracle.prints[place].point

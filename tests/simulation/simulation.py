@@ -79,9 +79,9 @@ class Simulation:
         self.options = self._draw_options(random)
         self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
         self.nemesis = Nemesis(self.cluster, str(seed))
-        self._span_ms = self.plan.span_ms or random.choice((5_000.0, 8_000.0, 12_000.0))
+        self._span_ms = self.plan.span_ms or random.choice((4_000.0, 6_000.0, 10_000.0))
         self._fault_count = self.plan.fault_count or random.choice((3, 6, 10, 16))
-        self._pace_ms = self.plan.pace_ms or random.choice((30.0, 60.0, 150.0))
+        self._pace_ms = self.plan.pace_ms or random.choice((40.0, 80.0, 160.0))
         self._value_bytes = random.choice((20, 200, 1500))
         self._producers: list[Producer] = []
         self._readers: list[Reader] = []
@@ -117,8 +117,8 @@ class Simulation:
         for client in (*self._producers, *self._readers):
             client.start()
         self.nemesis.start(self.plan.faults, self._fault_count, self._span_ms)
-        for _ in range(4):
-            await asyncio.sleep(self._span_ms / 4000.0)
+        for _ in range(2):
+            await asyncio.sleep(self._span_ms / 2000.0)
             self._check_log_matching()
         await self._settle()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.simulation import Report, simulate
+from tests.simulation.faults import COMMON
+from tests.simulation.simulation import Plan, Report, simulate
 
 SEED_COUNT = int(os.environ.get("SIM_SEEDS", "200"))
 FIRST_SEED = int(os.environ.get("SIM_SEED", "0"))
@@ -35,6 +36,16 @@ def test_acknowledged_records_survive_whatever_fails_and_the_cluster_recovers(fi
             pytest.fail(explained(report), pytrace=False)
         assert report.records_acknowledged > 0, f"seed {seed} acknowledged nothing"
         assert sum(report.faults.values()) >= 3, f"seed {seed} inflicted {dict(report.faults)}"
+
+
+DECAY = Plan(faults=("decay", "decay", "decay", *COMMON))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_disk_that_decays_costs_no_acknowledged_record_and_no_wrong_vote(seed: int) -> None:
+    report = simulate(seed, DECAY)
+    if report.failure is not None:
+        pytest.fail(explained(report), pytrace=False)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

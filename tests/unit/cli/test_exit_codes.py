@@ -52,6 +52,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str, exit_code: int 
         (["consume", "t", "-f", "%q"], "%q is no verb here"),
         (["consume", "t", "-p", "0,x"], "'0,x' is no list of numbers"),
         (["consume", "t", "--json", "-f", "%v"], "keep one"),
+        (["consume", "t", "-o", "yesterday"], "'yesterday' is neither an offset nor a range"),
         (["consume", "t", "-n", "0"], "greater than or equal to 1"),
         (["topic", "create", "t", "-c", "durability"], "'durability' is not KEY=VALUE"),
         (["kill"], "missing argument"),
@@ -105,6 +106,10 @@ def test_an_address_that_is_none_is_refused_before_anybody_is_asked(
 
 def test_groups_are_refused_with_what_to_do_instead(capsys: pytest.CaptureFixture[str]) -> None:
     assert "later release; leave -g out" in refusal(capsys, "consume", "t", "-g", "billing")
+
+
+def test_stored_offsets_are_refused_until_there_are_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a stored offset belongs to a group" in refusal(capsys, "consume", "t", "-o", "stored:end")
 
 
 def test_up_leaves_a_directory_alone_that_is_not_its_own(capsys: pytest.CaptureFixture[str], here: Path) -> None:

@@ -120,9 +120,22 @@ def test_disagreement_about_an_older_heartbeat_asks_for_no_lists() -> None:
     leader, _ = two_sides()
     leader.pair.set_leading("a", 1)
     old = leader.pair.tick(100).send[0]
+    leader.pair.set_leading("b", 1)
     leader.pair.tick(200)
     assert isinstance(old, Heartbeat)
     assert leader.receive(HeartbeatReply(old.number, agrees=False), 250).send == []
+
+
+def test_disagreement_is_heard_though_every_answer_comes_after_the_next_heartbeat() -> None:
+    leader, _ = two_sides()
+    leader.pair.set_leading("a", 1)
+    first = leader.pair.tick(100).send[0]
+    second = leader.pair.tick(200).send[0]
+    assert [type(sent) for sent in leader.receive(HeartbeatReply(first.number, agrees=False), 250).send] == [Leading]
+    assert leader.receive(HeartbeatReply(second.number, agrees=False), 260).send == [], "the lists are under way"
+    third = leader.pair.tick(300).send[0]
+    leader.pair.tick(400)
+    assert leader.receive(HeartbeatReply(third.number, agrees=False), 450).send, "and sent again if they did not help"
 
 
 def test_refusal_of_a_group_that_is_not_led_any_more_says_nothing() -> None:
