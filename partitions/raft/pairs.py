@@ -133,7 +133,7 @@ class Pair:
         self._retry_unknown_ms = retry_unknown_ms
         self._number = 0
         self._said_until = 0
-        """Disagreement with a heartbeat up to this one is old news: what we lead changed since, or the lists are sent."""
+        """Disagreement with a heartbeat up to this one is old: what we lead changed since, or the lists are sent."""
         self._answered_ms = 0.0
         self._unknown: dict[Group, tuple[int, float]] = {}
         """Groups that the other refused as unknown, with their term and when."""
