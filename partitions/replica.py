@@ -199,6 +199,8 @@ class Replica:
         self._read_count = 0
         self._handing_over: list[tuple[int, asyncio.Future[None]]] = []
         self._led = False
+        self._committed = core.committed
+        """As carried out: during a cut the core knows more, of a log that is not there yet."""
 
     @classmethod
     async def open(
@@ -311,7 +313,8 @@ class Replica:
 
     @property
     def committed(self) -> Point:
-        return self._core.committed
+        """Everything through here is committed, and in this log."""
+        return self._committed
 
     @property
     def is_leader(self) -> bool:
@@ -337,7 +340,7 @@ class Replica:
             ready=core.is_ready,
             start_offset=self.log.start_offset,
             end=core.last,
-            committed=core.committed,
+            committed=self._committed,
             persisted=core.persisted,
             size_bytes=self.log.size_bytes,
             doubtful=core.doubtful,
@@ -383,14 +386,19 @@ class Replica:
 
     def _carry_out(self, effects: Effects) -> None:
         """The order of these lines is what safety rests on."""
+        if self._led and not self._core.is_leader:
+            # Before a cut, and before anything is committed: at the offsets that are waited for stands another's by then.
+            self._led = False
+            self._fail_appendings()
         if effects.promise is not None:
             self._promised = self._promises.note_vote(self.partition, effects.promise.term, effects.promise.voted_for)
         if effects.doubt_cleared:
             self._promised = self._promises.note_doubt(self.partition, False)
         if effects.cut is not None:
             self._cutting = True
-            # From here on no flush of what is about to vanish may raise the mark again.
+            # From here on no flush of what is about to vanish may raise the mark again, or be told to the core.
             self.log.announce_cut()
+            self._inbox = deque(event for event in self._inbox if not isinstance(event, Persisted))
             self._environment.spawn(self._cut(effects.cut, effects))
             return
         self._carry_out_from_append(effects)
@@ -535,8 +543,6 @@ class Replica:
 
     def _on_role_changed(self) -> None:
         core = self._core
-        if self._led and not core.is_leader:
-            self._fail_appendings()
         self._led = core.is_leader
         if core.leader is not None:
             for term, handed_over in self._handing_over:
@@ -592,7 +598,8 @@ class Replica:
             appending.resolve(future, copies, len(core.voters))
 
     def _on_committed(self) -> None:
-        committed = self._core.committed.offset
+        self._committed = self._core.committed
+        committed = self._committed.offset
         while self._appendings and self._appendings[0][0] <= committed:
             self._settle(heapq.heappop(self._appendings)[2])
         while self._commit_waiters and self._commit_waiters[0][0] < committed:
@@ -633,7 +640,7 @@ class Replica:
 
     def read_committed(self, offset: int, bytes_max: int) -> Chunk:
         """Like `read`, but what this replica knows to be committed, whoever leads."""
-        start, end = self.log.start_offset, self._core.committed.offset
+        start, end = self.log.start_offset, self._committed.offset
         if not start <= offset <= end:
             raise OffsetOutOfRange(
                 f"offset {offset} of {self.partition} is not there: it holds {start} up to {end}",
@@ -656,7 +663,7 @@ class Replica:
     def on_commit_past(self, offset: int, callback: Callable[[], None]) -> CommitWaiter:
         """Call back once when the committed end passes `offset`, or when leadership is lost."""
         waiter = CommitWaiter(callback)
-        if self._core.committed.offset > offset:
+        if self._committed.offset > offset:
             self._environment.call_soon(waiter.fire)
         else:
             if len(self._commit_waiters) >= self._waiters_swept_at:
@@ -749,7 +756,7 @@ class Replica:
         self._environment.log(
             "replica_damaged", partition=str(self.partition), path=damage.path, position=damage.position, why=damage.why
         )
-        word = self._core.persisted
+        word = max(self._core.word, self._core.persisted)
         self._promised = self._promises.note_word(self.partition, word)
         self.take(DamageFound(word))
 

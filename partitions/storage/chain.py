@@ -2,7 +2,7 @@
 
 Invariants
     an item begins at the log end before it, and its point is greater than its predecessor's
-    a new term begins with its term start, and with nothing else
+    a new term begins with its term start, and with nothing else; its payload, within the CRC, says the same term
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ...proto.errors import CorruptBatch
 from ...proto.record_batch import BatchHeader, Buffer, read_zero_width
 from ..raft.points import ItemKind, Point
+from .zero_width import encode_term_start
 
 
 class Placed(NamedTuple):
@@ -46,6 +47,8 @@ def place(after: Point, header: BatchHeader, batch: Buffer) -> Placed:
     if kind is ItemKind.TERM_START:
         if header.term <= after.term:
             raise _misplaced(after, f"term {header.term} begins there")
+        if payload != encode_term_start(header.term):
+            raise _misplaced(after, f"term {header.term} begins there, but its start is that of another term")
         return Placed(Point(header.term, after.offset, 1), kind, payload)
     if header.term != after.term or kind is ItemKind.RECORDS:
         raise _misplaced(after, f"{kind.name.lower()} of term {header.term}")

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ...proto.errors import CorruptBatch
-from ...proto.record_batch import BatchHeader, Buffer, verify, zero_width
+from ...proto.record_batch import BatchHeader, Buffer, verify
 from ..environment import Environment, PartitionId, ReplicaConfig
 from ..producers import ProducerTable
 from ..raft.messages import Voter
@@ -40,7 +40,7 @@ from .segment import (
 )
 from .segment_head import SegmentHead
 from .sparse_index import Place
-from .zero_width import decode_log_start, decode_voters
+from .zero_width import decode_log_start, decode_voters, term_start
 
 __all__ = ["Damage", "DamagedLog", "PartitionLog", "RecoveryVerdict", "Ticket", "partition_path"]
 
@@ -684,7 +684,7 @@ def _checked(after: Point, item: Item) -> _Written:
     point, data = item.point, item.data
     if not data:
         assert item.kind is ItemKind.TERM_START, f"{item.kind.name} at {point} says nothing"
-        data = zero_width(item.kind, point.offset, point.term)
+        data = term_start(point).data
     header = verify(data)
     placed = place(after, header, data)
     if placed.point != point or placed.kind is not item.kind or header.size != len(data):

@@ -1,7 +1,8 @@
 """What zero-width items say: their payloads, as they stand in the log.
 
 Invariants
-    a term start says nothing but its term
+    a term start says its term once more: the one in the header lies outside the CRC, and a flipped bit there would
+    make a log look newer than all others
     a voter change names the whole new set, a move of the log start the whole new start: nothing older is needed
 """
 
@@ -21,7 +22,7 @@ _decode_log_start = msgspec.msgpack.Decoder(int).decode
 
 
 def term_start(point: Point, timestamp_ms: int = 0) -> Item:
-    return _item(point, ItemKind.TERM_START, b"", timestamp_ms)
+    return _item(point, ItemKind.TERM_START, encode_term_start(point.term), timestamp_ms)
 
 
 def voter_change(point: Point, voters: Iterable[Voter], timestamp_ms: int = 0) -> Item:
@@ -30,6 +31,10 @@ def voter_change(point: Point, voters: Iterable[Voter], timestamp_ms: int = 0) -
 
 def log_start_move(point: Point, start_offset: int, timestamp_ms: int = 0) -> Item:
     return _item(point, ItemKind.LOG_START, encode_log_start(start_offset), timestamp_ms)
+
+
+def encode_term_start(term: int) -> bytes:
+    return msgspec.msgpack.encode(term)
 
 
 def encode_voters(voters: Iterable[Voter]) -> bytes:
