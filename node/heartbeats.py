@@ -184,9 +184,6 @@ class Heartbeats:
         return pair
 
     def _carry_out(self, broker_id: int, effects: PairEffects) -> None:
-        if broker_id in self._in_session:
-            for message in effects.send:
-                self._send(broker_id, *encode_pair_message(message))
         if effects.went_silent:
             self._tell(self._replicas, PeerSilent(broker_id))
         if effects.was_heard_again:
@@ -197,6 +194,10 @@ class Heartbeats:
             self._tell([group], LeaderResigned(broker_id, term))  # type: ignore[list-item]
         for group, term in effects.newer:
             self._tell([group], TermSeen(term))  # type: ignore[list-item]
+        # Last: a link with no room left ends its session here, and then the broker is silent, whatever was told above.
+        for message in effects.send:
+            if broker_id in self._in_session:
+                self._send(broker_id, *encode_pair_message(message))
 
     def _tell(self, partitions: Iterable[PartitionId], event: Event) -> None:
         # What a replica does on hearing it may open or close others: look each one up when its turn comes.

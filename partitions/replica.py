@@ -181,6 +181,8 @@ class Replica:
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._cutting = False
+        self._cut_is_over = asyncio.Event()
+        self._cut_is_over.set()
         self._stopped = False
         self._timer: TimerHandle | None = None
         self._promised = promises.synced
@@ -387,7 +389,7 @@ class Replica:
     def _carry_out(self, effects: Effects) -> None:
         """The order of these lines is what safety rests on."""
         if self._led and not self._core.is_leader:
-            # Before a cut, and before anything is committed: at the offsets that are waited for stands another's by then.
+            # Before a cut or a commit: what a successor commits at the offsets waited for is another's.
             self._led = False
             self._fail_appendings()
         if effects.promise is not None:
@@ -396,6 +398,7 @@ class Replica:
             self._promised = self._promises.note_doubt(self.partition, False)
         if effects.cut is not None:
             self._cutting = True
+            self._cut_is_over.clear()
             # From here on no flush of what is about to vanish may raise the mark again, or be told to the core.
             self.log.announce_cut()
             self._inbox = deque(event for event in self._inbox if not isinstance(event, Persisted))
@@ -407,12 +410,13 @@ class Replica:
         """Cut the log and go on. The mark is lowered durably first: nothing before a mark may ever be missing."""
         # What these were to acknowledge is about to vanish.
         self._after_flush.clear()
-        # Not `point`: what lies before it may not be on disk yet.
-        self._promised = self._promises.lower_mark(self.partition, min(point, self._core.persisted))
-        await self._promises.sync(self._promised)
-        if self._stopped:
-            return
-        await self.log.cut(point)
+        if not self._stopped:
+            # Not `point`: what lies before it may not be on disk yet.
+            self._promised = self._promises.lower_mark(self.partition, min(point, self._core.persisted))
+            await self._promises.sync(self._promised)
+        if not self._stopped:
+            await self.log.cut(point)
+        self._cut_is_over.set()
         if self._stopped:
             return
         self._flushed = Ticket(self.log.cuts, self._flushed.written, min(self._flushed.end, point))
@@ -773,6 +777,8 @@ class Replica:
         for future in self._reads.values():
             if not future.done():
                 future.set_exception(self._not_leader())
+        # A cut that finds its files closed, or gone with a deleted topic, would end the process.
+        await self._cut_is_over.wait()
         self.log.close()
 
 

@@ -115,8 +115,9 @@ class ClusterLog:
         if self._apply_chunk():
             self._call_soon(self._go_on)
         else:
+            # Not past what is applied: if the rest could not be read, that would be true at once, again and again.
             # Not called straight from the replica: it may wake its waiters in the midst of something.
-            self._replica.on_commit_past(self.applied_offset, lambda: self._call_soon(self._go_on))
+            self._replica.on_commit_past(self._replica.committed.offset, lambda: self._call_soon(self._go_on))
 
     def _apply_chunk(self) -> bool:
         """Apply the next committed batches. False if there are none, or none that can be read now."""

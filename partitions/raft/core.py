@@ -222,11 +222,19 @@ class RaftCore:
         self._doubted = None
         self._leader_timer_set = False
         effects.role_changed = True
-        if leader is None:
-            self._await_leader(effects)
-        else:
+        if leader is not None:
             self._campaigns_failed = 0
             effects.timer_ms = 0
+        if not self._is_led():
+            self._await_leader(effects)
+
+    def _is_led(self) -> bool:
+        """Is there a leader whose silence we would be told of? Of one that is silent already nobody tells us again."""
+        return self.leader is not None and (self.leader == self.voter or self.leader.broker_id in self._heard)
+
+    def _is_heard_by_majority(self) -> bool:
+        in_touch = sum(voter == self.voter or voter.broker_id in self._heard for voter in self.voters)
+        return in_touch >= majority(len(self.voters))
 
     def _await_leader(self, effects: Effects) -> None:
         """Nobody leads as far as we know: run our own random timer."""
@@ -246,7 +254,8 @@ class RaftCore:
     def _on_timer(self, effects: Effects) -> None:
         if self.role is Role.LEADER:
             self._nudge_followers(effects)
-        elif self.leader is None and self._may_campaign():
+        elif not self._is_led() and self._may_campaign():
+            self.leader = None
             self._campaign(effects, pre=True)
 
     def _campaign(self, effects: Effects, *, pre: bool, transfer: bool = False) -> None:
@@ -281,7 +290,7 @@ class RaftCore:
     def _on_vote_request(self, request: VoteRequest, effects: Effects) -> None:
         if request.to != self.voter or request.term > self.term + TERMS_AHEAD_MAX:
             return
-        in_touch = self.leader is not None and not request.transfer
+        in_touch = self._is_led() and not request.transfer
         good_enough = request.last >= max(self.last, self.word)
         if request.pre:
             granted = not in_touch and good_enough and request.term > self.term
@@ -325,7 +334,8 @@ class RaftCore:
             if asked != (self.role, reply.term):
                 return
             self._votes[reply.sender] = reply.doubtful
-            if self._has_won():
+            # A leader that a majority does not hear would lead nobody, and nothing would tell it to step down.
+            if self._has_won() and self._is_heard_by_majority():
                 if reply.pre:
                     self._campaign(effects, pre=False)
                 else:
@@ -381,7 +391,10 @@ class RaftCore:
             if self._reads_in_round:
                 self._send_read_probes(effects)
             self._keep_timer(effects)
-        elif self.leader is None and self._may_campaign():
+        elif self.leader is not None:
+            if self.leader.broker_id == event.broker_id:
+                effects.timer_ms = 0
+        elif self._may_campaign():
             # A new session may be what was missing for a majority. The order keeps voters out of each other's way.
             self._campaigns_failed = 0
             effects.timer_ms = self._election_stagger_ms * (self.voters.index(self.voter) + 1)
@@ -389,8 +402,7 @@ class RaftCore:
     def _on_peer_silent(self, event: PeerSilent, effects: Effects) -> None:
         self._heard.discard(event.broker_id)
         if self.role is Role.LEADER:
-            in_touch = sum(voter == self.voter or voter.broker_id in self._heard for voter in self.voters)
-            if in_touch < majority(len(self.voters)):
+            if not self._is_heard_by_majority():
                 self._step_down("no majority is in touch", effects)
         elif self.leader is not None and self.leader.broker_id == event.broker_id:
             self._lose_leader(effects)
@@ -587,6 +599,8 @@ class RaftCore:
         elif self.leader != request.sender or self.role is not Role.FOLLOWER:
             assert self.role is not Role.LEADER, f"{request.sender} and {self.voter} both lead term {self.term}"
             self._become_follower(request.sender, effects)
+        elif not self._is_led():
+            self._await_leader(effects)
         if self.damaged:
             effects.send_when_persisted.append(
                 self._append_reply(request, accepted=False, match=self.last, counts=False)

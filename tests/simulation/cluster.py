@@ -9,7 +9,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -76,9 +76,16 @@ class BrokerProcess:
 
     async def open(self) -> None:
         """Recover what the disk holds. A broker that cannot does not start."""
+        await self._or_halt(self.open_promises())
+        await self._or_halt(self.open_replicas())
+
+    async def create(self) -> None:
+        """Make the replicas, once the promises are open and every voter is known."""
+        await self._or_halt(self.open_replicas())
+
+    async def _or_halt(self, opening: Coroutine[Any, Any, None]) -> None:
         try:
-            await self.open_promises()
-            await self.open_replicas()
+            await opening
         except OSError as error:
             self.environment.halt(f"cannot open: {error}")
 
@@ -329,7 +336,7 @@ class Cluster:
             self.voters[number] = Voter(number, machine.directory_id, 1)
         self.invariants = Invariants(self.partitions, voters=tuple(self.voters.values()), is_durable=self._is_durable)
         for process in processes:
-            process.environment.spawn(process.open_replicas())
+            process.environment.spawn(process.create())
         self._keep_sessions()
 
     # -- what brokers tell ---------------------------------------------------------------------------------------------

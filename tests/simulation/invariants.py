@@ -183,6 +183,7 @@ class Invariants:
 
     def note_opened(self, replica: Replica) -> None:
         """A replica was recovered."""
+        self._progress[replica] = _Progress()
         status = replica.status()
         word = self._words.get((replica.partition, replica.voter), ORIGIN)
         if status.end < word and not status.doubtful and not status.damaged:
@@ -202,34 +203,32 @@ class Invariants:
 
     def note_committed(self, replica: Replica) -> None:
         """A replica's committed point has moved: follow it."""
-        progress = self._progress.setdefault(replica, _Progress())
+        progress = self._progress[replica]
         committed = replica.committed
         if committed < progress.committed:
             raise Violation("committed-rises", f"{replica.voter} went from {progress.committed} back to {committed}")
         oracle = self.committed[replica.partition]
         who = f"{replica.voter} in term {replica.term}"
         while progress.committed < committed:
-            try:
-                items = replica.log.read_items(progress.committed, committed, 1 << 30)
-            except DamagedLog:
-                if replica.voter not in self.unreadable or not self._skip_hole(replica, progress):
-                    raise
-                continue
+            items = self._committed_items(replica, progress.committed)
             for item in items:
                 if oracle.take(progress.place, item, who):
                     self._check_durable(replica.partition, item.point)
                 progress.place += 1
                 progress.committed = item.point
 
-    def _skip_hole(self, replica: Replica, progress: _Progress) -> bool:
-        """Go on behind what a damaged disk cannot give, if the oracle knows what stood there."""
-        oracle = self.committed[replica.partition]
-        for place in range(progress.place, len(oracle.prints)):
-            point = oracle.prints[place].point
-            if progress.committed < point <= replica.committed and replica.log.journal.holds(point):
-                progress.place, progress.committed = place + 1, point
-                return True
-        return False
+    def _committed_items(self, replica: Replica, after: Point) -> Sequence[Item]:
+        """What a replica has committed after a point; read from another where its own disk was damaged on purpose."""
+        try:
+            return replica.log.read_items(after, replica.committed, 1 << 30)
+        except DamagedLog:
+            if replica.voter not in self.unreadable:
+                raise
+        for other in self._progress:
+            is_whole = other.partition == replica.partition and other.voter not in self.unreadable
+            if is_whole and other.log.journal.holds(after) and other.log.journal.holds(replica.committed):
+                return other.log.read_items(after, replica.committed, 1 << 30)
+        raise Violation("committed-agrees", f"no replica that lives holds what {replica.voter} committed after {after}")
 
     def forget(self, replica: Replica) -> None:
         """Its process has ended."""

@@ -137,7 +137,10 @@ class FakeClusterReplica:
         return FakeChunk(batches, next_offset)
 
     def on_commit_past(self, offset: int, callback: Callable[[], None]) -> object:
-        self._waiting.append((offset, callback))
+        if self.committed.offset > offset:
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            self._waiting.append((offset, callback))
         return callback
 
     async def confirm_read(self) -> int:

@@ -117,6 +117,21 @@ def test_a_session_that_ends_is_silence_at_once() -> None:
     assert replica.heard == [PeerHeard(2), PeerSilent(2)]
 
 
+def test_a_broker_whose_link_breaks_as_we_speak_to_it_is_silent_in_the_end() -> None:
+    def send(broker_id: int, frame_type: FrameType, body: bytes) -> None:
+        if frame_type is FrameType.LEADING:
+            heartbeats.session_down(broker_id)  # as when no room is left on the control link
+
+    replica = FakeReplica(1, leader=1)
+    heartbeats = Heartbeats(1, {GROUP: replica}, send, silence_ms=500)  # type: ignore[dict-item]
+    heartbeats.session_up(2, 0)
+    heartbeats.role_changed(replica)  # type: ignore[arg-type]
+    for now_ms in range(100, 800, 100):
+        heartbeats.tick(now_ms)
+    heartbeats.receive(2, *encode_pair_message(HeartbeatReply(8, agrees=False)), 800)
+    assert replica.heard[-1] == PeerSilent(2) and not heartbeats.is_heard(2)
+
+
 def test_a_leader_hears_from_a_broker_that_has_no_such_replica_as_silence_until_it_has_one() -> None:
     brokers = TwoBrokers()
     leader = brokers.add(FakeReplica(1, leader=1))

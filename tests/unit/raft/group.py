@@ -57,8 +57,10 @@ def a_core(
     damaged: bool = False,
     learner: bool = False,
     in_flight_bytes_max: int = 1 << 20,
+    in_touch: bool = True,
 ) -> RaftCore:
-    return RaftCore(
+    """A core that has not been started; `in_touch`: with all other brokers."""
+    core = RaftCore(
         voter=voter(broker_id),
         voters=() if learner else tuple(voter(each) for each in range(1, of + 1)),
         journal=journal_of(items_of_terms(*log)),
@@ -70,6 +72,10 @@ def a_core(
         damaged=damaged,
         in_flight_bytes_max=in_flight_bytes_max,
     )
+    for other in range(1, of + 1):
+        if in_touch and other != broker_id:
+            core.step(PeerHeard(other))
+    return core
 
 
 @dataclass

@@ -425,6 +425,48 @@ def test_resignation_of_the_leader_starts_the_election_at_once_but_an_old_one_do
     assert core.step(LeaderResigned(2, term=2)).timer_ms == 150 and core.leader is None
 
 
+def test_follower_of_a_leader_that_was_silent_already_does_not_wait_for_it_for_ever() -> None:
+    # A follower that stood still reads what its dead leader sent before; that the leader is silent it was told earlier.
+    group = Group.of(3)
+    group.elect(1)
+    group.propose(1)
+    late = [message for message in group.network if message.to == N2]
+    group.settle()
+    group.cut_off(1)
+    for message in late:
+        group.step(2, message)
+    assert group.core(2).leader == N1 and group.members[2].timer_ms is not None
+    group.step(3, TimerFired())
+    group.settle()
+    assert group.core(3).role is Role.LEADER, "who follows a silent leader grants its vote"
+
+
+def test_follower_of_a_leader_that_is_silent_campaigns_when_its_time_is_over() -> None:
+    core = a_core(log=(1,), term=1, in_touch=False)
+    core.step(append(N2, term=1, prev=Point(1, 1, 1)))
+    assert core.leader == N2
+    core.step(PeerHeard(3))
+    core.step(TimerFired())
+    assert (core.role, core.leader) == (Role.PRE_CANDIDATE, None)
+
+
+def test_leader_that_is_heard_again_stops_the_timer_of_its_follower() -> None:
+    core = a_core(log=(1,), term=1, in_touch=False)
+    assert core.step(append(N2, term=1, prev=Point(1, 1, 1))).timer_ms
+    assert core.step(append(N2, term=1, prev=Point(1, 1, 1))).timer_ms, "each word of it counts"
+    assert core.step(PeerHeard(3)).timer_ms is None
+    assert core.step(PeerHeard(2)).timer_ms == 0
+    assert core.step(append(N2, term=1, prev=Point(1, 1, 1))).timer_ms is None
+
+
+def test_candidate_that_a_majority_does_not_hear_is_not_elected() -> None:
+    core = a_core(term=1, in_touch=False)
+    core.step(TimerFired())
+    core.step(VoteReply(N2, N1, 2, granted=True, pre=True))
+    core.step(VoteReply(N3, N1, 2, granted=True, pre=True))
+    assert (core.role, core.term) == (Role.PRE_CANDIDATE, 1)
+
+
 def test_leader_that_slept_drops_its_leadership() -> None:
     group = Group.of(3)
     group.elect(1)

@@ -1,8 +1,9 @@
-"""What a replica does when leadership goes in the midst of something: nothing is answered that is not so, nothing dies."""
+"""Leadership lost in the midst of something: nothing is answered or read that is not so, and no process ends of it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ def lose_unnoticed(trio: Trio, old: Replica) -> None:
 
 def values_of(replica: Replica) -> list[bytes]:
     return [record.value for batch in replica.read_committed(0, 1 << 20).batches for record in decode(batch)]
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    """Of what no observer is told."""
+    async with asyncio.timeout(10):
+        while not is_true():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 def a_record(term: int, offset: int, value: bytes) -> Item:
@@ -75,9 +83,7 @@ def test_batch_that_a_successor_commits_is_of_unknown_outcome_to_whoever_sent_it
             trio.network.is_cut = lambda message: message.to == old.voter
             inherited = old.append(*a_batch(b"inherited"), None)
             end = old.status().end
-            async with asyncio.timeout(10):
-                while any(one.status().persisted != end for one in others_of(trio, old)):
-                    await asyncio.sleep(0)
+            await until(lambda: all(one.status().persisted == end for one in others_of(trio, old)))
             lose_unnoticed(trio, old)
             await trio.watch.until(lambda: any(one.is_ready for one in others_of(trio, old)))
             new = next(one for one in others_of(trio, old) if one.is_ready)
@@ -118,14 +124,10 @@ class Deaf:
         self.replica.receive(request)
 
     async def has_flushed(self, end: Point) -> None:
-        async with asyncio.timeout(10):
-            while self.replica._flushed.end != end:
-                await asyncio.sleep(0)
+        await until(lambda: self.replica._flushed.end == end)
 
     async def has_persisted(self, end: Point) -> None:
-        async with asyncio.timeout(10):
-            while self.replica.status().persisted != end:
-                await asyncio.sleep(0)
+        await until(lambda: self.replica.status().persisted == end)
 
 
 def test_flush_that_becomes_known_between_two_cuts_says_nothing_after_the_second(tmp_path: Path) -> None:
