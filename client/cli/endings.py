@@ -60,6 +60,17 @@ def refusal_of(error: BaseException) -> str | None:
     return None
 
 
+def replace_closed_streams() -> None:
+    """Whoever started us may have closed a standard stream, and Python then has None for it.
+
+    What stands in for it fails when it is used, but for standard error, which nobody reads. No socket gets its number.
+    """
+    for number, (name, flags) in enumerate((("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)  # the lowest number that is free: its own
+            setattr(sys, name, open(descriptor, "w" if number else "r", closefd=False))
+
+
 def leave_output() -> None:
     """Nobody reads our output any more: let the interpreter's last flush go nowhere instead of complaining."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

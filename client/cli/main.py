@@ -26,6 +26,7 @@ from .endings import (
     leave_output,
     one_line,
     refusal_of,
+    replace_closed_streams,
     say,
     tell_mistake_of_ours,
 )
@@ -151,6 +152,7 @@ def _wrong_usage(error: TyperException) -> int:
 
 def run() -> None:
     """The entry point of the `lograft` command."""
+    replace_closed_streams()
     sys.exit(main(sys.argv[1:]))
 
 

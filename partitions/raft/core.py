@@ -394,7 +394,7 @@ class RaftCore:
         elif self.leader is not None:
             if self.leader.broker_id == event.broker_id:
                 effects.timer_ms = 0
-        elif self._may_campaign():
+        elif self._may_campaign() and any(voter.broker_id == event.broker_id for voter in self.voters):
             # A new session may be what was missing for a majority. The order keeps voters out of each other's way.
             self._campaigns_failed = 0
             effects.timer_ms = self._election_stagger_ms * (self.voters.index(self.voter) + 1)

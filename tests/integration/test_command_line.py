@@ -105,6 +105,36 @@ def test_lines_that_were_not_delivered_are_counted_and_the_exit_code_says_so(log
     assert lograft.run("consume", "orders", "-o", "start", "-e").stdout == "one\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "closed"),
+    [
+        ("produce closed", "<&-"),
+        ("consume closed -o start -e", ">&-"),
+        ("topic list", ">&-"),
+        ("topic list", ">&- 2>&-"),
+    ],
+)
+def test_a_closed_standard_stream_is_refused_like_any_that_cannot_be_used(
+    lograft: CommandLine, command: str, closed: str
+) -> None:
+    if "closed" not in lograft.run("topic", "list").stdout:
+        lograft.run("topic", "create", "closed", "-p", "1")
+        lograft.run("produce", "closed", given="a line\n")
+    ended = subprocess.run(
+        ["sh", "-c", f'"$@" {command} {closed}', "sh", *LOGRAFT],
+        cwd=lograft.directory,
+        env=lograft.environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "Traceback" not in ended.stderr
+    assert "defect" not in ended.stderr
+    assert ("ad file descriptor" in ended.stderr) is ("2>&-" not in closed)
+
+
 def test_ctrl_c_in_the_foreground_stops_every_broker_and_tells_of_those_that_died(lograft: CommandLine) -> None:
     lograft.run("down")
     told = lograft.directory / "told"

@@ -107,7 +107,9 @@ def test_a_replica_that_cannot_be_read_now_is_read_on_at_the_next_commit() -> No
         cluster_log = a_cluster_log(replica, reports)
         cluster_log.follow()
         await turn_the_loop()
-        assert reports.events == ["cluster_log_unreadable"] and cluster_log.applied_offset == 0, "tried once, not for ever"
+        assert reports.events == ["cluster_log_unreadable"] and cluster_log.applied_offset == 0, (
+            "tried once, not for ever"
+        )
         replica.unreadable = False
         replica.keep_committed(a_record(2))
         await turn_the_loop()

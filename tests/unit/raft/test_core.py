@@ -418,6 +418,12 @@ def test_whoever_granted_a_vote_waits_one_whole_timeout() -> None:
     assert 500 <= effects.timer_ms <= 1000
 
 
+def test_session_with_a_broker_outside_the_group_puts_no_election_off() -> None:
+    core = a_core()
+    assert core.step(PeerHeard(9)).timer_ms is None
+    assert core.step(PeerHeard(2)).timer_ms == 150
+
+
 def test_resignation_of_the_leader_starts_the_election_at_once_but_an_old_one_does_not() -> None:
     core = a_core(term=2)
     core.step(append(term=2))

@@ -126,6 +126,19 @@ def test_reading_respects_the_limit_but_for_the_first() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("bytes_max", [1, 80, 1 << 20])
+def test_items_passed_over_on_the_way_take_nothing_of_the_limit(bytes_max: int) -> None:
+    """The term start before the batch once used the limit up, and the log was called damaged."""
+
+    async def scenario() -> None:
+        log = await a_log(FakeEnvironment(FakeDisk()), "T1", 40, "T2", "T3", 40, 40)
+        for offset in (0, 39, 40, 79, 80, 119):
+            found = log.read_records(offset, log.end.offset, bytes_max)
+            assert read_header(found[0]).base_offset == offset // 40 * 40
+
+    asyncio.run(scenario())
+
+
 def test_two_segments_never_share_a_base_offset() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
