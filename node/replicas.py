@@ -252,7 +252,11 @@ class Replicas:
             self._environment.log("raft_message_of_another_sender", broker=broker_id, sender=str(message.sender))
             return
         replica = self.table.get(partition)
-        if replica is None or (self._replication_stopped and isinstance(message, AppendRequest) and message.items):
+        if replica is None:
+            return
+        # Decisions are small, and without them this broker would never hear which topics were deleted to make room.
+        stopped = self._replication_stopped and partition != CLUSTER_PARTITION
+        if stopped and isinstance(message, AppendRequest) and message.items:
             return
         replica.receive(message)
 

@@ -40,6 +40,8 @@ TIMEOUT_S_MIN = 1.0
 FRAME_BYTES_MAX = 64 << 10
 ROOM_BYTES = 256 << 10
 """To one member within one tick: a member that has to catch up must not fill the link that heartbeats take."""
+FRAME_BYTES_COUNTED_MIN = 4 << 10
+"""A small frame takes as much of that room: pysyncobj bounds a tick by time, which stands still here."""
 ECHO_MS_MAX = 25_000
 """Every broker publishes each 10 s; with none of its publications back for so long, this board does not work."""
 PATIENCE_MS_MAX = 600_000
@@ -237,7 +239,9 @@ class _Link(Transport):
         if frame is None or broker_id not in self._up or self._room[broker_id] <= 0:
             return False
         body = msgspec.msgpack.encode(frame)
-        self._room[broker_id] -= len(body)
+        self._room[broker_id] -= max(len(body), FRAME_BYTES_COUNTED_MIN)
+        if isinstance(frame, _SnapshotPiece) and frame.piece is None:
+            self._room[broker_id] = 0  # the snapshot is being made; pysyncobj would say so over and over
         if self._room[broker_id] <= 0:
             self._onNodeDisconnected(node)  # the one thing on which pysyncobj stops sending; until the next tick
         return self._send(broker_id, body)

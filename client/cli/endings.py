@@ -68,7 +68,7 @@ def replace_closed_streams() -> None:
     for number, (name, flags) in enumerate((("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, flags)  # the lowest number that is free: its own
-            setattr(sys, name, open(descriptor, "w" if number else "r", closefd=False))
+            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r", closefd=False))
 
 
 def leave_output() -> None:

@@ -135,6 +135,10 @@ def main(arguments: Sequence[str]) -> int:
             tell_mistake_of_ours(error)
         else:
             say(f"lograft: {line}")
+        try:
+            sys.stdout.flush()
+        except OSError:
+            leave_output()  # it was this that failed, and it would fail once more at the very end
         return FAILED
     return code if isinstance(code, int) else DONE
 

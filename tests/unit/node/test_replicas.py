@@ -10,7 +10,7 @@ import pytest
 from lograft.node.config import BrokerConfig, BrokerSection
 from lograft.node.controller.facts import DeletedTopicFact, PartitionFact, TopicFact, put
 from lograft.node.metrics import Metrics
-from lograft.node.replicas import Replicas
+from lograft.node.replicas import CLUSTER_PARTITION, Replicas
 from lograft.node.sightings import Addresses, ExchangedSightings, Led, Sighting
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import AppendRequest, ReadProbe, Voter
@@ -196,6 +196,17 @@ def test_clients_are_refused_before_the_disk_is_full_and_items_of_leaders_later(
     scene.free_bytes = 1 << 40
     scene.replicas.look_at_disk()
     scene.replicas.check_writable(led)
+
+
+def test_a_broker_with_a_full_disk_still_takes_decisions_so_that_deleting_a_topic_frees_it() -> None:
+    scene, cluster = Scene(FakeReplica()), FakeReplica()
+    scene.replicas.table[CLUSTER_PARTITION] = cluster  # type: ignore[assignment]
+    item = Item(Point(5, 1, 1), ItemKind.RECORDS, b"")
+    decision = AppendRequest(OTHER, MINE, 5, 1, ORIGIN, ORIGIN, ORIGIN, (item,))
+    scene.free_bytes = CONFIG.disk.replication_stop_free_bytes - 1
+    scene.replicas.look_at_disk()
+    scene.replicas.receive(2, CLUSTER_PARTITION, decision)
+    assert cluster.heard == [decision]
 
 
 def test_clients_do_not_write_to_internal_topics() -> None:

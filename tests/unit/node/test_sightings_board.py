@@ -271,7 +271,7 @@ def test_a_member_that_starts_again_learns_all_from_a_snapshot(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("log_entries_max", [5, 2000])
-@pytest.mark.parametrize("seed", range(int(__import__("os").environ.get("S", "12"))))
+@pytest.mark.parametrize("seed", range(12))
 def test_members_that_forget_votes_and_logs_in_any_order_find_together_again(
     seed: int, log_entries_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
