@@ -16,6 +16,7 @@ publishes through a member, which then tells it what the board takes in.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -196,6 +197,8 @@ pysyncobj.pickle.load = _read_snapshot
 pysyncobj.pickle.pickle = None
 pysyncobj.journal.dumps = pysyncobj.journal.loads = None
 pysyncobj.syncobj.monotonicTime = _now_s
+# It raises the alarm for what is harmless to hints (an applied entry cut away); what is not, the board sees and tells.
+logging.getLogger("pysyncobj").setLevel(logging.CRITICAL + 1)
 
 
 class _Link(Transport):

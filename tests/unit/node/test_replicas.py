@@ -199,7 +199,7 @@ def test_clients_are_refused_before_the_disk_is_full_and_items_of_leaders_later(
 
 
 def test_a_broker_with_a_full_disk_still_takes_decisions_so_that_deleting_a_topic_frees_it() -> None:
-    scene, cluster = Scene(FakeReplica()), FakeReplica()
+    scene, cluster = Scene(), FakeReplica(leader=OTHER)
     scene.replicas.table[CLUSTER_PARTITION] = cluster  # type: ignore[assignment]
     item = Item(Point(5, 1, 1), ItemKind.RECORDS, b"")
     decision = AppendRequest(OTHER, MINE, 5, 1, ORIGIN, ORIGIN, ORIGIN, (item,))
