@@ -17,6 +17,7 @@ publishes through a member, which then tells it what the board takes in.
 from __future__ import annotations
 
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -189,6 +190,10 @@ class _Clock:
 def _now_s() -> float:
     return _Clock.now_s
 
+
+# Importing pysyncobj puts Windows' stand-ins in the place of these two on every system, and breaks them for all others.
+socket.inet_ntop = socket._socket.inet_ntop  # type: ignore[attr-defined]
+socket.inet_pton = socket._socket.inet_pton  # type: ignore[attr-defined]
 
 pysyncobj.pickle.dumps = _encode_command
 pysyncobj.pickle.loads = _decode_command

@@ -140,7 +140,7 @@ def test_ctrl_c_in_the_foreground_stops_every_broker_and_tells_of_those_that_die
     told = lograft.directory / "told"
     with told.open("wb") as output:
         up = subprocess.Popen(
-            [*LOGRAFT, "up"],
+            [*HEARS_CTRL_C, *LOGRAFT, "up"],
             cwd=lograft.directory,
             env=lograft.environment,
             stdout=output,
@@ -161,6 +161,14 @@ def test_ctrl_c_in_the_foreground_stops_every_broker_and_tells_of_those_that_die
         up.kill()
     assert "stopped 3 brokers" in told.read_text()
     assert json.loads(lograft.run("status", "-o", "json").stdout)["running"] == 0
+
+
+# A test run in the background has SIGINT ignored, and whatever it starts inherits that.
+HEARS_CTRL_C = (
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+)
 
 
 def wait_until_told(told: Path, text: str) -> None:

@@ -5,6 +5,7 @@ import heapq
 import io
 import itertools
 import pickle
+import socket
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -623,3 +624,8 @@ def test_a_member_that_has_much_to_catch_up_gets_it_in_bounded_bursts() -> None:
         world.frames.clear()
     assert 0 < most < 2 * (sightings_board.ROOM_BYTES + FRAME_BYTES_MAX)
     assert world.knows(1)[9] == (1, 0) and not world.brokers[1].told("board.rebuilt")
+
+
+def test_importing_the_board_leaves_the_systems_address_functions_alone() -> None:
+    assert socket.inet_ntop(socket.AF_INET, b"\x7f\0\0\1") == "127.0.0.1"
+    assert socket.inet_pton(socket.AF_INET6, "::1")[-1] == 1
