@@ -15,7 +15,16 @@ from typing import Any
 
 from lograft.v1 import admin_service_pb2, common_pb2
 
-from ..proto.errors import BrokerUnavailable, LograftError, RequestTimedOut, TopicExists, UnknownTopic, UnknownTopicId
+from ..proto.errors import (
+    BrokerUnavailable,
+    InvalidPartitions,
+    InvalidReplication,
+    LograftError,
+    RequestTimedOut,
+    TopicExists,
+    UnknownTopic,
+    UnknownTopicId,
+)
 from .connection import Connection, backoff_s
 from .metadata import Metadata
 
@@ -163,6 +172,13 @@ class Admin:
             InvalidTopic, InvalidPartitions,
             InvalidReplication, InvalidConfig      it cannot be made like this
         """
+        # What the wire cannot say is refused here; all else by the broker, which knows the limits.
+        if abs(partitions) >= 2**31:
+            raise InvalidPartitions(f"topic {name[:80]!r} cannot have {partitions} partitions", partitions=partitions)
+        if replication is not None and (replication == 0 or abs(replication) >= 2**31):
+            raise InvalidReplication(
+                f"topic {name[:80]!r} cannot have {replication} copies: ask for 1 or more", replication=replication
+            )
         request = admin_service_pb2.CreateTopicRequest(
             name=name,
             partitions=partitions,
@@ -171,8 +187,6 @@ class Admin:
             topic_id=f"{self._connection.environment.chance.getrandbits(128):032x}",
             validate_only=validate_only,
         )
-        if replication == 0:
-            request.replication = -1  # 0 means "as many as is usual" on the wire, and was not what was asked for
         try:
             answer = await self._call("CreateTopic", request)
         except TopicExists:

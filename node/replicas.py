@@ -233,6 +233,8 @@ class Replicas:
     def create_from_now_on(self) -> None:
         """Every decision from before this process began is applied: what is placed here and not listed is new."""
         self._may_create = True
+        for replica in list(self.table.values()):
+            replica.set_willing(True)
         self._on_decisions(())
 
     async def stop(self) -> None:
@@ -412,6 +414,8 @@ class Replicas:
             self.unopened[partition] = str(error)
             self._environment.log("replica_unopened", partition=str(partition), why=str(error))
             return
+        # Until the decisions are read, clients would only hear that they are not: let another replica lead meanwhile.
+        replica.set_willing(self._may_create or partition == CLUSTER_PARTITION)
         self.table[partition] = replica
         self.heartbeats.opened(replica)
 

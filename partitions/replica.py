@@ -35,6 +35,7 @@ from .raft.events import (
     Replicate,
     Sent,
     SetLearners,
+    SetWilling,
     StepDown,
     TimerFired,
     TransferAbandoned,
@@ -749,6 +750,11 @@ class Replica:
     def set_learners(self, learners: tuple[Voter, ...]) -> None:
         if learners != self._core.learners:
             self.take(SetLearners(learners))
+
+    def set_willing(self, willing: bool) -> None:
+        """May it lead? An unwilling replica votes and follows like any other."""
+        if willing != self._core.willing:
+            self.take(SetWilling(willing))
 
     def step_down(self, reason: str) -> None:
         self.take(StepDown(reason))

@@ -278,7 +278,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         controller = self._replicas.leader_of(CLUSTER_PARTITION)
         cluster = self._replicas.table.get(CLUSTER_PARTITION)
         cluster_voters = {voter.broker_id for voter in cluster.voters} if cluster is not None else set()
-        alive_voters = sum(map(self._is_alive, cluster_voters))
+        sound_voters = self._sound_voters(cluster_voters, views)
         replication = {
             PartitionId(topic.topic_id, number): len(partition.placement)
             for topic in state.topics.values()
@@ -292,7 +292,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             cluster_id=self.cluster_id,
             controller_id=-1 if controller.broker_id is None else controller.broker_id,
             controller_term=controller.term,
-            losses_borne=max(alive_voters - (len(cluster_voters) // 2 + 1), 0),
+            losses_borne=max(len(sound_voters) - (len(cluster_voters) // 2 + 1), 0),
             topics=sum(not is_internal(name) for name in state.topics),
             partitions=len(replication),
             leaderless_partitions=leaderless,
@@ -304,13 +304,28 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         if controller.broker_id is None:
             reasons.append("no controller is known: a majority of the cluster's voters must be up and in touch")
         if leaderless:
-            reasons.append(f"{leaderless} partitions have no leader that answers: they take and serve no records now")
+            has = "1 partition has" if leaderless == 1 else f"{leaderless} partitions have"
+            reasons.append(f"{has} no leader that answers: no records go in or out there now")
         reasons += [f"broker {broker.broker_id} is not in touch" for broker in described.brokers if not broker.alive]
-        if under_replicated > leaderless:
-            reasons.append(f"{under_replicated - leaderless} partitions lack a replica that keeps up")
+        reasons += [
+            f"broker {broker_id} does not keep up with the cluster's decisions"
+            for broker_id in sorted(cluster_voters - sound_voters)
+            if self._is_alive(broker_id)
+        ]
+        if (lacking := under_replicated - leaderless) > 0:
+            partitions = "1 partition lacks" if lacking == 1 else f"{lacking} partitions lack"
+            reasons.append(f"{partitions} a replica that keeps up")
         described.reasons.extend(reasons)
         described.healthy = not reasons
         return described
+
+    def _sound_voters(self, voters: set[int], views: dict[PartitionId, PartitionView]) -> set[int]:
+        """Brokers whose replica of `__cluster` votes and keeps up, as its leader says; without one, all in touch."""
+        alive = {broker_id for broker_id in voters if self._is_alive(broker_id)}
+        view = views.get(CLUSTER_PARTITION)
+        if view is None:
+            return alive
+        return alive & {replica.broker_id for replica in view.replicas if replica.votes and replica.state == "OK"}
 
     def _broker(self, broker_id: int, views: dict[PartitionId, PartitionView], votes: bool) -> pb.BrokerDescription:
         fact = self._replicas.state.brokers.get(broker_id)

@@ -29,6 +29,7 @@ from .events import (
     Replicate,
     Sent,
     SetLearners,
+    SetWilling,
     StepDown,
     TermSeen,
     TimerFired,
@@ -95,6 +96,8 @@ class RaftCore:
         self.word = word
         self.doubtful = doubtful
         self.damaged = damaged
+        self.willing = True
+        """It leads if elected. An unwilling one votes and follows like any other."""
         self.role = Role.FOLLOWER
         self.leader: Voter | None = None
         self.persisted = journal.last
@@ -195,6 +198,8 @@ class RaftCore:
                 self._step_down(event.reason, effects)
             case SetLearners():
                 self._on_set_learners(event, effects)
+            case SetWilling():
+                self._on_set_willing(event, effects)
             case DamageFound():
                 self._on_damage_found(event, effects)
         return effects
@@ -244,7 +249,7 @@ class RaftCore:
 
     def _may_campaign(self) -> bool:
         # With its word above its log end this replica once held more than it can show: it must not win.
-        return self.voter in self.voters and not self.damaged and self.word <= self.last
+        return self.willing and self.voter in self.voters and not self.damaged and self.word <= self.last
 
     def _step_down(self, reason: str, effects: Effects) -> None:
         if self.role is Role.LEADER:
@@ -662,6 +667,13 @@ class RaftCore:
             effects.notes.append(("doubt_cleared", {"through": str(self.persisted)}))
             match = min(proved, self.persisted)
             effects.send_when_persisted.append(self._append_reply(request, accepted=True, match=match))
+
+    def _on_set_willing(self, event: SetWilling, effects: Effects) -> None:
+        self.willing = event.willing
+        if not self.willing:
+            self._step_down("its broker cannot serve", effects)
+        elif not self._is_led():
+            self._await_leader(effects)
 
     def _on_damage_found(self, event: DamageFound, effects: Effects) -> None:
         self.damaged = True

@@ -100,6 +100,13 @@ class SetLearners:
 
 
 @dataclass(frozen=True, slots=True)
+class SetWilling:
+    """May this replica lead? Not while its broker could not serve what it would lead."""
+
+    willing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DamageFound:
     """Stored bytes of this replica are unreadable; `word` is the highest point it once held."""
 
@@ -121,6 +128,7 @@ Event = (
     | TransferAbandoned
     | StepDown
     | SetLearners
+    | SetWilling
     | DamageFound
 )
 

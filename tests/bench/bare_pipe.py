@@ -67,7 +67,8 @@ class Pipe(asyncio.Protocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        self.transport.writelines(out)
+        if not self.transport.is_closing():
+            self.transport.writelines(out)
 
 
 class SyncedFile:

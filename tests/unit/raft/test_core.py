@@ -14,6 +14,7 @@ from lograft.partitions.raft.events import (
     Propose,
     ReadIndex,
     SetLearners,
+    SetWilling,
     StepDown,
     TimerFired,
     TransferAbandoned,
@@ -422,6 +423,24 @@ def test_session_with_a_broker_outside_the_group_puts_no_election_off() -> None:
     core = a_core()
     assert core.step(PeerHeard(9)).timer_ms is None
     assert core.step(PeerHeard(2)).timer_ms == 150
+
+
+def test_unwilling_replica_votes_and_follows_but_does_not_lead_until_it_may() -> None:
+    group = Group.of(3)
+    group.elect(1)
+    group.step(1, SetWilling(False))
+    assert group.core(1).role is Role.FOLLOWER
+    group.step(1, TimerFired())
+    assert group.core(1).role is Role.FOLLOWER
+    group.step(2, LeaderResigned(1, term=1))
+    group.step(3, LeaderResigned(1, term=1))
+    group.elect(2)
+    assert group.core(1).leader == N2
+    group.step(2, StepDown("a test"))
+    group.step(1, LeaderResigned(2, term=2))
+    group.step(3, LeaderResigned(2, term=2))
+    assert group.step(1, SetWilling(True)).timer_ms is not None
+    group.elect(1)
 
 
 def test_resignation_of_the_leader_starts_the_election_at_once_but_an_old_one_does_not() -> None:
