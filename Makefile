@@ -9,13 +9,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROTOS := $(wildcard proto/lograft/v1/*.proto)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto $(PROTOS)
 PYTEST_ARGS ?=
+SEEDS ?= 1000
+FROM ?= 0
 
 # Stamps: what is installed, and since which pyproject.toml. The package itself is linked, so its sources do not count.
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test sim bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -34,6 +36,12 @@ venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .ven
 
 test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integration tests (PYTEST_ARGS="-k name")
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
+	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
+
+bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory and idle CPU on this machine, beside a bare pipe (10 minutes)
+	$(BIN)/python -m tests.bench.spine all
 
 lint: $(DEVELOPMENT) ## Style: ruff check, ruff format --check
 	$(BIN)/ruff check .
