@@ -31,10 +31,11 @@ from ..proto.peer_frames import FrameType
 from .cluster_view import STATUS_CALL, ClusterView
 from .config import BrokerConfig, host_and_port
 from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
-from .controller.cluster_log import ClusterLog
 from .controller.controller import Controller
+from .controller.state import ClusterState
 from .controller.topic_rules import TopicLimits
 from .data_directory import DataDirectory, raise_open_files_limit
+from .decision_log import DecisionLog
 from .formation import CLUSTER_REPLICA_NUMBER, ClusterSet, Formation
 from .heartbeats import FRAME_TYPES, Heartbeats
 from .http import HttpDoor
@@ -82,7 +83,7 @@ class Node:
         self._sequence = 0
         self._sighting_is_due = False
         self._whole_is_due = False
-        self._cluster_log: ClusterLog | None = None
+        self._cluster_log: DecisionLog[ClusterState] | None = None
         self._controller: Controller | None = None
         self._hand_back = LeadershipHandBack()
 
@@ -292,7 +293,9 @@ class Node:
         self._broker.cluster_id = self._admin.cluster_id = held.cluster_id
         if replica is None:
             return  # damaged: told already; it leads and decides nothing, and the others carry on
-        self._cluster_log = ClusterLog(replica, self._environment.call_soon, _log_event)
+        self._cluster_log = DecisionLog(
+            replica, ClusterState(_log_event), self._environment.call_soon, _log_event
+        )
         self._controller = self._admin.controller = Controller(
             replica,
             self._cluster_log,
@@ -308,7 +311,7 @@ class Node:
         self._cluster_log.follow()
         self._environment.spawn(self._catch_up(self._cluster_log))
 
-    async def _catch_up(self, cluster_log: ClusterLog) -> None:
+    async def _catch_up(self, cluster_log: DecisionLog[ClusterState]) -> None:
         """Apply every decision from before this process began; before that, nothing placed here counts as new."""
         end: int | None = None
         while not self._stopping and (end is None or cluster_log.applied_offset < end):

@@ -35,10 +35,10 @@ from ..proto.errors import (
     UnknownTopicId,
 )
 from .config import BrokerConfig
-from .controller.cluster_log import ClusterLog
 from .controller.facts import CLUSTER_TOPIC_ID, TopicFact
 from .controller.state import ClusterState, PlacedReplica
 from .controller.topic_rules import TopicLimits, TopicSettings, is_internal, settings_of
+from .decision_log import DecisionLog
 from .formation import CLUSTER_REPLICA_NUMBER
 from .heartbeats import Heartbeats
 from .metrics import Metrics
@@ -224,7 +224,7 @@ class Replicas:
             await self._open(CLUSTER_PARTITION, CLUSTER_REPLICA_NUMBER, first_voters, self._config.replica)
         return self.table.get(CLUSTER_PARTITION)
 
-    def follow(self, cluster_log: ClusterLog) -> None:
+    def follow(self, cluster_log: DecisionLog[ClusterState]) -> None:
         """Keep in step with the decisions from now on."""
         self.state = cluster_log.state
         cluster_log.on_change(self._on_decisions)

@@ -1,39 +1,32 @@
 """The controller: the leader of `__cluster`, which alone decides about topics and brokers.
 
 What always holds
-    it decides only while its replica leads, and once all of the replica's log is committed and applied
-    it decides against the committed facts with its own unfinished proposals applied, and nothing awaits between a
-        decision and its append: so there is one writer, and no two decisions contradict each other
-    whatever it answers, refusals too, rests on committed facts alone: an answer waits for every proposal it leans on
-    a proposal whose outcome is unknown takes all that was decided on top of it with it
+    it decides as `node/decider.py` says: as the one writer, against all that was decided before
+    brokers are chosen by who is alive, but nothing that is decided rests on that
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from ...partitions.raft.messages import Voter
-from ...proto import record_batch
 from ...proto.errors import (
     BrokerUnavailable,
     InvalidPartitions,
     InvalidRequest,
     LograftError,
-    NoLeader,
     NotAuthorized,
-    NotLeader,
     TopicExists,
-    UnknownOutcome,
     UnknownTopic,
     UnknownTopicId,
 )
+from ..decider import Decider
+from ..decision_log import DecidedReplica, DecisionLog
 from . import topic_rules
-from .cluster_log import ClusterLog, ClusterReplica
 from .facts import (
     BrokerFact,
     Change,
@@ -47,10 +40,6 @@ from .facts import (
 from .placement import Candidate, place
 from .state import ClusterState
 from .topic_rules import TopicLimits
-
-Answer = TypeVar("Answer")
-Decision = Callable[[ClusterState], tuple[Sequence[Change], Answer]]
-"""Takes the state to decide against; gives what to change, and the answer once that is committed."""
 
 _FIRST_REPLICA_NUMBER = 1
 _RACK_LENGTH_MAX = 249
@@ -81,8 +70,8 @@ class Controller:
 
     def __init__(
         self,
-        replica: ClusterReplica,
-        cluster_log: ClusterLog,
+        replica: DecidedReplica,
+        cluster_log: DecisionLog[ClusterState],
         live_brokers: LiveBrokers,
         wall_ms: Callable[[], int],
         limits: TopicLimits | None = None,
@@ -92,16 +81,15 @@ class Controller:
         self._live_brokers = live_brokers
         self._wall_ms = wall_ms
         self._limits = limits or TopicLimits()
-        self._ahead: ClusterState | None = None
-        """The committed facts with the unfinished proposals of `_term` applied."""
-        self._term = 0
-        self._last_proposal: asyncio.Future[Any] | None = None
+        self._decider: Decider[ClusterState, Change] = Decider(
+            replica, cluster_log, lambda changes: encode_batch(changes, wall_ms()), "the controller"
+        )
 
     @property
     def is_active(self) -> bool:
         """May it decide? Asking makes it ready if it can be."""
         try:
-            self._state_ahead()
+            self._decider.ahead()
         except LograftError:
             return False
         return True
@@ -150,7 +138,7 @@ class Controller:
             topic = msgspec.structs.replace(topic, next_replica_number=_FIRST_REPLICA_NUMBER + used)
             return (() if validate_only else (put(topic),)), CreatedTopic(topic, existed=False)
 
-        return await self._decide(decide)
+        return await self._decider.decide(decide)
 
     async def delete_topic(self, name: str, topic_id: str = "") -> None:
         """Delete the topic, and let the brokers delete its replicas: one batch says both.
@@ -179,7 +167,7 @@ class Controller:
             gone = DeletedTopicFact(topic_id=topic.topic_id, name=name, deleted_ms=self._wall_ms())
             return (put(gone), delete(topic)), None
 
-        await self._decide(decide)
+        await self._decider.decide(decide)
 
     async def register_broker(self, broker_id: int, directory_id: str, rack: str = "") -> BrokerFact:
         """Note a broker that came up. Nothing is written if it is known as it is."""
@@ -199,14 +187,11 @@ class Controller:
                 fact = msgspec.structs.replace(known, directory_id=directory_id, rack=rack)
             return (() if fact == known else (put(fact),)), fact
 
-        return await self._decide(decide)
+        return await self._decider.decide(decide)
 
     async def read(self) -> ClusterState:
         """The decisions in force, with everything that was decided before this was asked. To be read at once."""
-        committed_offset = await self._replica.confirm_read()
-        self._cluster_log.catch_up()
-        if self._cluster_log.applied_offset < committed_offset:
-            raise NoLeader("The controller has not read all earlier decisions yet; try again")
+        await self._decider.confirmed()
         return self._cluster_log.state
 
     async def describe_topic(self, name: str) -> TopicFact:
@@ -217,75 +202,6 @@ class Controller:
         """By name; `internal` ones too, if asked for."""
         state = await self.read()
         return [topic for name, topic in sorted(state.topics.items()) if internal or not topic_rules.is_internal(name)]
-
-    async def _decide(self, decision: Decision[Answer]) -> Answer:
-        """Decide, propose, and answer once everything that the answer leans on is committed."""
-        state = self._state_ahead()
-        refusal: LograftError | None = None
-        try:
-            changes, answer = decision(state)
-        except LograftError as error:
-            refusal = error
-        else:
-            if changes:
-                self._propose(state, changes)
-        # From here on others may decide.
-        await self._settled()
-        if refusal is not None:
-            raise refusal
-        return answer
-
-    def _state_ahead(self) -> ClusterState:
-        replica = self._replica
-        if not replica.is_leader:
-            self._ahead = None
-            leader = replica.leader
-            raise NotLeader(
-                "The controller is " + (f"broker {leader.broker_id}" if leader else "not known here"),
-                leader_id=leader.broker_id if leader else None,
-                term=replica.term,
-            )
-        if not replica.is_ready:
-            self._not_yet()
-        if self._ahead is None or self._term != replica.term:
-            self._cluster_log.catch_up()
-            # All of the own log, not only what came before this term: a proposal of unknown outcome may be in it.
-            if self._cluster_log.applied_offset < replica.log.end.offset:
-                self._not_yet()
-            self._ahead = self._cluster_log.state.copy()
-            self._term = replica.term
-            self._last_proposal = None
-        return self._ahead
-
-    def _not_yet(self) -> NoReturn:
-        raise NoLeader("The controller is taking office; try again in a moment", term=self._replica.term)
-
-    def _propose(self, state: ClusterState, changes: Sequence[Change]) -> None:
-        batch = encode_batch(changes, self._wall_ms())
-        committed = self._replica.append(batch, record_batch.read_header(batch), None).committed
-        for change in changes:
-            state.apply(change)
-        self._last_proposal = committed
-
-        def finished(proposal: asyncio.Future[Any]) -> None:
-            if (proposal.cancelled() or proposal.exception() is not None) and self._ahead is state:
-                self._ahead = None
-
-        committed.add_done_callback(finished)
-
-    async def _settled(self) -> None:
-        """Wait until all that was proposed so far is committed and applied here."""
-        proposal = self._last_proposal
-        if proposal is None:
-            return
-        try:
-            # Shielded: one caller who goes away must not take the proposal from the others who wait for it.
-            await asyncio.shield(proposal)
-        except asyncio.CancelledError:
-            if not proposal.cancelled():
-                raise
-            raise UnknownOutcome("The controller stopped while it decided; ask again") from None
-        self._cluster_log.catch_up()
 
     def _refuse_conflict(self, state: ClusterState, name: str, topic_id: str) -> None:
         """The name and the id must both be free."""

@@ -8,11 +8,12 @@ What always holds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ...partitions.environment import PartitionId
 from ...partitions.raft.messages import Voter
+from ..decision_log import Report
 from .facts import (
     BrokerFact,
     Change,
@@ -24,9 +25,6 @@ from .facts import (
     decode,
     encode_value,
 )
-
-Report = Callable[..., None]
-"""Takes an event's name and facts for the operator, as `Environment.log` does."""
 
 
 class PlacedReplica(NamedTuple):

@@ -7,10 +7,11 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lograft.node.controller.cluster_log import ClusterLog
 from lograft.node.controller.controller import Controller
 from lograft.node.controller.facts import decode
+from lograft.node.controller.state import ClusterState
 from lograft.node.controller.topic_rules import TopicLimits
+from lograft.node.decision_log import DecisionLog
 from lograft.proto import record_batch
 from lograft.proto.errors import (
     BrokerUnavailable,
@@ -47,7 +48,7 @@ class Office:
 
     def __init__(self, *, limits: TopicLimits | None = None) -> None:
         self.replica = FakeClusterReplica()
-        self.cluster_log = ClusterLog(self.replica, asyncio.get_running_loop().call_soon, Reports())
+        self.cluster_log = DecisionLog(self.replica, ClusterState(), asyncio.get_running_loop().call_soon, Reports())
         self.cluster_log.follow()
         self.alive = Alive.of(1, 2, 3)
         self.now_ms = 1_000
@@ -547,7 +548,7 @@ def test_answers_given_hold_through_any_order_of_decisions_and_losses_of_leaders
         await turn_the_loop()
 
         state = office.cluster_log.state
-        replayed = ClusterLog(replica, asyncio.get_running_loop().call_soon, Reports())
+        replayed = DecisionLog(replica, ClusterState(), asyncio.get_running_loop().call_soon, Reports())
         replayed.catch_up()
         assert replayed.state == state and state.bad_record_count == 0
         ids = [topic.topic_id for topic in state.topics.values()]

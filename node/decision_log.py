@@ -1,4 +1,4 @@
-"""This broker's copy of all decisions: follows what is committed in the local replica of `__cluster`.
+"""A state machine that follows what is committed in the local replica of an internal partition.
 
 What always holds
     only committed records are applied, each once, in the order of their offsets, on leader and followers alike
@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from ...partitions.environment import Buffer
-from ...partitions.raft.messages import Voter
-from ...partitions.raft.points import Point
-from ...proto import record_batch
-from ...proto.errors import LograftError
-from ...proto.record_batch import BatchHeader
-from .facts import CLUSTER_TOPIC
-from .state import ClusterState, Report
+from ..partitions.environment import Buffer
+from ..partitions.raft.messages import Voter
+from ..partitions.raft.points import Point
+from ..proto import record_batch
+from ..proto.errors import LograftError
+from ..proto.record_batch import BatchHeader
 
 READ_BYTES = 256 << 10
 """Applied in one turn of the loop while catching up at start."""
+
+Report = Callable[..., None]
+"""Takes an event's name and facts for the operator, as `Environment.log` does."""
 
 
 class CommittedChunk(Protocol):
@@ -46,8 +47,8 @@ class LogEnd(Protocol):
     def end(self) -> Point: ...
 
 
-class ClusterReplica(Protocol):
-    """What is asked of the local replica of `__cluster`: `partitions.replica.Replica`, or a test's."""
+class DecidedReplica(Protocol):
+    """What is asked of the local replica of an internal partition: `partitions.replica.Replica`, or a test's."""
 
     @property
     def log(self) -> LogEnd: ...
@@ -69,20 +70,37 @@ class ClusterReplica(Protocol):
     async def confirm_read(self) -> int: ...
 
 
+class DecidedState(Protocol):
+    """What the records add up to."""
+
+    bad_record_count: int
+    """Records that could not be applied, since this process began to apply."""
+
+    def apply_record(self, key: bytes | None, value: bytes | None) -> str | None:
+        """Take one record; value None is a tombstone. Never raises. Returns what changed by it, in the state's own
+        words, or None."""
+        ...
+
+
+State = TypeVar("State", bound=DecidedState)
 Listener = Callable[[Sequence[str]], None]
-"""Takes the keys whose facts changed; must not raise."""
+"""Takes what changed, in the words of the state's `apply_record`; must not raise."""
 
 
-class ClusterLog:
-    """Applies the committed decisions to `state`, and tells listeners which keys changed.
+class DecisionLog(Generic[State]):
+    """Applies the committed records to `state`, and tells listeners what changed.
 
     `call_soon` and `report` are those of the environment.
     """
 
     def __init__(
-        self, replica: ClusterReplica, call_soon: Callable[[Callable[[], None]], None], report: Report
+        self,
+        replica: DecidedReplica,
+        state: State,
+        call_soon: Callable[[Callable[[], None]], None],
+        report: Report,
     ) -> None:
-        self.state = ClusterState(report)
+        self.state = state
         self.applied_offset = 0
         """Everything before this offset is applied."""
         self._replica = replica
@@ -126,7 +144,7 @@ class ClusterLog:
         try:
             chunk = self._replica.read_committed(self.applied_offset, READ_BYTES)
         except LograftError as error:
-            self._report("cluster_log_unreadable", offset=self.applied_offset, why=error.message)
+            self._report("decisions_unreadable", offset=self.applied_offset, why=error.message)
             return False
         if chunk.next_offset <= self.applied_offset:
             return False
@@ -146,11 +164,11 @@ class ClusterLog:
         except LograftError as error:
             # Every broker reads the same bytes, so every broker passes over this batch.
             self.state.bad_record_count += 1
-            self._report("cluster_batch_unreadable", topic=CLUSTER_TOPIC, after=self.applied_offset, why=error.message)
+            self._report("decisions_batch_unreadable", after=self.applied_offset, why=error.message)
             return []
         return [
-            key
+            changed
             for record in records
             if record.offset >= self.applied_offset
-            if (key := self.state.apply_record(record.key, record.value)) is not None
+            if (changed := self.state.apply_record(record.key, record.value)) is not None
         ]

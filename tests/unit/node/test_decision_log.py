@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from lograft.node.controller.cluster_log import READ_BYTES, ClusterLog
 from lograft.node.controller.facts import BrokerFact, DeletedTopicFact, decode, encode_value
+from lograft.node.controller.state import ClusterState
+from lograft.node.decision_log import READ_BYTES, DecisionLog
 
 from tests.unit.controller.fake_replica import FakeClusterReplica, Reports, run, turn_the_loop
 
@@ -14,8 +15,9 @@ def a_record(broker_id: int, rack: str = "") -> tuple[bytes, bytes]:
     return fact.key.encode(), encode_value(fact)
 
 
-def a_cluster_log(replica: FakeClusterReplica, reports: Reports | None = None) -> ClusterLog:
-    return ClusterLog(replica, asyncio.get_running_loop().call_soon, reports if reports is not None else Reports())
+def a_cluster_log(replica: FakeClusterReplica, reports: Reports | None = None) -> DecisionLog[ClusterState]:
+    reports = reports if reports is not None else Reports()
+    return DecisionLog(replica, ClusterState(reports), asyncio.get_running_loop().call_soon, reports)
 
 
 def test_what_is_committed_before_and_after_it_follows_is_applied_in_order() -> None:
@@ -94,7 +96,7 @@ def test_a_broken_batch_is_reported_and_passed_over() -> None:
         cluster_log.catch_up()
         assert sorted(cluster_log.state.brokers) == [2]
         assert cluster_log.applied_offset == 4 and cluster_log.state.bad_record_count == 3
-        assert reports.events == ["cluster_batch_unreadable", "cluster_fact_unreadable", "cluster_fact_unreadable"]
+        assert reports.events == ["decisions_batch_unreadable", "cluster_fact_unreadable", "cluster_fact_unreadable"]
 
     run(scene())
 
@@ -107,7 +109,7 @@ def test_a_replica_that_cannot_be_read_now_is_read_on_at_the_next_commit() -> No
         cluster_log = a_cluster_log(replica, reports)
         cluster_log.follow()
         await turn_the_loop()
-        assert reports.events == ["cluster_log_unreadable"] and cluster_log.applied_offset == 0, (
+        assert reports.events == ["decisions_unreadable"] and cluster_log.applied_offset == 0, (
             "tried once, not for ever"
         )
         replica.unreadable = False
