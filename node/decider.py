@@ -22,14 +22,14 @@ Change = TypeVar("Change")
 Answer = TypeVar("Answer")
 
 
-class AheadState(DecidedState, Protocol[Change]):
-    """A state that can be copied, and run ahead of the log."""
+class AheadState(DecidedState, Protocol):
+    """A state that can be copied, and run ahead of the log by applying changes of its own kind."""
 
     def copy(self) -> Any: ...
-    def apply(self, change: Change) -> str | None: ...
+    def apply(self, change: Any) -> str | None: ...
 
 
-State = TypeVar("State", bound=AheadState[Any])
+State = TypeVar("State", bound=AheadState)
 
 
 class Decider(Generic[State, Change]):
@@ -140,6 +140,7 @@ class Decider(Generic[State, Change]):
         committed by then applied here. Those who ask while a round is under way share the next one."""
         if self._confirming_next is None:
             self._confirming_next = asyncio.get_running_loop().create_task(self._confirm_after(self._confirming))
+            self._confirming_next.add_done_callback(_note_outcome)
         await asyncio.shield(self._confirming_next)
 
     async def _confirm_after(self, previous: asyncio.Task[None] | None) -> None:
@@ -153,3 +154,9 @@ class Decider(Generic[State, Change]):
 
     def _not_yet(self) -> NoReturn:
         raise NoLeader(f"{self._title} is taking office; try again in a moment", term=self._replica.term)
+
+
+def _note_outcome(task: asyncio.Task[None]) -> None:
+    """A round that failed once nobody waited for it any more is no error."""
+    if not task.cancelled():
+        task.exception()

@@ -148,6 +148,72 @@ class OutOfOrderSequence(LograftError):
     reason, grpc_status, kafka_code, retriable = "OUT_OF_ORDER_SEQUENCE", "FAILED_PRECONDITION", 45, True
 
 
+class InvalidGroup(LograftError):
+    """A name that no group, member or instance may have."""
+
+    reason, grpc_status, kafka_code, retriable = "INVALID_GROUP", "INVALID_ARGUMENT", 24, False
+
+
+class InvalidSession(LograftError):
+    """A session time-out outside the bounds. Facts: limit_min, limit_max (ms)."""
+
+    reason, grpc_status, kafka_code, retriable = "INVALID_SESSION", "INVALID_ARGUMENT", 26, False
+
+
+class UnknownGroup(LograftError):
+    """The group has neither members nor stored offsets."""
+
+    reason, grpc_status, kafka_code, retriable = "UNKNOWN_GROUP", "NOT_FOUND", 69, False
+
+
+class UnknownMember(LograftError):
+    """Not a member of the group, or no longer: its session ended, or it left. It may join again."""
+
+    reason, grpc_status, kafka_code, retriable = "UNKNOWN_MEMBER", "FAILED_PRECONDITION", 25, False
+
+
+class FencedInstance(LograftError):
+    """A newer process of the same instance id has taken over; this one is out for good."""
+
+    reason, grpc_status, kafka_code, retriable = "FENCED_INSTANCE", "FAILED_PRECONDITION", 82, False
+
+
+class LostGrant(LograftError):
+    """The partition is not the sender's, or was granted anew (another owner, a seek) since the record was fetched.
+
+    Facts: generation (of the grant in force, if there is one).
+    """
+
+    reason, grpc_status, kafka_code, retriable = "LOST_GRANT", "FAILED_PRECONDITION", 22, False
+
+
+class GroupNotEmpty(LograftError):
+    """Only a group without members can be deleted, or have offsets stored by who is no member. Facts: members."""
+
+    reason, grpc_status, kafka_code, retriable = "GROUP_NOT_EMPTY", "FAILED_PRECONDITION", 68, False
+
+
+class GroupFull(LograftError):
+    """Facts: members, limit."""
+
+    reason, grpc_status, kafka_code, retriable = "GROUP_FULL", "RESOURCE_EXHAUSTED", 81, False
+
+
+class OffsetMetadataTooLarge(LograftError):
+    """Facts: size, limit (bytes)."""
+
+    reason, grpc_status, kafka_code, retriable = "OFFSET_METADATA_TOO_LARGE", "INVALID_ARGUMENT", 12, False
+
+
+class HandlingTooLong(LograftError):
+    """Raised by a consumer that did not ask for records within `max_handling_s`: its partitions went to others.
+
+    Facts: limit_s.
+    """
+
+    reason, grpc_status, kafka_code, retriable = "HANDLING_TOO_LONG", "DEADLINE_EXCEEDED", -1, False
+
+
 class NewerFormat(LograftError):
     """A file was written by a later version, and is left untouched. Facts: file, found, known (format versions)."""
 

@@ -305,16 +305,18 @@ class ListOffsetsRequest(_message.Message):
     BOUND_END: ListOffsetsRequest.Bound
     BOUND_APPENDED: ListOffsetsRequest.Bound
     class Query(_message.Message):
-        __slots__ = ("topic", "partition", "bound", "timestamp_ms")
+        __slots__ = ("topic", "partition", "bound", "timestamp_ms", "unread_from")
         TOPIC_FIELD_NUMBER: _ClassVar[int]
         PARTITION_FIELD_NUMBER: _ClassVar[int]
         BOUND_FIELD_NUMBER: _ClassVar[int]
         TIMESTAMP_MS_FIELD_NUMBER: _ClassVar[int]
+        UNREAD_FROM_FIELD_NUMBER: _ClassVar[int]
         topic: str
         partition: int
         bound: ListOffsetsRequest.Bound
         timestamp_ms: int
-        def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., bound: _Optional[_Union[ListOffsetsRequest.Bound, str]] = ..., timestamp_ms: _Optional[int] = ...) -> None: ...
+        unread_from: int
+        def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., bound: _Optional[_Union[ListOffsetsRequest.Bound, str]] = ..., timestamp_ms: _Optional[int] = ..., unread_from: _Optional[int] = ...) -> None: ...
     QUERIES_FIELD_NUMBER: _ClassVar[int]
     queries: _containers.RepeatedCompositeFieldContainer[ListOffsetsRequest.Query]
     def __init__(self, queries: _Optional[_Iterable[_Union[ListOffsetsRequest.Query, _Mapping]]] = ...) -> None: ...
@@ -322,20 +324,24 @@ class ListOffsetsRequest(_message.Message):
 class ListOffsetsResponse(_message.Message):
     __slots__ = ("results",)
     class Result(_message.Message):
-        __slots__ = ("topic", "partition", "error", "offset", "timestamp_ms", "term")
+        __slots__ = ("topic", "partition", "error", "offset", "timestamp_ms", "term", "age_ms", "log_start_offset")
         TOPIC_FIELD_NUMBER: _ClassVar[int]
         PARTITION_FIELD_NUMBER: _ClassVar[int]
         ERROR_FIELD_NUMBER: _ClassVar[int]
         OFFSET_FIELD_NUMBER: _ClassVar[int]
         TIMESTAMP_MS_FIELD_NUMBER: _ClassVar[int]
         TERM_FIELD_NUMBER: _ClassVar[int]
+        AGE_MS_FIELD_NUMBER: _ClassVar[int]
+        LOG_START_OFFSET_FIELD_NUMBER: _ClassVar[int]
         topic: str
         partition: int
         error: _common_pb2.PartitionError
         offset: int
         timestamp_ms: int
         term: int
-        def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., error: _Optional[_Union[_common_pb2.PartitionError, _Mapping]] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
+        age_ms: int
+        log_start_offset: int
+        def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., error: _Optional[_Union[_common_pb2.PartitionError, _Mapping]] = ..., offset: _Optional[int] = ..., timestamp_ms: _Optional[int] = ..., term: _Optional[int] = ..., age_ms: _Optional[int] = ..., log_start_offset: _Optional[int] = ...) -> None: ...
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[ListOffsetsResponse.Result]
     def __init__(self, results: _Optional[_Iterable[_Union[ListOffsetsResponse.Result, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,470 @@
+"""The coordinator of the groups in one partition of `__offsets`: what its office decides, logged and answered.
+
+Every broker with a replica of the partition has one; only the leader's decides.
+
+Invariants
+    members, owners and generations are committed before any answer tells of them
+    an answer that rests on what is stored, or on who owns what, was confirmed by a majority after the question came
+    a parked heartbeat holds no task of its own: news, lost leadership or its deadline wakes it
+    nobody's session ends because this broker slept
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ...partitions.environment import PartitionId, TimerHandle
+from ...proto.errors import LograftError, NoLeader, UnknownGroup
+from ..controller.state import ClusterState
+from ..decider import Decider
+from ..decision_log import DecidedReplica, DecisionLog
+from .calls import (
+    FetchedOffset,
+    GroupDescription,
+    GroupListed,
+    Heartbeat,
+    HeartbeatAnswer,
+    MemberDescription,
+    OffsetToStore,
+    PartitionDescription,
+    Seeked,
+    SeekTarget,
+    Unread,
+)
+from .facts import Change, encode_batch
+from .office import Office
+from .rules import GroupsLimits, check_group, check_member_id
+from .state import GroupFacts, GroupsState
+
+TAKING_OFFICE_MS = 20.0
+"""Between two looks whether a new leader is ready to decide."""
+ASLEEP_MS = 250.0
+"""A timer that fires so late says that this broker slept."""
+
+
+class CoordinatorOutside(Protocol):
+    """What a coordinator asks of its broker."""
+
+    def monotonic_ms(self) -> float: ...
+    def wall_ms(self) -> int: ...
+    def call_later(self, delay_ms: float, callback: Callable[[], None]) -> TimerHandle: ...
+    def call_soon(self, callback: Callable[[], None]) -> None: ...
+    def log(self, event: str, **facts: Any) -> None: ...
+    def topics(self) -> ClusterState:
+        """The decisions known here: names, ids and partition counts."""
+        ...
+
+    def known_end(self, partition: PartitionId) -> int:
+        """A lower bound of the partition's committed end, known here without asking; 0 if nothing is."""
+        ...
+
+    async def unread(self, wanted: Mapping[PartitionId, int]) -> Mapping[PartitionId, Unread]:
+        """How far a reader is behind at an offset, by each partition's leader. Who could not be asked is missing."""
+        ...
+
+
+class Coordinator:
+    """Coordinates, while `replica` leads.
+
+    Raises, from every coroutine
+        NotLeader, NoLeader, UnknownOutcome  as `Decider`
+        InvalidGroup                         a name that no group, or member, may have
+    """
+
+    def __init__(
+        self,
+        number: int,
+        replica: DecidedReplica,
+        log: DecisionLog[GroupsState],
+        outside: CoordinatorOutside,
+        limits: GroupsLimits,
+    ) -> None:
+        self.number = number
+        """Of the partition of `__offsets`."""
+        self.replica = replica
+        self._log = log
+        self._outside = outside
+        self._limits = limits
+        self._decider: Decider[GroupsState, Change] = Decider(
+            replica, log, lambda changes: encode_batch(changes, outside.wall_ms()), "the coordinator"
+        )
+        self._office: Office | None = None
+        self._timer: TimerHandle | None = None
+        self._timer_due_ms = 0.0
+        self._parked: dict[str, set[asyncio.Future[None]]] = {}
+        """Heartbeats that wait for news, by group."""
+        self._stopped = False
+        log.on_change(self._wake)
+
+    # -- what members ask --------------------------------------------------------------------------------------------
+
+    async def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
+        """Take in a heartbeat; answer when there is something to tell, or after `max_wait_ms`.
+
+        Raises
+            UnknownMember, FencedInstance, GroupFull, InvalidSession, InvalidRequest
+        """
+        check_group(beat.group)
+        check_member_id(beat.member_id)
+        office = self._in_office()
+        now_ms = self._outside.monotonic_ms()
+        refusal: LograftError | None = None
+        try:
+            office.heartbeat(beat, now_ms, self._outside.wall_ms())
+        except LograftError as error:
+            refusal = error
+        self._propose(office)
+        await self._decider.settled()
+        if refusal is not None:
+            raise refusal
+        if beat.leave:
+            return HeartbeatAnswer(0)
+        deadline_ms = now_ms + self._longest_wait_ms(beat, office)
+        while True:
+            if self._in_office() is not office:
+                raise NoLeader("The coordinator took office anew meanwhile; send the heartbeat again")
+            answer = office.answer(self._log.state, beat.group, beat.member_id)
+            if _is_news(answer, beat) or self._outside.monotonic_ms() >= deadline_ms:
+                break
+            await self._news(beat.group, deadline_ms)
+        await self._decider.confirmed()
+        return answer
+
+    async def store_offsets(
+        self, group: str, member_id: str, entries: Sequence[OffsetToStore]
+    ) -> list[LograftError | None]:
+        """Store each offset that may be stored; for each entry None, or why it was not.
+
+        Raises
+            UnknownMember, FencedInstance, GroupNotEmpty
+        """
+        check_group(group)
+        if member_id:
+            check_member_id(member_id)
+        ends = await self._ends_for(entries)
+        office = self._in_office()
+        refusal: LograftError | None = None
+        results: list[LograftError | None] = []
+        try:
+            results = office.store(group, member_id, entries, ends, self._outside.wall_ms())
+        except LograftError as error:
+            refusal = error
+        self._propose(office)
+        await self._decider.settled()
+        if refusal is not None:
+            raise refusal
+        return results
+
+    async def fetch_offsets(self, group: str, wanted: Sequence[tuple[str, int]]) -> list[FetchedOffset | LograftError]:
+        """What is stored for each of `wanted` (topic, partition), or without any for all; offset -1 if nothing is."""
+        check_group(group)
+        office = self._in_office()
+        await self._decider.confirmed()
+        facts = self._log.state.group(group) or GroupFacts()
+        results: list[FetchedOffset | LograftError] = []
+        if not wanted:
+            names = self._names(facts)
+            results += [
+                self._fetched(facts, partition, names[partition.topic_id])
+                for partition in sorted(facts.offsets)
+                if names[partition.topic_id]
+            ]
+        for topic, number in wanted:
+            try:
+                results.append(self._fetched(facts, office.partition(topic, number, ""), topic))
+            except LograftError as error:
+                results.append(error)
+        return results
+
+    # -- what operators ask ------------------------------------------------------------------------------------------
+
+    async def list_groups(self) -> list[GroupListed]:
+        office = self._in_office()
+        await self._decider.confirmed()
+        listed = []
+        for name, group in sorted(self._log.state.groups.items()):
+            names = self._names(group)
+            partitions = {*group.offsets, *(p for p in group.grants if group.owner(p) is not None)}
+            topics = sorted({names[partition.topic_id] for partition in partitions} - {""})
+            listed.append(GroupListed(name, office.condition(name), len(group.members), len(partitions), tuple(topics)))
+        return listed
+
+    async def describe(self, name: str) -> GroupDescription:
+        """Raises UnknownGroup."""
+        check_group(name)
+        office = self._in_office()
+        await self._decider.confirmed()
+        group = self._log.state.group(name)
+        if group is None:
+            raise UnknownGroup(f"There is no group {name[:80]!r}; `group list` shows those there are")
+        names = self._names(group)
+        partitions = sorted(
+            (partition for partition in {*group.grants, *group.offsets} if names[partition.topic_id]),
+            key=lambda partition: (names[partition.topic_id], partition.number),
+        )
+        unread = await self._outside.unread(
+            {p: group.offsets[p].offset if p in group.offsets else 0 for p in partitions}
+        )
+        now_ms = self._outside.monotonic_ms()
+        members = [
+            MemberDescription(
+                member_id=member_id,
+                instance_id=member.instance_id,
+                client_id=member.client_id,
+                host=member.host,
+                topics=member.topics,
+                pattern=member.pattern,
+                partitions=len(group.owned.get(member_id, ())),
+                session_timeout_ms=member.session_timeout_ms,
+                heard_ms_ago=office.heard_ms_ago(name, member_id, now_ms),
+                joined_ms=member.joined_ms,
+            )
+            for member_id, member in sorted(group.members.items())
+        ]
+        return GroupDescription(
+            name,
+            office.condition(name),
+            group.generation,
+            tuple(members),
+            tuple(
+                _described(group, partition, names[partition.topic_id], office.next_owner(name, partition), unread)
+                for partition in partitions
+            ),
+        )
+
+    async def seek(self, group: str, targets: Sequence[SeekTarget], *, validate_only: bool) -> Seeked:
+        """Move the group, whether members read or not. Raises what is wrong with the first target that cannot be."""
+        check_group(group)
+        ends = await self._ends_for(targets)
+        office = self._in_office()
+        sought: Seeked | None = None
+        refusal: LograftError | None = None
+        try:
+            sought = office.seek(group, targets, ends, self._outside.wall_ms(), dry=validate_only)
+        except LograftError as error:
+            refusal = error
+        self._propose(office)
+        await self._decider.settled()
+        if refusal is not None:
+            raise refusal
+        assert sought is not None
+        return sought
+
+    async def delete(self, group: str) -> None:
+        """Raises UnknownGroup, GroupNotEmpty."""
+        check_group(group)
+        office = self._in_office()
+        refusal: LograftError | None = None
+        try:
+            office.delete(group)
+        except LograftError as error:
+            refusal = error
+        self._propose(office)
+        await self._decider.settled()
+        if refusal is not None:
+            raise refusal
+
+    # -- what its broker tells it ------------------------------------------------------------------------------------
+
+    def decisions_changed(self) -> None:
+        """Topics were made, grown or deleted."""
+        office = self._office
+        if office is not None and self.replica.is_leader:
+            office.topics_changed(self._outside.monotonic_ms())
+            self._arm(0)
+
+    def leadership_changed(self) -> None:
+        """The replica leads now, or no longer."""
+        self._wake([*self._parked])
+        if self.replica.is_leader and not self._stopped:
+            self._arm(0)
+        else:
+            self._office = None
+            self._disarm()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._office = None
+        self._disarm()
+        self._wake([*self._parked])
+
+    # -- in office ---------------------------------------------------------------------------------------------------
+
+    def _in_office(self) -> Office:
+        """The office, begun now if need be."""
+        if self._stopped:
+            raise NoLeader("This broker is stopping; ask for the coordinator again")
+        state = self._decider.ahead()
+        if self._office is None or self._office.state is not state:
+            self._office = Office(
+                state,
+                self._outside.topics,
+                self._limits,
+                now_ms=self._outside.monotonic_ms(),
+                wall_ms=self._outside.wall_ms(),
+            )
+            self._wake([*self._parked])
+            self._arm_next(self._office)
+        return self._office
+
+    def _propose(self, office: Office) -> None:
+        """Log what the office decided, if it did, and go on at the time it names."""
+        changes = office.take()
+        if changes:
+            self._decider.propose(changes)
+        notes, office.notes = office.notes, []
+        for event, facts in notes:
+            self._outside.log(event, **facts)
+        stirred, office.stirred = office.stirred, set()
+        self._wake([*stirred])
+        self._arm_next(office)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._stopped or not self.replica.is_leader:
+            return
+        try:
+            office = self._in_office()
+            now_ms = self._outside.monotonic_ms()
+            if now_ms - self._timer_due_ms > ASLEEP_MS:
+                office.forgive(now_ms)
+            office.advance(now_ms, self._outside.wall_ms())
+            self._propose(office)
+        except LograftError:
+            # Not ready yet, or handing over: if it still leads then, it looks again.
+            self._arm(TAKING_OFFICE_MS)
+
+    def _arm_next(self, office: Office) -> None:
+        due_ms = office.next_due_ms()
+        if due_ms is not None:
+            self._arm(max(due_ms - self._outside.monotonic_ms(), 0))
+
+    def _arm(self, delay_ms: float) -> None:
+        """Look after so long, unless that is to be sooner anyway."""
+        due_ms = self._outside.monotonic_ms() + delay_ms
+        if self._timer is not None:
+            if self._timer_due_ms <= due_ms:
+                return
+            self._timer.cancel()
+        self._timer_due_ms = due_ms
+        self._timer = self._outside.call_later(delay_ms, self._on_timer)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def _longest_wait_ms(self, beat: Heartbeat, office: Office) -> float:
+        """A third of the session's time at most: the next heartbeat is to come long before it ends."""
+        member = office.state.groups[beat.group].members[beat.member_id]
+        return min(max(beat.max_wait_ms, 0), member.session_timeout_ms / 3)
+
+    async def _news(self, group: str, deadline_ms: float) -> None:
+        """Return when something changed in the group, or at the deadline."""
+        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake() -> None:
+            if not news.done():
+                news.set_result(None)
+
+        timer = self._outside.call_later(max(deadline_ms - self._outside.monotonic_ms(), 0), wake)
+        parked = self._parked.setdefault(group, set())
+        parked.add(news)
+        try:
+            await news
+        finally:
+            timer.cancel()
+            parked.discard(news)
+            # Once woken, it is no longer the group's set: in that others may be parked anew already.
+            if not parked and self._parked.get(group) is parked:
+                del self._parked[group]
+
+    def _wake(self, groups: Sequence[str]) -> None:
+        for group in groups:
+            for news in self._parked.pop(group, ()):
+                if not news.done():
+                    news.set_result(None)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _ends_for(self, places: Sequence[OffsetToStore | SeekTarget]) -> dict[PartitionId, int]:
+        """The committed end of each partition named, as far as it takes to judge the offset; who is asked for nothing
+        costs nothing."""
+        topics = self._outside.topics()
+        ends: dict[PartitionId, int] = {}
+        to_ask: dict[PartitionId, int] = {}
+        for place in places:
+            topic = topics.topic(place.topic)
+            if topic is None or not 0 <= place.number < len(topic.partitions):
+                continue
+            partition = PartitionId(topic.topic_id, place.number)
+            known = ends[partition] = self._outside.known_end(partition)
+            if place.offset > known:
+                to_ask[partition] = known
+        if to_ask:
+            told = await self._outside.unread(to_ask)
+            for partition in to_ask:
+                del ends[partition]
+            ends |= {partition: unread.committed_offset for partition, unread in told.items()}
+        return ends
+
+    def _names(self, group: GroupFacts) -> dict[str, str]:
+        """Topic id -> name, of all that the group has to do with; empty for a topic that is not known here."""
+        ids = {partition.topic_id for partition in (*group.grants, *group.offsets)}
+        topics = self._outside.topics()
+        found = {topic_id: topics.topic_by_id(topic_id) for topic_id in ids}
+        return {topic_id: "" if topic is None else topic.name for topic_id, topic in found.items()}
+
+    @staticmethod
+    def _fetched(group: GroupFacts, partition: PartitionId, topic: str) -> FetchedOffset:
+        stored = group.offsets.get(partition)
+        if stored is None:
+            return FetchedOffset(topic, partition.number, partition.topic_id, -1, "", 0)
+        return FetchedOffset(
+            topic, partition.number, partition.topic_id, stored.offset, stored.metadata, stored.stored_ms
+        )
+
+
+def _is_news(answer: HeartbeatAnswer, beat: Heartbeat) -> bool:
+    """Does the answer tell the member anything that it does not say itself?"""
+    # What it is giving up already may have become its own again: it goes on giving it up, and gets it anew.
+    if {told.granted for told in answer.grants} - beat.giving_up != beat.owned:
+        return True
+    return any(told.granted not in beat.giving_up for told in answer.revoked)
+
+
+def _described(
+    group: GroupFacts,
+    partition: PartitionId,
+    topic: str,
+    next_owner: str | None,
+    unread: Mapping[PartitionId, Unread],
+) -> PartitionDescription:
+    stored = group.offsets.get(partition)
+    grant = group.grants.get(partition)
+    owner = group.owner(partition)
+    found = unread.get(partition)
+    lag_records, lag_seconds = -1, -1.0
+    if found is not None:
+        place = max(found.start_offset, 0 if stored is None else stored.offset)
+        lag_records = max(found.committed_offset - place, 0)
+        lag_seconds = found.age_ms / 1000 if lag_records else 0.0
+    return PartitionDescription(
+        topic=topic,
+        number=partition.number,
+        topic_id=partition.topic_id,
+        member_id=owner or "",
+        generation=grant.generation if grant is not None and owner is not None else 0,
+        next_member_id=next_owner if next_owner is not None and next_owner != owner else "",
+        stored_offset=-1 if stored is None else stored.offset,
+        metadata="" if stored is None else stored.metadata,
+        stored_ms=0 if stored is None else stored.stored_ms,
+        start_offset=-1 if found is None else found.start_offset,
+        committed_offset=-1 if found is None else found.committed_offset,
+        lag_records=lag_records,
+        lag_seconds=lag_seconds,
+    )
