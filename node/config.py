@@ -23,6 +23,8 @@ from ..proto.errors import InvalidConfig
 ENVIRONMENT_PREFIX = "LOGRAFT_"
 SECRET_BYTES_MIN = 16
 INITIAL_VOTERS_MAX = 7
+METADATA_BYTES_HIGHEST = 64 << 10
+"""What `groups.metadata_bytes_max` may be raised to."""
 
 BrokerId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
@@ -131,6 +133,28 @@ class PeerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Calls of one broker being carried out here; further ones are answered OVERLOADED."""
 
 
+class GroupsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Consumer groups. The same on every broker, as any may come to coordinate any group."""
+
+    offsets_partitions: Annotated[int, Meta(ge=1, le=64)] = 6
+    """Partitions of `__offsets`, over which groups and so their coordinators are spread. Used once, when the cluster
+    makes that topic; later changes mean nothing."""
+    members_max: Positive = 1000
+    """Of one group. Further ones are refused (GROUP_FULL)."""
+    groups_max: Positive = 10_000
+    """In one partition of `__offsets`."""
+    session_ms_min: Positive = 1000
+    """The shortest session that a member may ask for."""
+    session_ms_max: Positive = 1_800_000
+    """The longest: a member that died holds its partitions for so long."""
+    settle_ms: Annotated[int, Meta(ge=0, le=60_000)] = 50
+    """Members that come and go within so long are answered by one new assignment."""
+    metadata_bytes_max: Positive = 4096
+    """Of the text that an application keeps beside a stored offset, as UTF-8."""
+    offsets_retention_ms: Positive = 7 * 24 * 3_600_000
+    """Offsets of a group that has had no members, and stored nothing, for so long are forgotten."""
+
+
 class BoardSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The board on which brokers show each other where they are and what they lead."""
 
@@ -161,6 +185,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limits: LimitsSection = LimitsSection()
     disk: DiskSection = DiskSection()
     peer: PeerSection = PeerSection()
+    groups: GroupsSection = GroupsSection()
     board: BoardSection = BoardSection()
     log: LogSection = LogSection()
 
@@ -358,7 +383,7 @@ class _Given:
         )
 
     def _check_sizes(self, config: BrokerConfig) -> None:
-        replica, limits, disk, peer = config.replica, config.limits, config.disk, config.peer
+        replica, limits, disk, peer, groups = config.replica, config.limits, config.disk, config.peer, config.groups
         for field in _fields(ReplicaConfig):
             value = getattr(replica, field)
             if isinstance(value, int | float) and value <= 0:
@@ -390,6 +415,8 @@ class _Given:
             ),
             ("peer.reconnect_ms_min", peer.reconnect_ms_min, "peer.reconnect_ms_max", peer.reconnect_ms_max),
             ("peer.handshakes_per_host_max", peer.handshakes_per_host_max, "peer.handshakes_max", peer.handshakes_max),
+            ("groups.session_ms_min", groups.session_ms_min, "groups.session_ms_max", groups.session_ms_max),
+            ("groups.metadata_bytes_max", groups.metadata_bytes_max, "(a record's room)", METADATA_BYTES_HIGHEST),
         )
         for key, value, bound_key, bound in ordered:
             if value > bound:

@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import time
@@ -29,14 +30,18 @@ from ..partitions.storage.promises import Promises
 from ..proto.errors import InvalidConfig, InvalidRequest, LograftError, NoLeader
 from ..proto.peer_frames import FrameType
 from .cluster_view import STATUS_CALL, ClusterView
-from .config import BrokerConfig, host_and_port
+from .config import BrokerConfig, GroupsSection, host_and_port
 from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
 from .controller.controller import Controller
+from .controller.facts import OFFSETS_TOPIC, OFFSETS_TOPIC_ID
 from .controller.state import ClusterState
 from .controller.topic_rules import TopicLimits
 from .data_directory import DataDirectory, raise_open_files_limit
 from .decision_log import DecisionLog
 from .formation import CLUSTER_REPLICA_NUMBER, ClusterSet, Formation
+from .groups.coordinators import Coordinators
+from .groups.lag import UNREAD_CALL, Lag
+from .groups.rules import GroupsLimits
 from .heartbeats import FRAME_TYPES, Heartbeats
 from .http import HttpDoor
 from .metrics import Metrics
@@ -48,6 +53,7 @@ from .peer.session import PeerSession
 from .replicas import CLUSTER_PARTITION, Replicas
 from .rpc.admin_service import CALL_PREFIX, AdminService
 from .rpc.broker_service import BrokerService
+from .rpc.groups_service import GroupsService
 from .rpc.server import RpcServer
 from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sighting
 from .sightings_board import ROOM_BYTES, SightingsBoard
@@ -86,6 +92,8 @@ class Node:
         self._cluster_log: DecisionLog[ClusterState] | None = None
         self._controller: Controller | None = None
         self._hand_back = LeadershipHandBack()
+        self._offsets_topic_missing = ""
+        """Why `__offsets` could not be made so far, as last logged."""
 
     # -- start and stop ----------------------------------------------------------------------------------------------
 
@@ -167,6 +175,8 @@ class Node:
             return
         self._stopping = True
         log.info("stopping")
+        # Before the door closes: heartbeats that wait for news would hold it open.
+        self._coordinators.stop()
         await self._rpc.stop()
         for task in self._tasks:
             task.cancel()
@@ -225,6 +235,9 @@ class Node:
             silence_ms=config.replica.election_timeout_ms,
         )
         self._replicas.changed = self._publish_soon
+        self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
+        self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))
+        self._replicas.watchers.append(self._coordinators)
 
     def _wire_services(self) -> None:
         config, links, replicas, sightings = self.config, self._links, self._replicas, self._sightings
@@ -232,7 +245,12 @@ class Node:
         self._admin = AdminService(self._broker_id, replicas, links, sightings, self._view)
         self._broker = BrokerService(self._broker_id, replicas, links, sightings, self.metrics, config.limits)
         self._rpc = RpcServer(
-            self._broker, self._admin, self.metrics, message_bytes_max=config.limits.message_bytes_max
+            self._broker,
+            self._admin,
+            GroupsService(self._broker_id, self._coordinators, sightings),
+            self.metrics,
+            replicas.with_address,
+            message_bytes_max=config.limits.message_bytes_max,
         )
 
     async def _listen_http(self) -> None:
@@ -293,9 +311,7 @@ class Node:
         self._broker.cluster_id = self._admin.cluster_id = held.cluster_id
         if replica is None:
             return  # damaged: told already; it leads and decides nothing, and the others carry on
-        self._cluster_log = DecisionLog(
-            replica, ClusterState(_log_event), self._environment.call_soon, _log_event
-        )
+        self._cluster_log = DecisionLog(replica, ClusterState(_log_event), self._environment.call_soon, _log_event)
         self._controller = self._admin.controller = Controller(
             replica,
             self._cluster_log,
@@ -308,6 +324,7 @@ class Node:
             ),
         )
         self._replicas.follow(self._cluster_log)
+        self._cluster_log.on_change(self._coordinators.decisions_changed)
         self._cluster_log.follow()
         self._environment.spawn(self._catch_up(self._cluster_log))
 
@@ -403,6 +420,8 @@ class Node:
             return self._view.encoded()
         if method == END_CALL:
             return (await self._end_of_decisions()).to_bytes(8, "big")
+        if method == UNREAD_CALL:
+            return await self._lag.carry_out(body)
         if method.startswith(CALL_PREFIX):
             return await self._admin.carry_out(method, body)
         raise InvalidRequest(f"broker {self._broker_id} knows no call {method[:80]!r}")
@@ -475,7 +494,7 @@ class Node:
         self._board.tick()  # in the same turn of the loop: its frames leave with the heartbeats
 
     async def _tend(self) -> None:
-        """Be ready when it is true; and, as the controller, register whoever is in session and not known as he is."""
+        """Be ready when it is true; and, as the controller, register who is in session, and make what groups need."""
         if not self._ready and self._missing() is None:
             self._ready = True
             await self._rpc.say_ready(True)
@@ -493,6 +512,22 @@ class Node:
                 except LograftError as error:
                     log.info("broker_not_registered", broker=broker_id, why=error.message)
                     return
+        if self._replicas.state.topic(OFFSETS_TOPIC) is None:
+            await self._make_offsets_topic(controller)
+
+    async def _make_offsets_topic(self, controller: Controller) -> None:
+        """Once, when the cluster forms: as soon as enough brokers are registered to hold it."""
+        count = self.config.groups.offsets_partitions
+        try:
+            made = await controller.create_topic(OFFSETS_TOPIC, OFFSETS_TOPIC_ID, count, internal=True)
+        except LograftError as error:
+            # Again a quarter of a second later, until enough brokers are there; said once, not each time.
+            if error.message != self._offsets_topic_missing:
+                self._offsets_topic_missing = error.message
+                log.info("offsets_topic_not_made", why=error.message)
+            return
+        if not made.existed:
+            log.info("offsets_topic_made", partitions=count, replication=made.topic.replication)
 
     async def _look(self) -> None:
         self._replicas.look_at_disk()
@@ -518,6 +553,11 @@ class Node:
         replica = self._replicas.table.get(partition)
         if replica is not None:
             await replica.transfer_leadership(broker_id)
+
+
+def groups_limits(section: GroupsSection) -> GroupsLimits:
+    """What the configuration says that coordinators go by: settings of the same names."""
+    return GroupsLimits(**{field.name: getattr(section, field.name) for field in dataclasses.fields(GroupsLimits)})
 
 
 def _log_event(event: str, **facts: Any) -> None:

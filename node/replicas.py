@@ -14,7 +14,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.flusher import Flusher
@@ -60,6 +60,17 @@ class Led(NamedTuple):
     replica: Replica
 
 
+class ReplicasWatcher(Protocol):
+    """Told of the replicas here, in the loop, maybe in the midst of a replica's step: note it, and act later."""
+
+    def opened(self, replica: Replica) -> None: ...
+    def role_changed(self, replica: Replica) -> None:
+        """It follows, leads, or has come to know what is committed (`is_ready`)."""
+        ...
+
+    def closed(self, partition: PartitionId) -> None: ...
+
+
 class Replicas:
     """The table of this broker's replicas, kept in step with the decisions.
 
@@ -87,6 +98,7 @@ class Replicas:
         self.state = ClusterState()
         """The decisions; `follow` replaces it by the living one."""
         self.changed = _nothing
+        self.watchers: list[ReplicasWatcher] = []
         self._environment = environment
         self._promises = promises
         self._flusher = flusher
@@ -308,6 +320,8 @@ class Replicas:
                 self._environment.call_soon(self.set_learners)
         if partition in self.table:
             self.heartbeats.role_changed(replica)
+            for watcher in self.watchers:
+                watcher.role_changed(replica)
         self.changed()
 
     def committed(self, replica: Replica) -> None:
@@ -418,6 +432,8 @@ class Replicas:
         replica.set_willing(self._may_create or partition == CLUSTER_PARTITION)
         self.table[partition] = replica
         self.heartbeats.opened(replica)
+        for watcher in self.watchers:
+            watcher.opened(replica)
 
     async def _delete(self, partition: PartitionId) -> None:
         """The listing goes first: a crash in between leaves files that nobody lists, never a listing without files."""
@@ -428,6 +444,8 @@ class Replicas:
             self._metrics.forget_topic(self.state.deleted_topics[partition.topic_id].name)
         self.heartbeats.closed(partition)
         if replica is not None:
+            for watcher in self.watchers:
+                watcher.closed(partition)
             await replica.stop()
         await self._promises.sync(self._promises.note_deleted(partition))
         await remove_tree(self._environment, self._directory_of(partition))

@@ -40,6 +40,8 @@ from .state import GroupFacts, GroupsState
 
 TAKING_OFFICE_MS = 20.0
 """Between two looks whether a new leader is ready to decide."""
+FACTS_PER_BATCH_MAX = 25_000
+"""A batch must fit between brokers. More than any one call decides: only what concerns many groups is cut in pieces."""
 ASLEEP_MS = 250.0
 """A timer that fires so late says that this broker slept."""
 
@@ -312,8 +314,8 @@ class Coordinator:
     def _propose(self, office: Office) -> None:
         """Log what the office decided, if it did, and go on at the time it names."""
         changes = office.take()
-        if changes:
-            self._decider.propose(changes)
+        for at in range(0, len(changes), FACTS_PER_BATCH_MAX):
+            self._decider.propose(changes[at : at + FACTS_PER_BATCH_MAX])
         notes, office.notes = office.notes, []
         for event, facts in notes:
             self._outside.log(event, **facts)

@@ -4,10 +4,12 @@ Invariants
     every replica of `__offsets` is followed, whoever leads it, so that a new leader knows its groups at once
     whoever serves a client asks `of` or `led`, which name no coordinator after the loop slept past an election timeout
     a coordinator hears of a change of role after the replica's step in which it came, never within it
+    however many logs are read at start, the loop turns after each piece of one: heartbeats between brokers go on
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -45,6 +47,7 @@ class Coordinators:
         self._limits = limits
         self._outside = _Outside(environment, replicas, lag)
         self._hosted: dict[int, _Hosted] = {}
+        self._turns = _Turns(environment.call_soon)
         self._stopped = False
 
     # -- what clients ask for ----------------------------------------------------------------------------------------
@@ -98,10 +101,15 @@ class Coordinators:
         if partition.topic_id != OFFSETS_TOPIC_ID or self._stopped:
             return
         environment = self._environment
-        log = DecisionLog(replica, GroupsState(environment.log), environment.call_soon, environment.log)
+        log = DecisionLog(replica, GroupsState(environment.log), self._turns.call_soon, environment.log)
         coordinator = Coordinator(partition.number, replica, log, self._outside, self._limits)
-        self._hosted[partition.number] = _Hosted(replica, log, coordinator)
-        log.follow()
+        hosted = self._hosted[partition.number] = _Hosted(replica, log, coordinator)
+
+        def follow() -> None:
+            if self._hosted.get(partition.number) is hosted:
+                log.follow()
+
+        self._turns.call_soon(follow)
         environment.call_soon(coordinator.leadership_changed)
 
     def role_changed(self, replica: Replica) -> None:
@@ -154,6 +162,28 @@ class _Hosted(NamedTuple):
     def stop(self) -> None:
         self.coordinator.stop()
         self.log.stop()
+
+
+class _Turns:
+    """Calls back one after the other, one in each turn of the loop."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], None]) -> None:
+        self._call_soon = call_soon
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._waiting.append(callback)
+        if len(self._waiting) == 1:
+            self._call_soon(self._turn)
+
+    def _turn(self) -> None:
+        callback = self._waiting[0]
+        try:
+            callback()
+        finally:
+            self._waiting.popleft()
+            if self._waiting:
+                self._call_soon(self._turn)
 
 
 class _Outside:

@@ -28,7 +28,7 @@ from ...proto.errors import (
 )
 from ..cluster_view import ClusterView, PartitionView
 from ..controller.controller import Controller
-from ..controller.facts import TopicFact
+from ..controller.facts import OFFSETS_TOPIC, TopicFact
 from ..controller.topic_rules import is_internal
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
@@ -294,7 +294,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             controller_term=controller.term,
             losses_borne=max(len(sound_voters) - (len(cluster_voters) // 2 + 1), 0),
             topics=sum(not is_internal(name) for name in state.topics),
-            partitions=len(replication),
+            partitions=sum(len(topic.partitions) for topic in state.topics.values() if not is_internal(topic.name)),
             leaderless_partitions=leaderless,
             under_replicated_partitions=under_replicated,
         )
@@ -306,6 +306,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         if leaderless:
             has = "1 partition has" if leaderless == 1 else f"{leaderless} partitions have"
             reasons.append(f"{has} no leader that answers: no records go in or out there now")
+        if state.topic(OFFSETS_TOPIC) is None:
+            reasons.append(f"{OFFSETS_TOPIC} is not made yet: there are no consumer groups until more brokers are up")
         reasons += [f"broker {broker.broker_id} is not in touch" for broker in described.brokers if not broker.alive]
         reasons += [
             f"broker {broker_id} does not keep up with the cluster's decisions"

@@ -20,11 +20,13 @@ from lograft.v1 import broker_service_pb2_grpc
 
 from ...partitions.environment import PartitionId
 from ...proto import record_batch
-from ...proto.errors import InvalidRequest, LograftError
+from ...proto.errors import InvalidRequest, LograftError, OffsetOutOfRange
 from ...proto.record_batch import Compression, NewRecord
 from ..config import LimitsSection
 from ..controller.facts import TopicFact
 from ..controller.topic_rules import is_internal
+from ..groups.calls import Unread
+from ..groups.lag import unread_from
 from ..metrics import Metrics
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas
@@ -172,7 +174,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         """The records, each under its partition."""
         count = len(topic.partitions)
         drawn: int | None = None
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = _wall_ms()
         found: defaultdict[int, list[NewRecord]] = defaultdict(list)
         for record in request.records:
             key = record.key if record.HasField("key") else None
@@ -220,10 +222,15 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         result = pb.ListOffsetsResponse.Result(topic=query.topic, partition=query.partition, offset=-1, timestamp_ms=-1)
         try:
             replica = self._replicas.leading(query.topic, query.partition).replica
-            result.term = replica.term
-            if query.WhichOneof("where") == "timestamp_ms":
+            result.term, result.log_start_offset = replica.term, replica.log.start_offset
+            where = query.WhichOneof("where")
+            if where == "timestamp_ms":
                 end = await replica.confirm_read()
                 result.offset, result.timestamp_ms = first_at(replica.log, query.timestamp_ms, end)
+            elif where == "unread_from":
+                unread = await unread_from(replica, query.unread_from, _wall_ms)
+                check_within(query, unread)
+                result.log_start_offset, result.offset, result.timestamp_ms, result.age_ms = unread
             elif query.bound == pb.ListOffsetsRequest.BOUND_START:
                 result.offset = replica.log.start_offset
             elif query.bound == pb.ListOffsetsRequest.BOUND_END:
@@ -231,10 +238,22 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
             elif query.bound == pb.ListOffsetsRequest.BOUND_APPENDED:
                 result.offset = replica.log.end.offset
             else:
-                raise InvalidRequest("a query names a bound (start, end, appended) or a timestamp")
+                raise InvalidRequest("a query names a bound (start, end, appended), a timestamp or a reader's offset")
         except LograftError as error:
             result.error.CopyFrom(partition_error(self._replicas.with_address(error)))
         return result
+
+
+def check_within(query: pb.ListOffsetsRequest.Query, unread: Unread) -> None:
+    """Raises OffsetOutOfRange: a reader cannot have come to where nothing was written yet."""
+    if not 0 <= query.unread_from <= unread.committed_offset:
+        raise OffsetOutOfRange(
+            f"no reader can stand at offset {query.unread_from} of partition {query.partition} of "
+            f"{query.topic[:80]!r}: it holds {unread.start_offset} up to {unread.committed_offset}",
+            offset=query.unread_from,
+            start=unread.start_offset,
+            end=unread.committed_offset,
+        )
 
 
 def first_at(log: PartitionLog, timestamp_ms: int, end: int) -> tuple[int, int]:
@@ -248,3 +267,7 @@ def first_at(log: PartitionLog, timestamp_ms: int, end: int) -> tuple[int, int]:
             if record.timestamp_ms >= timestamp_ms:
                 return record.offset, record.timestamp_ms
     return found
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -27,10 +27,16 @@ log = structlog.get_logger("rpc")
 
 
 class ErrorTranslation(grpc.aio.ServerInterceptor):
-    """Wraps every method of our own services; health and reflection keep their own ways."""
+    """Wraps every method of our own services; health and reflection keep their own ways.
 
-    def __init__(self, metrics: Metrics) -> None:
+    `complete` adds what is known here to an error that names a leader: its address.
+    """
+
+    def __init__(
+        self, metrics: Metrics, complete: Callable[[LograftError], LograftError] = lambda error: error
+    ) -> None:
         self._metrics = metrics
+        self._complete = complete
         self.stopping = False
         """Set when the broker begins to stop: calls that begin afterwards are told to go elsewhere."""
 
@@ -75,7 +81,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
                 await _abort(context, error)
             except LograftError as error:
                 code = grpc_code(error)
-                await _abort(context, error)
+                await _abort(context, self._complete(error))
             except Exception:
                 code = grpc.StatusCode.INTERNAL
                 error_id = secrets.token_hex(4)

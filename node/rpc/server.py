@@ -8,23 +8,33 @@ Invariants
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
-from lograft.v1 import admin_service_pb2, admin_service_pb2_grpc, broker_service_pb2, broker_service_pb2_grpc
+from lograft.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    broker_service_pb2,
+    broker_service_pb2_grpc,
+    groups_service_pb2,
+    groups_service_pb2_grpc,
+)
 
-from ...proto.errors import InvalidConfig
+from ...proto.errors import InvalidConfig, LograftError
 from ..config import host_and_port
 from ..metrics import Metrics
 from .admin_service import AdminService
 from .broker_service import BrokerService
+from .groups_service import GroupsService
 from .interception import ErrorTranslation
 
 SERVICES = (
     broker_service_pb2.DESCRIPTOR.services_by_name["BrokerService"].full_name,
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+    groups_service_pb2.DESCRIPTOR.services_by_name["GroupsService"].full_name,
 )
 STREAMS_PER_CONNECTION_MAX = 1_000
 METADATA_BYTES_MAX = 16 << 10
@@ -59,14 +69,27 @@ def check_free(address: str) -> None:
 
 
 class RpcServer:
-    """Listens for clients. Raises InvalidConfig if it cannot listen where it should."""
+    """Listens for clients. `complete` adds the address to an error that names a leader.
 
-    def __init__(self, broker: BrokerService, admin: AdminService, metrics: Metrics, *, message_bytes_max: int) -> None:
-        self._interception = ErrorTranslation(metrics)
+    Raises InvalidConfig if it cannot listen where it should.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerService,
+        admin: AdminService,
+        groups: GroupsService,
+        metrics: Metrics,
+        complete: Callable[[LograftError], LograftError],
+        *,
+        message_bytes_max: int,
+    ) -> None:
+        self._interception = ErrorTranslation(metrics, complete)
         self._health = HealthServicer()
         self._server = grpc.aio.server(interceptors=[self._interception], options=server_options(message_bytes_max))
         broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(broker, self._server)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._server)
+        groups_service_pb2_grpc.add_GroupsServiceServicer_to_server(groups, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
 

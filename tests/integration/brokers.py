@@ -19,7 +19,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 from lograft.proto.record_batch import Compression, NewRecord, decode, encode, split
 from lograft.v1 import admin_service_pb2 as admin_pb
-from lograft.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc
+from lograft.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, groups_service_pb2_grpc
 from lograft.v1 import broker_service_pb2 as pb
 
 T = TypeVar("T")
@@ -77,6 +77,10 @@ secret = "{SECRET}"
     @property
     def admin(self) -> admin_service_pb2_grpc.AdminServiceStub:
         return admin_service_pb2_grpc.AdminServiceStub(self.channel)
+
+    @property
+    def groups(self) -> groups_service_pb2_grpc.GroupsServiceStub:
+        return groups_service_pb2_grpc.GroupsServiceStub(self.channel)
 
     def produce(
         self,

@@ -127,13 +127,26 @@ def test_decisions_go_on_while_one_broker_is_down_and_reach_it_when_it_is_back(b
 
 def test_health_and_reflection_answer_under_their_usual_names(brokers: Brokers) -> None:
     health = health_pb2_grpc.HealthStub(brokers[0].channel)
-    for service in ("", "lograft.v1.BrokerService", "lograft.v1.AdminService"):
+    ours = ("lograft.v1.BrokerService", "lograft.v1.AdminService", "lograft.v1.GroupsService")
+    for service in ("", *ours):
         answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
         health.Check(health_pb2.HealthCheckRequest(service="nonsense"), timeout=5)
     services = ProtoReflectionDescriptorDatabase(brokers[0].channel).get_services()
-    assert {"lograft.v1.BrokerService", "lograft.v1.AdminService", "grpc.health.v1.Health"} <= set(services)
+    assert {*ours, "grpc.health.v1.Health"} <= set(services)
+
+
+def test_the_topic_of_groups_is_there_for_those_who_ask_for_it_and_counts_as_nobodys(brokers: Brokers) -> None:
+    topics = brokers[0].admin.ListTopics(admin_pb.ListTopicsRequest(internal=True), timeout=10).topics
+    (offsets,) = [topic for topic in topics if topic.internal]
+    assert (offsets.name, len(offsets.partitions), offsets.replication) == ("__offsets", 6, 3)
+    users = [topic for topic in topics if not topic.internal]
+    described = brokers[0].admin.DescribeCluster(admin_pb.DescribeClusterRequest(), timeout=10)
+    assert described.topics == len(users)
+    assert described.partitions == sum(len(topic.partitions) for topic in users)
+    with pytest.raises(grpc.RpcError, match="internal"):
+        brokers[0].admin.DeleteTopic(admin_pb.DeleteTopicRequest(name="__offsets"), timeout=10)
 
 
 def test_http_gives_metrics_and_health(brokers: Brokers, topic: str) -> None:

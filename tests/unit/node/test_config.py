@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from lograft.node.config import ENVIRONMENT_PREFIX, BrokerConfig, host_and_port, load_config
+from lograft.node.groups.rules import GroupsLimits
+from lograft.node.node import groups_limits
 from lograft.partitions.environment import ReplicaConfig
 from lograft.proto.errors import InvalidConfig
 
@@ -181,3 +183,24 @@ def test_one_peer_can_be_changed_alone(tmp_path: Path) -> None:
 
 def test_ipv6_addresses_have_brackets() -> None:
     assert host_and_port("[::1]:9600") == ("::1", 9600)
+
+
+def test_groups_are_configured_as_coordinators_take_it() -> None:
+    config = loaded("groups.members_max=5", GROUPS__SESSION_MS_MAX="60000")
+    limits = groups_limits(config.groups)
+    assert (limits.members_max, limits.session_ms_max) == (5, 60_000)
+    assert groups_limits(loaded().groups) == GroupsLimits(), "both say the same where nothing is set"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "groups.offsets_partitions=0",
+        "groups.offsets_partitions=65",
+        "groups.session_ms_min=2000000",
+        "groups.metadata_bytes_max=100000",
+        "groups.settle_ms=-1",
+    ],
+)
+def test_what_groups_cannot_have_is_named(wrong: str) -> None:
+    assert wrong.partition("=")[0] in refusal(wrong)

@@ -227,3 +227,15 @@ def test_settings_follow_the_topics_fact() -> None:
     altered = msgspec.structs.replace(scene.topic, config={"batch.bytes.max": "2048"})
     scene.replicas.state.apply(put(altered))
     assert scene.replicas.leading("events", 0).settings.batch_bytes_max == 2048
+
+
+def test_watchers_hear_of_roles_only_of_replicas_that_are_here() -> None:
+    scene = Scene()
+    heard: list[Any] = []
+    scene.replicas.watchers.append(SimpleNamespace(role_changed=heard.append))  # type: ignore[arg-type]
+    replica = FakeReplica(leader=MINE)
+    scene.replicas.role_changed(replica)  # type: ignore[arg-type]
+    assert not heard, "it is being opened: that it is there is told first"
+    scene.replicas.table[PARTITION] = replica  # type: ignore[assignment]
+    scene.replicas.role_changed(replica)  # type: ignore[arg-type]
+    assert heard == [replica]

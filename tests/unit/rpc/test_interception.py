@@ -11,7 +11,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 from lograft.node.metrics import Metrics
 from lograft.node.rpc.interception import ErrorTranslation
-from lograft.proto.errors import LograftError, UnknownTopic
+from lograft.proto.errors import LograftError, NotLeader, UnknownTopic
 from lograft.v1 import admin_service_pb2 as pb
 from lograft.v1 import admin_service_pb2_grpc
 
@@ -27,13 +27,15 @@ class Servicer(admin_service_pb2_grpc.AdminServiceServicer):
 
 
 def called(
-    raised: Exception, before: Callable[[ErrorTranslation], None] = lambda _: None
+    raised: Exception,
+    before: Callable[[ErrorTranslation], None] = lambda _: None,
+    complete: Callable[[LograftError], LograftError] = lambda error: error,
 ) -> tuple[str, ErrorInfo, str]:
     """Code, ErrorInfo and the metrics after a call whose servicer raises."""
     metrics = Metrics()
 
     async def scene() -> tuple[str, ErrorInfo]:
-        translation = ErrorTranslation(metrics)
+        translation = ErrorTranslation(metrics, complete)
         server = grpc.aio.server(interceptors=[translation])
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(Servicer(raised), server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -84,3 +86,12 @@ def test_a_broker_that_stops_sends_new_calls_elsewhere() -> None:
 
     code, info, _ = called(LograftError("never reached"), stop)
     assert (code, info.reason) == ("UNAVAILABLE", "UNAVAILABLE")
+
+
+def test_an_error_that_names_a_leader_is_completed_with_what_the_broker_knows_of_it() -> None:
+    def with_address(error: LograftError) -> LograftError:
+        error.facts["leader_address"] = "host:2"
+        return error
+
+    _, info, _ = called(NotLeader("elsewhere", leader_id=2), complete=with_address)
+    assert dict(info.metadata) == {"leader_id": "2", "leader_address": "host:2"}
