@@ -12,6 +12,9 @@ from .admin import Admin
 from .connection import Connection, parse_addresses
 from .consumer import Consumer, Reset
 from .environment import Environment
+from .group_reading import GroupTerms
+from .groups import Groups
+from .handover import Callback
 from .metadata import Metadata
 from .offset_bounds import Bound
 from .producer import Acks, Codec, Producer
@@ -51,6 +54,7 @@ class Client:
         self._metadata = Metadata(self._connection)
         self._open: list[Producer | Consumer] = []
         self.admin = Admin(self._connection, self._metadata, timeout_s=timeout)
+        self.groups = Groups(self._connection, self._metadata, timeout_s=timeout)
 
     async def __aenter__(self) -> Client:
         try:
@@ -107,11 +111,33 @@ class Client:
         group_id: str | None = None,
         pattern: str | None = None,
         auto_offset_reset: Reset = "latest",
+        auto_commit: bool = False,
+        auto_commit_interval_s: float = 5.0,
+        instance_id: str | None = None,
+        session_timeout_s: float = 10.0,
+        max_handling_s: float | None = 300.0,
         max_poll_records: int = 500,
         prefetch_bytes: int = 8 << 20,
+        on_assign: Callback | None = None,
+        on_revoke: Callback | None = None,
     ) -> Consumer:
-        """A consumer of all partitions of `topics` (and of those whose name matches `pattern`), or of what it is
-        then assigned. See Consumer; InvalidConfig names a setting it cannot have."""
+        """A consumer of `topics` (and of those whose name matches `pattern`), or of what it is then assigned. Without
+        a `group_id` it reads all their partitions; with one it shares them with the group's other members.
+
+        In a group:
+        `auto_commit` stores what the application has finished with, every `auto_commit_interval_s`, whenever partitions
+        are given up, and at the end. A record counts as finished once the application asks for more.
+        `instance_id` names a static member: a process that starts again within the session gets its partitions back.
+        `session_timeout_s` is how long the group waits for a member that is not heard. Heartbeats are sent in the
+        background; the event loop must not be blocked for so long.
+        `max_handling_s` bounds the time between two reads, and a callback's; who takes longer leaves the group, and its
+        next read raises HandlingTooLong. None: no bound.
+        `on_assign(partitions)`, `on_revoke(partitions)` are awaited: the first before records of these are handed out,
+        the second while the grant still stands, so that it can store offsets. Partitions that were lost, such as to a
+        session that ended, are told to `on_revoke` too; a commit may then be refused with LostGrant. After a seek of
+        the group `on_assign` is called again. What they raise is raised from the application's next read.
+
+        See Consumer; InvalidConfig names a setting it cannot have."""
         consumer = Consumer(
             self._connection,
             self._metadata,
@@ -121,6 +147,15 @@ class Client:
             auto_offset_reset=auto_offset_reset,
             max_poll_records=max_poll_records,
             prefetch_bytes=prefetch_bytes,
+            group_terms=GroupTerms(
+                auto_commit=auto_commit,
+                auto_commit_interval_s=auto_commit_interval_s,
+                instance_id=instance_id,
+                session_timeout_s=session_timeout_s,
+                max_handling_s=max_handling_s,
+                on_assign=on_assign,
+                on_revoke=on_revoke,
+            ),
             timeout_s=self.timeout,
         )
         return self._opened(consumer)
@@ -135,9 +170,12 @@ class Client:
         start: Bound | str | int = "start",
         stop: Bound | str | int = "end",
         partitions: Iterable[int] | None = None,
+        *,
+        group_id: str | None = None,
     ) -> AsyncIterator[Record]:
         """Replay a topic between two bounds of the OFFSETS grammar; both are pinned when the reading begins.
 
-        Records come in order within each partition. Ends by itself.
+        Records come in order within each partition. Ends by itself. With a `group_id` the bound `stored` is where that
+        group has come to (without a stored offset: the start); the group itself is left as it is.
         """
-        return read(self._connection, self._metadata, topic, start, stop, partitions, timeout_s=self.timeout)
+        return read(self._connection, self._metadata, topic, start, stop, partitions, group_id, timeout_s=self.timeout)

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
-from lograft.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, common_pb2
+from lograft.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, common_pb2, groups_service_pb2_grpc
 
 from ..proto.errors import (
     BrokerUnavailable,
@@ -106,10 +106,11 @@ class Connection:
     def __init__(self, bootstrap: Sequence[str], environment: Environment, client_id: str | None = None) -> None:
         self.bootstrap = tuple(bootstrap)
         self.environment = environment
-        self._client_id = client_id
+        self.client_id = client_id
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._brokers: dict[str, broker_service_pb2_grpc.BrokerServiceStub] = {}
         self._admins: dict[str, admin_service_pb2_grpc.AdminServiceStub] = {}
+        self._groups: dict[str, groups_service_pb2_grpc.GroupsServiceStub] = {}
         self._closed = False
 
     def _channel(self, address: str) -> grpc.aio.Channel:
@@ -117,7 +118,7 @@ class Connection:
             raise InvalidRequest("this client is closed")
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = self.environment.open_channel(address, self._client_id)
+            channel = self._channels[address] = self.environment.open_channel(address, self.client_id)
         return channel
 
     def broker(self, address: str) -> Any:
@@ -132,6 +133,13 @@ class Connection:
         stub = self._admins.get(address)
         if stub is None:
             stub = self._admins[address] = admin_service_pb2_grpc.AdminServiceStub(self._channel(address))
+        return stub
+
+    def groups(self, address: str) -> Any:
+        """The GroupsService stub of the broker at `address`."""
+        stub = self._groups.get(address)
+        if stub is None:
+            stub = self._groups[address] = groups_service_pb2_grpc.GroupsServiceStub(self._channel(address))
         return stub
 
     async def call(self, address: str, method: Any, request: Any, *, timeout_s: float) -> Any:
@@ -152,6 +160,7 @@ class Connection:
         """Close the channel to `address`; a later call opens a new one."""
         self._brokers.pop(address, None)
         self._admins.pop(address, None)
+        self._groups.pop(address, None)
         channel = self._channels.pop(address, None)
         if channel is not None:
             await channel.close(None)

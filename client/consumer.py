@@ -1,7 +1,8 @@
-"""Read records as they come, from partitions chosen by hand or from all of some topics.
+"""Read records as they come: from partitions chosen by hand, from all of some topics, or as a member of a group.
 
 Invariants
     in each partition records are handed out in order, none twice and none left out, whatever leaders do
+    in a group a record is handed out only under a grant in force, and nothing fetched before a seek after it
     prefetched bytes stay within `prefetch_bytes` (each leader has an equal share; a single larger batch may pass it)
     nothing awaits a broker while records are there to hand out
 """
@@ -10,29 +11,35 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Literal, NoReturn
+from typing import Literal
 
 from ..proto.errors import (
-    BrokerUnavailable,
     InvalidConfig,
     InvalidRequest,
     LograftError,
     NoLeader,
     NotLeader,
-    OffsetOutOfRange,
     UnknownPartition,
     UnknownTopic,
     UnknownTopicId,
 )
-from .connection import Connection, backoff_s
+from .connection import Connection
+from .coordinator import Coordinator
 from .fetcher import LeaderFetcher
+from .group_reading import GroupReading, GroupTerms
+from .hands import Hands
+from .membership import Subscription
+from .mending import Mending
 from .metadata import Metadata
 from .offset_bounds import parse_time
-from .offsets import OffsetLookup
+from .offsets import Lag, OffsetLookup
+from .places import Places
 from .position import Position
+from .progress import Offsets, Progress
 from .records import Record, TopicPartition
 
 Reset = Literal["latest", "earliest", "error"]
@@ -41,16 +48,21 @@ _RESETS = {"latest": "end", "earliest": "start", "error": "error"}
 _GROWTH_S = 10.0
 """How often to look for topics and partitions that are new."""
 _PREFETCH_BYTES_MIN = 64 << 10
+_AHEAD_MS_MAX = 60_000
+"""Clocks differ; a time further ahead than this is meant to be in the future."""
 
 
 class Consumer:
     """Reads records. Made by `Client.consumer`; use it by `async with` from one task at a time.
 
-    With topics it reads all their partitions, also those added later. `assign` chooses partitions by hand instead.
-    `auto_offset_reset` says where to begin without a `seek`, and where to go on when the offset is no longer held.
+    With topics it reads all their partitions, also those added later. With a `group_id` as well it shares them with the
+    other members of the group, and goes on where the group has come to. `assign` chooses partitions by hand instead;
+    with a `group_id` they begin at its stored offsets, and offsets can be stored while the group has no members.
+    `auto_offset_reset` says where to begin where nothing is stored nor sought, and where to go on when the offset is no
+    longer held.
 
     Raises
-        InvalidConfig  a setting it cannot have
+        InvalidConfig, InvalidSession, InvalidGroup  a setting it cannot have
     """
 
     def __init__(
@@ -64,11 +76,10 @@ class Consumer:
         auto_offset_reset: Reset = "latest",
         max_poll_records: int = 500,
         prefetch_bytes: int = 8 << 20,
+        group_terms: GroupTerms | None = None,
         timeout_s: float = 30.0,
         give_up_s: float | None = None,
     ) -> None:
-        if group_id is not None:
-            _refuse_groups(f"group_id={group_id!r}")
         if auto_offset_reset not in _RESETS:
             raise InvalidConfig(
                 f"auto_offset_reset={auto_offset_reset!r}: it is one of {', '.join(_RESETS)}", key="auto_offset_reset"
@@ -79,25 +90,37 @@ class Consumer:
             raise InvalidConfig(
                 f"prefetch_bytes={prefetch_bytes!r}: it must be {_PREFETCH_BYTES_MIN} or more", key="prefetch_bytes"
             )
+        self._terms = group_terms or GroupTerms()
+        self._terms.check(group_id)
         self._connection = connection
         self._metadata = metadata
-        self._chance = connection.environment.chance
         self._timeout_s = timeout_s
-        self._give_up_s = give_up_s  # None: a reader that follows a topic waits for its cluster to come back
         self._reset = auto_offset_reset
         self._max_poll_records = max_poll_records
         self._prefetch_bytes = prefetch_bytes
         self._offsets = OffsetLookup(connection, metadata, timeout_s=timeout_s)
+        self._progress: Progress | None = None
+        if group_id is not None:
+            coordinator = Coordinator(connection, metadata, group_id, timeout_s)
+            self._progress = Progress(coordinator, tells_of_lost=not self._terms.auto_commit)
+        self._places = Places(connection, metadata, self._progress, timeout_s=timeout_s)
+        # give_up_s None: a reader that follows a topic waits for its cluster to come back.
+        self._mending = Mending(connection, metadata, timeout_s=timeout_s, give_up_s=give_up_s)
+        self._group: GroupReading | None = None  # once it is a member, or on its way to become one
         self._topics: tuple[str, ...] = ()
-        self._pattern: re.Pattern[str] | None = None
+        self._pattern: str | None = None
         self._known_topics: dict[str, str] = {}  # of the subscription: name -> id, once its partitions were taken on
         self._failure: LograftError | None = None
+        self._to_raise: deque[BaseException] = deque()  # from the next read, whatever is at hand
         self._positions: dict[TopicPartition, Position] = {}
         self._turn: list[Position] = []  # whose turn it is to be handed out, first
+        self._stood_at: Position | None = None  # by `getone`, which goes on there as an iteration does
+        self._hands = Hands(connection.environment.now, self._application_came_back)
         self._fetchers: dict[str, LeaderFetcher] = {}
         self._arrived = asyncio.Event()
         self._attention = asyncio.Event()
         self._caretaker: asyncio.Task[None] | None = None
+        self._storing: asyncio.Task[None] | None = None
         self._closed = False
         self._set_subscription(topics, pattern)
 
@@ -105,15 +128,27 @@ class Consumer:
 
     async def __aenter__(self) -> Consumer:
         """Find the topics and, unless it begins at the start, pin where it begins: what is produced from now on is
-        read."""
+        read. In a group: join, and wait for the coordinator's first answer, though not for partitions.
+
+        Raises
+            UnknownTopic                          a topic that does not exist, unless there is a pattern as well
+            GroupFull, InvalidGroup, InvalidSession, InvalidRequest  the coordinator will not have it as a member
+            RequestTimedOut                       no coordinator answered; says why
+        """
         try:
-            if self._topics or self._pattern is not None:
+            if self._is_subscribed and self._progress is not None:
+                if self._pattern is None:
+                    await self._metadata.known_topics(self._topics, timeout_s=self._timeout_s)
+                self._group = self._group or self._make_group(self._progress)
+                await self._group.enter(self._subscription, timeout_s=self._timeout_s)
+            elif self._is_subscribed:
                 await self._take_on_topics(fresh=False)
                 if self._failure is not None:
                     raise self._failure
             if self._reset == "latest":
-                await self._find_places([p for p in self._positions.values() if not p.is_placed])
+                await self._places.find([p for p in self._positions.values() if not p.is_placed])
             self._begin()
+            self._hands.turned_away()  # from now on records are to be asked for
         except BaseException:
             await self.close()
             raise
@@ -122,7 +157,14 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        if error is None:
+            self._hands.came_back()  # the block is done, and with it the records that it had in its hands
+        try:
+            await self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"closing the consumer failed as well: {failure!r}")
 
     def _begin(self) -> None:
         if self._closed:
@@ -130,15 +172,67 @@ class Consumer:
         if self._caretaker is None:
             self._metadata.on_change.append(self._metadata_changed)
             self._caretaker = asyncio.ensure_future(self._care())
+            if self._terms.auto_commit and self._progress is not None:
+                self._storing = asyncio.ensure_future(self._store_now_and_then(self._progress))
             self._route()
+        if self._group is None and self._progress is not None and self._is_subscribed:
+            self._group = self._make_group(self._progress)
+            self._group.subscribe(self._subscription)
+
+    def _make_group(self, progress: Progress) -> GroupReading:
+        return GroupReading(
+            self._connection,
+            progress.coordinator,
+            self,
+            self._places,
+            progress,
+            self._hands,
+            self._terms,
+            reset=_RESETS[self._reset],
+        )
 
     @property
     def is_closed(self) -> bool:
         return self._closed
 
+    @property
+    def member_id(self) -> str:
+        """Of this consumer in its group, as `group describe` shows it; empty if it is no member."""
+        return self._group.membership.terms.member_id if self._group is not None else ""
+
     async def close(self) -> None:
-        """Stop fetching. What was prefetched is dropped."""
+        """Hand nothing out any more, and drop what was prefetched. In a group: with `auto_commit` store what is
+        finished, call `on_revoke`, and leave; a static member does not leave, its instance may start again.
+
+        Raises
+            what `on_revoke` raised
+        """
+        if self._closed:
+            return
+        if self._group is not None:
+            self._group.refuse_from_callback("close()")
         self._closed = True
+        for position in self._positions.values():
+            position.interrupt()
+        self._arrived.set()
+        self._to_raise.clear()
+        try:
+            await self._end_group()
+        finally:
+            await self._end_fetching()
+        if self._to_raise:
+            raise self._to_raise.popleft()
+
+    async def _end_group(self) -> None:
+        if self._storing is not None:
+            self._storing.cancel()
+            await asyncio.gather(self._storing, return_exceptions=True)
+        if self._group is not None:
+            await self._group.close()
+        elif self._terms.auto_commit and self._progress is not None:
+            await self._progress.store_finished(list(self._positions.values()), timeout_s=min(5.0, self._timeout_s))
+
+    async def _end_fetching(self) -> None:
         if self._metadata_changed in self._metadata.on_change:
             self._metadata.on_change.remove(self._metadata_changed)
         fetchers, self._fetchers = self._fetchers, {}
@@ -146,28 +240,55 @@ class Consumer:
             self._caretaker.cancel()
             await asyncio.gather(self._caretaker, return_exceptions=True)
         await asyncio.gather(*(fetcher.close() for fetcher in fetchers.values()))
-        self._arrived.set()
 
     # What to read --------------------------------------------------------------------------------------------------
 
     def subscribe(self, *topics: str, pattern: str | None = None) -> None:
         """Read all partitions of `topics`, and of those whose whole name matches the regular expression `pattern`;
-        this replaces what was read before."""
+        this replaces what was read before. A member of a group keeps what it has until its coordinator, which hears of
+        it at once, takes it away."""
+        if self._group is not None:
+            if not topics and pattern is None:
+                raise InvalidRequest("a member of a group subscribes to something: name topics, or close the consumer")
+            self._set_subscription(topics, pattern)
+            self._group.subscribe(self._subscription)
+            return
         self._replace_positions([])
         self._set_subscription(topics, pattern)
         self._attention.set()
+        if self._caretaker is not None:
+            self._begin()
 
     def _set_subscription(self, topics: Iterable[str], pattern: str | None) -> None:
         try:
-            self._pattern = re.compile(pattern) if pattern is not None else None
+            if pattern is not None and self._progress is None:  # in a group it is the brokers who match
+                re.compile(pattern)
         except re.error as error:
             raise InvalidConfig(f"pattern={pattern!r} is no regular expression: {error}", key="pattern") from None
+        self._pattern = pattern
         self._topics = tuple(dict.fromkeys(topics))
         self._known_topics = {}
         self._failure = None
 
+    @property
+    def _is_subscribed(self) -> bool:
+        return bool(self._topics) or self._pattern is not None
+
+    @property
+    def _subscription(self) -> Subscription:
+        return Subscription(self._topics, self._pattern)
+
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read just these partitions; this replaces what was read before. Those kept go on where they are."""
+        """Read just these partitions; this replaces what was read before. Those kept go on where they are.
+
+        Raises
+            InvalidRequest  this consumer is a member of a group, whose coordinator assigns
+        """
+        if self._group is not None:
+            raise InvalidRequest(
+                "this consumer is a member of a group, which shares its partitions out itself: use another consumer, "
+                "without topics, to choose partitions by hand"
+            )
         wanted = [TopicPartition(*partition) for partition in partitions]
         self._set_subscription((), None)
         self._replace_positions(wanted)
@@ -183,7 +304,7 @@ class Consumer:
             self._positions[partition] = before.get(partition) or Position(partition, _RESETS[self._reset])
         self._turn = list(self._positions.values())
         for dropped in before.keys() - self._positions.keys():
-            before[dropped].seek(None)  # answers under way to it are not for us any more
+            before[dropped].close()  # answers under way to it are not for us any more
         self._route()
 
     def drop(self, partition: TopicPartition) -> None:
@@ -193,11 +314,45 @@ class Consumer:
     def _position(self, partition: TopicPartition) -> Position:
         found = self._positions.get(TopicPartition(*partition))
         if found is None:
-            raise InvalidRequest(f"{TopicPartition(*partition)} is not assigned to this consumer: assign it first")
+            remedy = "assign it first" if self._group is None else "another member of the group has it, or will have"
+            raise InvalidRequest(f"{TopicPartition(*partition)} is not assigned to this consumer: {remedy}")
         return found
 
     def _chosen(self, partitions: tuple[TopicPartition, ...]) -> list[TopicPartition]:
         return [self._position(p).topic_partition for p in partitions] if partitions else list(self._positions)
+
+    # As HandOver's Reader ------------------------------------------------------------------------------------------
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, Position]:
+        return self._positions
+
+    def add(self, positions: Iterable[Position]) -> None:
+        for position in positions:
+            self._positions[position.topic_partition] = position
+
+    def open(self, positions: Iterable[Position]) -> None:
+        self._turn += positions
+        self._arrived.set()
+        self._route()
+
+    def remove(self, positions: Iterable[Position]) -> None:
+        gone = set(positions)
+        if not gone:
+            return
+        for position in gone:
+            del self._positions[position.topic_partition]
+        self._turn = [position for position in self._turn if position not in gone]
+        self._route()
+
+    def raise_later(self, error: BaseException) -> None:
+        self._to_raise.append(error)
+        self._hands.interrupt()
+        self._arrived.set()
+
+    def _application_came_back(self) -> None:
+        if self._group is not None:
+            self._group.application_came_back()
 
     # Where to read -------------------------------------------------------------------------------------------------
 
@@ -229,6 +384,11 @@ class Consumer:
             moment_ms = when
         if moment_ms < 0:
             raise InvalidRequest(f"time {moment_ms} ms is before 1970", time=moment_ms)
+        if moment_ms > self._connection.environment.unix_ms() + _AHEAD_MS_MAX:
+            raise InvalidRequest(
+                f"time {when} is in the future by the clock here; to begin at what comes next use seek_to_end",
+                time=moment_ms,
+            )
         self._seek_all(await self._offsets.find(dict.fromkeys(self._chosen(partitions), moment_ms)))
 
     def _seek_all(self, offsets: dict[TopicPartition, int]) -> None:
@@ -241,48 +401,74 @@ class Consumer:
         """Offset of the next record to be handed out there."""
         position = self._position(partition)
         if position.offset is None:
-            await self._find_places([position])
+            await self._places.find([position])
         assert position.offset is not None
         return position.offset
 
-    async def lag(self) -> dict[TopicPartition, int]:
-        """How many offsets each partition's position is behind its committed end."""
+    async def lag(self) -> dict[TopicPartition, Lag]:
+        """How far each partition's position is behind its committed end: in records, and in seconds since the next of
+        them was made, by its leader's clock."""
         for partition in list(self._positions):
             await self.position(partition)
-        ends = await self._offsets.find(dict.fromkeys(self._positions, "end"))
-        lags = {}
-        for partition, end in ends.items():
-            if (found := self._positions.get(partition)) is not None and found.offset is not None:
-                lags[partition] = max(0, end - found.offset)
-        return lags
+        offsets = {partition: position.offset for partition, position in self._positions.items()}
+        return await self._offsets.lags({p: offset for p, offset in offsets.items() if offset is not None})
 
     def pause(self, *partitions: TopicPartition) -> None:
         """Hand nothing out of these, or all, until they are resumed; what is prefetched stays."""
         for partition in self._chosen(partitions):
-            self._positions[partition].paused = True
+            self._positions[partition].pause()
 
     def resume(self, *partitions: TopicPartition) -> None:
         for partition in self._chosen(partitions):
-            self._positions[partition].paused = False
+            self._positions[partition].resume()
         self._arrived.set()
         self._wake_fetchers()
 
     def paused(self) -> tuple[TopicPartition, ...]:
         return tuple(partition for partition, position in self._positions.items() if position.paused)
 
-    async def commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
-        """Stored offsets belong to groups: InvalidRequest."""
-        _refuse_groups("commit")
+    # How far the group has come ------------------------------------------------------------------------------------
+
+    async def commit(self, offsets: Offsets | None = None) -> None:
+        """Store how far the group has come. None: wherever records were handed out, or a place was sought, since the
+        last time, up to before the next record to be handed out. Else for each partition the next offset to read, or
+        that and a text to keep beside it.
+
+        What can be stored is stored, also if an error is raised for the rest.
+
+        Raises
+            LostGrant                       names the partitions whose records were fetched under a grant that is not in
+                                            force any more: others own them now, or the group was sought elsewhere
+            OffsetOutOfRange, OffsetMetadataTooLarge, UnknownTopic, UnknownPartition
+            GroupNotEmpty                   this consumer is no member, and the group has some
+            RequestTimedOut                 perhaps stored, perhaps not
+            InvalidRequest                  without a `group_id`
+        """
+        await self._in_group("commit").commit(self._positions, offsets)
 
     async def committed(self, partition: TopicPartition) -> int | None:
-        """Stored offsets belong to groups: InvalidRequest."""
-        _refuse_groups("committed")
+        """The offset that the group has stored: the next to read; None if nothing is stored."""
+        wanted = TopicPartition(*partition)
+        stored = (await self._in_group("committed").coordinator.fetch([wanted])).get(wanted)
+        return stored.offset if stored is not None else None
+
+    def _in_group(self, what: str) -> Progress:
+        if self._progress is None:
+            raise InvalidRequest(f"{what}: stored offsets belong to a group, and this consumer has no group_id")
+        return self._progress
+
+    async def _store_now_and_then(self, progress: Progress) -> None:
+        while True:
+            await asyncio.sleep(self._terms.auto_commit_interval_s)
+            await progress.store_finished(list(self._positions.values()))
 
     # Records -------------------------------------------------------------------------------------------------------
 
     async def getone(self) -> Record:
         """The next record, however long it takes."""
-        position = await self.next_ready()
+        position = self._stood_at
+        if position is None or not position.is_stood_at or position.halted or position.at >= len(position.ready):
+            position = self._stood_at = await self.next_ready()
         record = position.ready[position.at]
         position.at += 1
         return record
@@ -298,30 +484,35 @@ class Consumer:
         if count_max < 1:
             raise InvalidRequest(f"max_records={max_records}: it must be 1 or more")
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
-        while True:
-            self._begin()
-            self._arrived.clear()
-            if taken := self._take(count_max):
-                return taken
-            self._raise_failure()
-            left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0:
-                return {}
-            try:
-                async with asyncio.timeout(left_s):
-                    await self._arrived.wait()
-            except TimeoutError:
-                return {}
+        self._hands.came_back()
+        taken: dict[Position, list[Record]] = {}
+        try:
+            while True:
+                self._attend()
+                if taken := self._take(count_max):
+                    return {position.topic_partition: records for position, records in taken.items()}
+                self._raise_failure()
+                left_s = deadline - asyncio.get_running_loop().time()
+                if left_s <= 0:
+                    return {}
+                try:
+                    async with asyncio.timeout(left_s):
+                        await self._arrived.wait()
+                except TimeoutError:
+                    return {}
+        finally:
+            self._hands.hold(taken)
 
-    def _take(self, count_max: int) -> dict[TopicPartition, list[Record]]:
-        taken: dict[TopicPartition, list[Record]] = {}
+    def _take(self, count_max: int) -> dict[Position, list[Record]]:
+        taken: dict[Position, list[Record]] = {}
         left = count_max
         for position in list(self._turn):
             if not position.has_records:
                 continue
             records = position.take(left)
             if records:
-                taken[position.topic_partition] = records
+                position.handed_from = records[0].offset
+                taken[position] = records
                 left -= len(records)
             if left <= 0:
                 break
@@ -334,14 +525,28 @@ class Consumer:
     async def next_ready(self, stops: Mapping[TopicPartition, int] | None = None) -> Position:
         """A position with records decoded and ready, or one that has reached its stop, however long it takes.
 
-        Whoever takes a record of it moves `at` on.
+        Whoever takes a record of it moves `at` on, and asks here again once the position is `halted`.
         """
+        self._hands.came_back()
+        try:
+            position = self._ready_now() or await self._ready_later(stops)
+        except BaseException:
+            self._hands.turned_away()
+            raise
+        self._hands.stand_at(position)
+        return position
+
+    def _ready_now(self) -> Position | None:
+        if self._to_raise or self._group is not None:
+            self._attend()
+        for position in self._turn:
+            if not position.halted and position.at < len(position.ready):
+                return position
+        return None
+
+    async def _ready_later(self, stops: Mapping[TopicPartition, int] | None) -> Position:
         while True:
-            for position in self._turn:
-                if not position.paused and position.at < len(position.ready):
-                    return position
-            self._begin()
-            self._arrived.clear()
+            self._attend()
             for position in self._turn:
                 if position.has_records and position.decode_next():
                     self._turn.remove(position)
@@ -357,15 +562,25 @@ class Consumer:
     async def __aiter__(self) -> AsyncIterator[Record]:
         while True:
             position = await self.next_ready()
-            while position.at < len(position.ready) and not position.paused:
+            while position.at < len(position.ready) and not position.halted:
                 record = position.ready[position.at]
                 position.at += 1
                 yield record
 
+    def _attend(self) -> None:
+        """Before anything is handed out: what has to be known, told or begun."""
+        self._begin()
+        self._arrived.clear()
+        if self._to_raise:
+            for position in self._positions.values():
+                position.go_on()
+            raise self._to_raise.popleft()
+        if self._group is not None:
+            self._group.attend()
+
     def _raise_failure(self) -> None:
-        if self._closed:
-            raise InvalidRequest("this consumer is closed")
-        for task in (self._caretaker, *(fetcher.task for fetcher in self._fetchers.values())):
+        tasks = [self._caretaker, self._storing, *(fetcher.task for fetcher in self._fetchers.values())]
+        for task in [*tasks, *(self._group.tasks if self._group is not None else ())]:
             if task is not None and task.done() and not task.cancelled() and (error := task.exception()):
                 raise error  # a mistake of ours: better told than waited for
         if self._failure is not None:
@@ -463,11 +678,12 @@ class Consumer:
             except TimeoutError:
                 pass
             self._attention.clear()
-            if self._topics or self._pattern is not None:
+            if self._is_subscribed and self._progress is None:
                 await self._take_on_topics(fresh=loop.time() >= look_again_at)
             if loop.time() >= look_again_at:
                 look_again_at = loop.time() + _GROWTH_S
-            await self._mend()
+            if not await self._mending.mend(self._positions.values()):
+                self._attention.set()
             lost = [p for p in self._positions.values() if p.failure is None and not (p.topic_id and p.is_placed)]
             if lost:
                 await self._find_places_or_tell(lost)
@@ -483,7 +699,7 @@ class Consumer:
                 names |= {
                     name: None
                     for name, view in self._metadata.topics.items()
-                    if self._pattern.fullmatch(name) and not view.internal
+                    if re.fullmatch(self._pattern, name) and not view.internal
                 }
             unknown = [name for name in names if name not in self._known_topics]
             if fresh and self._known_topics:
@@ -495,115 +711,9 @@ class Consumer:
             if not error.retriable or not self._known_topics:
                 self._failure = error
 
-    async def _mend(self) -> None:
-        leader = self._metadata.leader_address
-        troubled = [
-            position
-            for position in self._positions.values()
-            if position.troubled is not None or (position.failure is None and leader(*position.topic_partition) is None)
-        ]
-        if not troubled:
-            return
-        await asyncio.sleep(backoff_s(max(p.failed_tries for p in troubled), self._chance, longest_s=0.25))
-        try:
-            await self._metadata.refresh(*{position.topic_partition.topic for position in troubled})
-        except LograftError as nobody:
-            self._attention.set()  # nobody answers; the positions stay troubled
-            for position in troubled:
-                position.failed_tries += 1
-                self._lose_patience(position, nobody)
-            return
-        for position in troubled:
-            error = position.troubled
-            position.failed_tries += 1
-            self._lose_patience(position, error)
-            if error is None:
-                continue  # without a leader until now, or sought elsewhere meanwhile
-            if isinstance(error, OffsetOutOfRange):
-                await self._mend_out_of_range(position, error)
-            elif isinstance(error, UnknownTopic | UnknownTopicId | UnknownPartition):
-                await self._mend_unknown(position)
-            elif not error.retriable:
-                position.failure = error
-            position.troubled = None
-
-    def _lose_patience(self, position: Position, error: LograftError | None) -> None:
-        """Who reads to an end rather than follows does not wait for ever for a cluster that is gone."""
-        now = self._connection.environment.now()
-        if position.troubled_since is None:
-            position.troubled_since = now
-        elif self._give_up_s is not None and now - position.troubled_since > self._give_up_s:
-            why = error or NoLeader("no leader is known")
-            position.failure = BrokerUnavailable(
-                f"{position.topic_partition} could not be read for {self._give_up_s:g} s: {why}"
-            )
-
-    async def _mend_unknown(self, position: Position) -> None:
-        """A broker does not know the partition. It may lag behind; ask around before that is believed."""
-        topic, number = position.topic_partition
-        try:
-            view = await self._metadata.topic(topic, timeout_s=self._timeout_s, fresh=True)
-        except UnknownTopic:
-            position.failure = UnknownTopic(f"topic {topic!r} was deleted, or never was", topic=topic)
-            return
-        except LograftError:
-            return
-        if position.topic_id and view.topic_id != position.topic_id:
-            position.failure = UnknownTopic(f"topic {topic!r} was deleted; another has its name now", topic=topic)
-        elif number >= len(view.partitions):
-            position.failure = UnknownPartition(
-                f"topic {topic!r} has partitions 0 to {len(view.partitions) - 1}; {number} is none of them",
-                topic=topic,
-                partition=number,
-            )
-
-    async def _mend_out_of_range(self, position: Position, error: OffsetOutOfRange) -> None:
-        """The rule is applied only once a majority has confirmed the range: a new leader may not know it yet."""
-        partition, version = position.topic_partition, position.version
-        try:
-            start, end = (await self._offsets.extents([partition]))[partition]
-        except LograftError:
-            return
-        offset = position.fetch_offset
-        if position.version != version or offset is None or start <= offset <= end:
-            return
-        if position.reset == "error":
-            position.failure = OffsetOutOfRange(
-                f"{partition} holds offsets from {start} up to {end}; {offset} is none of them: seek, or set "
-                "auto_offset_reset",
-                offset=offset,
-                start=start,
-                end=end,
-            )
-        else:
-            position.seek(start if position.reset == "start" else end)
-
-    async def _find_places(self, positions: list[Position]) -> None:
-        """Look up where to begin in `positions`, by their rule."""
-        for position in positions:
-            if not position.topic_id:
-                topic, number = position.topic_partition
-                view = await self._metadata.topic(topic, timeout_s=self._timeout_s)
-                if number >= len(view.partitions) or number < 0:
-                    raise UnknownPartition(
-                        f"topic {topic!r} has partitions 0 to {len(view.partitions) - 1}; {number} is none of them",
-                        topic=topic,
-                        partition=number,
-                    )
-                position.topic_id = view.topic_id
-            if position.reset == "error" and not position.is_placed:
-                raise InvalidRequest(
-                    f"no place to begin in {position.topic_partition}: seek first, or set auto_offset_reset"
-                )
-        versions = {position: position.version for position in positions if not position.is_placed}
-        found = await self._offsets.find({p.topic_partition: _place(p.reset) for p in versions})
-        for position, version in versions.items():
-            if position.version == version:
-                position.seek(found[position.topic_partition])
-
     async def _find_places_or_tell(self, positions: list[Position]) -> None:
         try:
-            await self._find_places(positions)
+            await self._places.find(positions)
         except LograftError as error:
             if error.retriable and len(positions) == 1:
                 self._attention.set()  # try again; there is no hurry, the lookup has waited already
@@ -612,13 +722,3 @@ class Consumer:
             else:
                 for position in positions:
                     await self._find_places_or_tell([position])
-
-
-def _place(reset: str) -> Literal["start", "end"]:
-    return "start" if reset == "start" else "end"
-
-
-def _refuse_groups(what: str) -> NoReturn:
-    raise InvalidRequest(
-        f"{what}: consumer groups come with a later release; until then read whole topics, or assign partitions"
-    )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from lograft.v1 import broker_service_pb2
 
-from ..proto.errors import BrokerUnavailable, LograftError, NotLeader, RequestTimedOut, UnknownPartition, UnknownTopic
+from ..proto.errors import BrokerUnavailable, LograftError, NotLeader, UnknownTopic
 from .connection import Connection, backoff_s
 
 _ASK_TIMEOUT_S = 1.5
@@ -156,9 +156,9 @@ class Metadata:
             ordered.insert(0, self._last_good)
         return ordered
 
-    def doubt(self, address: str) -> None:
-        """Whoever is at `address` did not answer: ask others first."""
-        if self._last_good == address:
+    def doubt(self, address: str | None = None) -> None:
+        """Whoever is at `address` (None: who answered last) did not answer, or lags behind: ask others first."""
+        if address is None or self._last_good == address:
             self._last_good = None
 
     # Taking in -----------------------------------------------------------------------------------------------------
@@ -264,32 +264,6 @@ class Metadata:
             self._last_good = None  # ask another broker: this one may lag behind
             attempt += 1
             await asyncio.sleep(wait_s)
-
-    async def partition_leader(self, topic: str, partition: int, *, deadline: float) -> str:
-        """The address of a partition's leader, waiting for an election if need be. `deadline` is on `now()`.
-
-        Raises
-            UnknownTopic, UnknownPartition  there is no such thing
-            RequestTimedOut                 no leader was known by then
-        """
-        attempt = 0
-        while True:
-            view = await self.topic(topic, timeout_s=deadline - self._environment.now())
-            if not 0 <= partition < len(view.partitions):
-                raise UnknownPartition(
-                    f"topic {topic!r} has partitions 0 to {len(view.partitions) - 1}; {partition} is none of them",
-                    topic=topic,
-                    partition=partition,
-                )
-            if (address := self.leader_address(topic, partition)) is not None:
-                return address
-            wait_s = backoff_s(attempt, self._environment.chance)
-            if self._environment.now() + wait_s > deadline:
-                raise RequestTimedOut(f"{topic}-{partition} has no leader known to any broker that answered")
-            attempt += 1
-            await asyncio.sleep(wait_s)
-            self._last_good = None
-            await self.topic(topic, timeout_s=deadline - self._environment.now(), fresh=True)
 
     async def known_topics(self, names: Iterable[str], *, timeout_s: float) -> list[TopicView]:
         return [await self.topic(name, timeout_s=timeout_s) for name in names]

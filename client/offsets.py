@@ -1,4 +1,4 @@
-"""Ask leaders where partitions begin, end, and stood at a time.
+"""Ask leaders where partitions begin, end, and stood at a time, and how far behind a reader is.
 
 An end is confirmed by a majority after the question was put.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lograft.v1 import broker_service_pb2
 
@@ -27,8 +27,15 @@ from .metadata import Metadata
 from .offset_bounds import END, Bound
 from .records import TopicPartition
 
-Where = Literal["start", "end"] | int
-"""A bound, or unix milliseconds."""
+
+class UnreadFrom(NamedTuple):
+    """The next record for a reader that has come to this offset."""
+
+    offset: int
+
+
+Where = Literal["start", "end"] | int | UnreadFrom
+"""A bound, unix milliseconds, or a reader."""
 
 _BOUNDS = {
     "start": broker_service_pb2.ListOffsetsRequest.BOUND_START,
@@ -42,6 +49,16 @@ class Extent(NamedTuple):
 
     start: int
     end: int
+
+
+class Lag(NamedTuple):
+    """How far a reader is behind: records between its place and the committed end, and the age of the next of them.
+
+    Seconds are by the clock of the partition's leader; 0 if there is nothing to read.
+    """
+
+    records: int
+    seconds: float
 
 
 class OffsetLookup:
@@ -66,15 +83,36 @@ class OffsetLookup:
         )
         return {partition: Extent(starts[partition], ends[partition]) for partition in listed}
 
-    async def find(self, wanted: Mapping[TopicPartition, Where]) -> dict[TopicPartition, int]:
-        """The offset of each place. A time after the last record is the end."""
+    async def find(
+        self, wanted: Mapping[TopicPartition, Where], found: dict[TopicPartition, int] | None = None
+    ) -> dict[TopicPartition, int]:
+        """The offset of each place. A time after the last record is the end. What was found goes into `found` as well,
+        also if an error is raised because of another."""
+        results: dict[TopicPartition, Any] = {}
+        offsets = {} if found is None else found
+        try:
+            await self._answer(wanted, results)
+        finally:
+            offsets.update({partition: result.offset for partition, result in results.items()})
+        return offsets
+
+    async def lags(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Lag]:
+        """How far a reader that has come to `offsets` is behind."""
+        results: dict[TopicPartition, Any] = {}
+        await self._answer({partition: UnreadFrom(offset) for partition, offset in offsets.items()}, results)
+        return {
+            partition: Lag(max(0, result.offset - offsets[partition]), max(0, result.age_ms) / 1000)
+            for partition, result in results.items()
+        }
+
+    async def _answer(self, wanted: Mapping[TopicPartition, Where], found: dict[TopicPartition, Any]) -> None:
+        """Put an answer for each into `found`, within the time there is."""
         deadline = self._now() + self._timeout_s
-        found: dict[TopicPartition, int] = {}
         attempt = 0
         while True:
             missing = {partition: where for partition, where in wanted.items() if partition not in found}
             if not missing:
-                return found
+                return
             failures = await self._ask_leaders(missing, found, deadline, final=attempt > 3)
             if not failures:
                 continue
@@ -92,17 +130,21 @@ class OffsetLookup:
     async def _ask_leaders(
         self,
         missing: Mapping[TopicPartition, Where],
-        found: dict[TopicPartition, int],
+        found: dict[TopicPartition, Any],
         deadline: float,
         *,
         final: bool,
     ) -> dict[TopicPartition, LograftError]:
         """One round. What was found goes into `found`; what may be found later is returned."""
         by_leader: dict[str, list[TopicPartition]] = {}
-        for partition in missing:
-            leader = await self._metadata.partition_leader(*partition, deadline=deadline)
-            by_leader.setdefault(leader, []).append(partition)
         failures: dict[TopicPartition, LograftError] = {}
+        for partition in missing:
+            leader = await self._leader(partition, deadline)
+            if leader is None:
+                self._metadata.doubt()
+                failures[partition] = NoLeader(f"{partition} has no leader known to any broker that answered")
+            else:
+                by_leader.setdefault(leader, []).append(partition)
         rounds = (
             self._ask(leader, {partition: missing[partition] for partition in partitions}, deadline)
             for leader, partitions in by_leader.items()
@@ -113,7 +155,7 @@ class OffsetLookup:
                 self._metadata.doubt(leader)
                 continue
             for partition, result in zip(partitions, answer, strict=True):
-                if isinstance(result, int):
+                if not isinstance(result, LograftError):
                     found[partition] = result
                     continue
                 if isinstance(result, NotLeader | NoLeader):
@@ -125,13 +167,27 @@ class OffsetLookup:
                 failures[partition] = result
         return failures
 
+    async def _leader(self, partition: TopicPartition, deadline: float) -> str | None:
+        """Its address; None if there is none now. One partition without a leader holds up no others."""
+        topic, number = partition
+        view = await self._metadata.topic(topic, timeout_s=deadline - self._now())
+        if not 0 <= number < len(view.partitions):
+            raise UnknownPartition(
+                f"topic {topic!r} has partitions 0 to {len(view.partitions) - 1}; {number} is none of them",
+                topic=topic,
+                partition=number,
+            )
+        return self._metadata.leader_address(topic, number)
+
     async def _ask(
         self, leader: str, wanted: Mapping[TopicPartition, Where], deadline: float
-    ) -> list[int | LograftError] | LograftError:
+    ) -> list[Any] | LograftError:
         request = broker_service_pb2.ListOffsetsRequest()
         for partition, where in wanted.items():
             query = request.queries.add(topic=partition.topic, partition=partition.partition)
-            if isinstance(where, int):
+            if isinstance(where, UnreadFrom):
+                query.unread_from = where.offset
+            elif isinstance(where, int):
                 query.timestamp_ms = where
             else:
                 query.bound = _BOUNDS[where]
@@ -145,18 +201,30 @@ class OffsetLookup:
             return error
         if len(answer.results) != len(wanted):
             return RequestTimedOut(f"the broker at {leader} answered {len(answer.results)} of {len(wanted)} questions")
-        return [
-            error_of_partition(result.error) if result.HasField("error") else result.offset for result in answer.results
-        ]
+        return [error_of_partition(result.error) if result.HasField("error") else result for result in answer.results]
 
-    async def resolve(self, bound: Bound, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    async def resolve(
+        self,
+        bound: Bound,
+        partitions: Iterable[TopicPartition],
+        stored: Mapping[TopicPartition, int] | None = None,
+    ) -> dict[TopicPartition, int]:
         """Where a bound of the OFFSETS grammar lies in each partition, now. Counted bounds stop at start and end.
+
+        `stored` is what a group has stored; a partition that it leaves out begins at its start. What the log does not
+        hold any more, or not yet, is its start, or its end.
 
         Raises
             OffsetOutOfRange  an offset that is below the start or beyond the end
-            InvalidRequest    `stored`, which needs a group
+            InvalidRequest    `stored`, and no group was named
         """
         listed = list(partitions)
+        if bound.base == "stored" and stored is not None:
+            extents = await self.extents(listed)
+            return {
+                partition: min(max(stored.get(partition, start), start), end)
+                for partition, (start, end) in extents.items()
+            }
         if bound.base == "stored":
             raise InvalidRequest("a stored offset belongs to a group, and none was given: use start, end, N or @T")
         if bound.base == "time":

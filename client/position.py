@@ -1,8 +1,11 @@
 """One partition as a consumer reads it: what was fetched, what is next to hand out, what to fetch next. Pure.
 
+In a group it stands for one grant of the partition: when it is granted anew, another position takes its place.
+
 Invariants
     records are handed out in the order of their offsets, each once, none below the offset sought
-    what was fetched before a seek is never handed out after it
+    what was fetched before a seek is never handed out after it, nothing at all once it is closed
+    `finished_offset` passes no record that the application may still have in its hands
     batches are decoded one at a time, when their turn comes; until then they are bytes, counted in `buffered_bytes`
 """
 
@@ -46,14 +49,21 @@ class Position:
         "_behind_ready",
         "at",
         "buffered_bytes",
+        "closed",
         "committed_offset",
         "failed_tries",
         "failure",
         "fetch_offset",
+        "generation",
+        "halted",
+        "handed_from",
+        "handed_generation",
+        "is_stood_at",
         "log_start_offset",
         "paused",
         "ready",
         "reset",
+        "settled_offset",
         "topic_id",
         "topic_partition",
         "troubled",
@@ -61,9 +71,13 @@ class Position:
         "version",
     )
 
-    def __init__(self, topic_partition: TopicPartition, reset: str) -> None:
+    def __init__(self, topic_partition: TopicPartition, reset: str, topic_id: str = "", generation: int = 0) -> None:
         self.topic_partition = topic_partition
-        self.topic_id = ""
+        self.topic_id = topic_id
+        self.generation = generation
+        """Of the grant; 0 outside a group."""
+        self.handed_generation: int | None = None
+        """Of the grant under which the newest record handed out was fetched, here or before; None: none was."""
         self.reset = reset
         """start, end or error: what to do without an offset, or with one that is out of range."""
         self.fetch_offset: int | None = None
@@ -75,6 +89,16 @@ class Position:
         self._batches: deque[tuple[memoryview, int, int, int]] = deque()  # batch, next offset, term, bytes
         self.buffered_bytes = 0
         self.paused = False
+        self.closed = False
+        """It is not this consumer's any more, or about to be another's."""
+        self.halted = False
+        """Paused, closed, or somebody has to be told something first: who iterates stops before the next record."""
+        self.is_stood_at = False
+        """Records are taken one at a time: the one before `at` is in the application's hands."""
+        self.handed_from: int | None = None
+        """Of the first record that the application has in its hands, if that does not follow from `at`."""
+        self.settled_offset: int | None = None
+        """Where reading began, or what was stored last: up to here there is nothing to store."""
         self.failure: LograftError | None = None
         """Raised to the application once all before it is handed out; nothing is fetched meanwhile."""
         self.troubled: LograftError | None = None
@@ -93,21 +117,37 @@ class Position:
         return self.ready[self.at].offset if self.at < len(self.ready) else self._behind_ready
 
     @property
+    def finished_offset(self) -> int | None:
+        """Where somebody else would have to go on, lest a record be left out that the application has not finished."""
+        if self.handed_from is not None:
+            return self.handed_from
+        at = self.at  # read once: a blocking application moves it on in its own thread
+        if self.is_stood_at and 0 < at <= len(self.ready):
+            return self.ready[at - 1].offset
+        return self.offset
+
+    @property
+    def generation_to_store(self) -> int:
+        return self.generation if self.handed_generation is None else self.handed_generation
+
+    @property
     def is_placed(self) -> bool:
         """It is known where to go on."""
         return self.fetch_offset is not None
 
     @property
     def is_fetchable(self) -> bool:
-        in_order = self.failure is None and self.troubled is None and not self.paused
+        in_order = self.failure is None and self.troubled is None and not self.paused and not self.closed
         return in_order and self.is_placed and self.topic_id != ""
 
     @property
     def has_records(self) -> bool:
-        return not self.paused and (self.at < len(self.ready) or bool(self._batches))
+        return not self.halted and self._has_any
 
     def seek(self, offset: int | None) -> None:
         """Go on at `offset`; what was fetched is dropped. None: look it up by the rule."""
+        if self.is_stood_at:
+            self.handed_from = self.finished_offset
         self._behind_ready = self.fetch_offset = offset
         self.ready, self.at = [], 0
         self._batches.clear()
@@ -116,6 +156,43 @@ class Position:
         self.troubled_since = None
         self.failed_tries = 0
         self.version += 1
+
+    def begin_at(self, offset: int) -> None:
+        """The first place, by rule or as stored: there is nothing to store until reading goes on from here."""
+        self.seek(offset)
+        self.settled_offset = offset
+
+    def skip_to(self, offset: int) -> None:
+        """The log does not hold what is next to fetch, but goes on at `offset`. What was fetched is kept."""
+        if self.fetch_offset is None or offset < self.fetch_offset or not self._has_any:
+            self.seek(offset)
+            return
+        self.fetch_offset = offset
+        self.troubled = None
+        self.version += 1
+
+    @property
+    def _has_any(self) -> bool:
+        return self.at < len(self.ready) or bool(self._batches)
+
+    def pause(self) -> None:
+        self.paused = self.halted = True
+
+    def resume(self) -> None:
+        self.paused = False
+        self.halted = self.closed
+
+    def close(self) -> None:
+        """Hand nothing out any more. What was handed out is still known."""
+        self.closed = self.halted = True
+        self.version += 1
+
+    def interrupt(self) -> None:
+        """Have whoever iterates come back, before the next record, until `go_on`."""
+        self.halted = True
+
+    def go_on(self) -> None:
+        self.halted = self.paused or self.closed
 
     def take_in(self, batches: bytes, next_offset: int, term: int) -> None:
         """An answer to a fetch from `fetch_offset`: whole batches, or none and where to go on."""
@@ -161,6 +238,7 @@ class Position:
             self.ready = ready
             self.at = 0
             self._behind_ready = next_offset
+            self.handed_generation = self.generation
         return True
 
     def take(self, count_max: int) -> list[Record]:

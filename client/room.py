@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 
 class Room:
@@ -40,7 +41,8 @@ class Room:
             if turn.done() and not turn.cancelled():
                 self.give_back(size)  # it was our turn, but we are gone
             else:
-                self._waiting.remove((size, turn))
+                with suppress(ValueError):  # its turn may have come, and been passed on, between the cancelling and now
+                    self._waiting.remove((size, turn))
                 self._admit()  # a smaller one may have stood behind us
             raise
 

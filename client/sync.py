@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
@@ -28,15 +28,22 @@ from .delivery import DeliveredRange, DeliveryErrors, RecordMetadata
 from .delivery import Deliveries as _AsyncDeliveries
 from .delivery import Delivery as _AsyncDelivery
 from .environment import Environment
+from .groups import GroupDescription, GroupListing, Seeked
+from .handover import Callback
 from .offset_bounds import Bound
+from .offsets import Lag
 from .producer import Acks, Codec, RecordToSend
 from .producer import Producer as _AsyncProducer
+from .progress import Offsets
 from .records import Headers, Record, TopicPartition
+from .seek_plan import SeekGoal, SeekPlan
 
-__all__ = ["Admin", "Client", "Consumer", "Deliveries", "Delivery", "Producer"]
+__all__ = ["Admin", "Client", "Consumer", "Deliveries", "Delivery", "Groups", "Producer"]
 
+BlockingCallback = Callable[[list[TopicPartition]], None]
 _Result = TypeVar("_Result")
 _READ_AT_ONCE = 2_000
+_Listings = list[GroupListing]  # by this name in a class that has a method `list`
 
 
 class _Background:
@@ -227,6 +234,47 @@ class Producer:
             error.add_note(str(failures))
 
 
+_in_callback = threading.local()
+
+
+def _in_a_thread(callback: BlockingCallback | None) -> Callback | None:
+    """A callback that runs in a thread of its own, where it may call the consumer: in the loop's it would wait for
+    itself."""
+    if callback is None:
+        return None
+
+    async def run_apart(partitions: list[TopicPartition]) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: BaseException | None) -> None:
+            if done.done():
+                return  # it took too long, and is not waited for any more
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        def run() -> None:
+            _in_callback.is_set = True
+            error: BaseException | None = None
+            try:
+                callback(partitions)
+            except BaseException as raised:
+                error = raised
+            loop.call_soon_threadsafe(settle, error)
+
+        threading.Thread(target=run, name="lograft-callback", daemon=True).start()
+        await done
+
+    return run_apart
+
+
+def _refuse_in_callback(what: str) -> None:
+    if getattr(_in_callback, "is_set", False):
+        raise InvalidRequest(f"{what} inside on_assign or on_revoke would wait for itself: do it after they return")
+
+
 class Consumer:
     """Reads records, from one thread at a time; see the asynchronous Consumer."""
 
@@ -240,25 +288,31 @@ class Consumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        _background.run(self._consumer.__aexit__(kind, error, trace))
 
     def close(self) -> None:
+        _refuse_in_callback("close()")
         _background.run(self._consumer.close())
 
     def __iter__(self) -> Iterator[Record]:
+        _refuse_in_callback("reading")
         while True:
             position = _background.run(self._consumer.next_ready())
-            while position.at < len(position.ready) and not position.paused:
-                record = position.ready[position.at]
-                position.at += 1
-                yield record
+            ready = position.ready
+            # The loop may halt the position, or give it other records, at any time: what is handed out is counted by
+            # `at` alone, and who wants the partition waits until we are back in `next_ready`.
+            while position.ready is ready and not position.halted and (at := position.at) < len(ready):
+                position.at = at + 1
+                yield ready[at]
 
     def getone(self) -> Record:
         """The next record, however long it takes."""
+        _refuse_in_callback("reading")
         return _background.run(self._consumer.getone())
 
     def getmany(self, timeout_ms: float = 1000, max_records: int | None = None) -> dict[TopicPartition, list[Record]]:
         """The records that are there; {} if there are none within `timeout_ms`."""
+        _refuse_in_callback("reading")
         return _background.run(self._consumer.getmany(timeout_ms, max_records))
 
     def subscribe(self, *topics: str, pattern: str | None = None) -> None:
@@ -286,7 +340,7 @@ class Consumer:
     def position(self, partition: TopicPartition) -> int:
         return _background.run(self._consumer.position(partition))
 
-    def lag(self) -> dict[TopicPartition, int]:
+    def lag(self) -> dict[TopicPartition, Lag]:
         return _background.run(self._consumer.lag())
 
     def pause(self, *partitions: TopicPartition) -> None:
@@ -298,7 +352,7 @@ class Consumer:
     def paused(self) -> tuple[TopicPartition, ...]:
         return _background.do(self._consumer.paused)
 
-    def commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
+    def commit(self, offsets: Offsets | None = None) -> None:
         _background.run(self._consumer.commit(offsets))
 
     def committed(self, partition: TopicPartition) -> int | None:
@@ -338,6 +392,39 @@ class Admin:
         return _background.run(self._admin.transfer_leadership(topic, partition, broker_id))
 
 
+class Groups:
+    """The consumer groups of a cluster; see the asynchronous Groups."""
+
+    def __init__(self, client: asynchronous.Client) -> None:
+        self._groups = client.groups
+
+    def list(self) -> _Listings:
+        return _background.run(self._groups.list())
+
+    def describe(self, group: str) -> GroupDescription:
+        return _background.run(self._groups.describe(group))
+
+    def resolve(self, topic: str, bound: Bound) -> dict[TopicPartition, int]:
+        return _background.run(self._groups.resolve(topic, bound))
+
+    def seek(self, group: str, offsets: Mapping[TopicPartition, int] | SeekPlan, validate_only: bool = False) -> Seeked:
+        return _background.run(self._groups.seek(group, offsets, validate_only))
+
+    def plan_seek(
+        self,
+        group: str,
+        to: SeekGoal | datetime | str | int,
+        topics: Iterable[str] | None = None,
+        partitions: Iterable[int] | None = None,
+    ) -> SeekPlan:
+        named = None if topics is None else tuple(topics)
+        numbers = None if partitions is None else tuple(partitions)
+        return _background.run(self._groups.plan_seek(group, to, named, numbers))
+
+    def delete(self, group: str) -> None:
+        _background.run(self._groups.delete(group))
+
+
 class Client:
     """A client of the cluster found at `bootstrap`; see the asynchronous Client. Use it as `with`."""
 
@@ -354,6 +441,7 @@ class Client:
             lambda: asynchronous.Client(addresses, client_id=client_id, timeout=timeout, environment=environment)
         )
         self.admin = Admin(self._client)
+        self.groups = Groups(self._client)
 
     def __enter__(self) -> Client:
         _background.run(self._client.__aenter__())
@@ -396,9 +484,18 @@ class Client:
         group_id: str | None = None,
         pattern: str | None = None,
         auto_offset_reset: Reset = "latest",
+        auto_commit: bool = False,
+        auto_commit_interval_s: float = 5.0,
+        instance_id: str | None = None,
+        session_timeout_s: float = 10.0,
+        max_handling_s: float | None = 300.0,
         max_poll_records: int = 500,
         prefetch_bytes: int = 8 << 20,
+        on_assign: BlockingCallback | None = None,
+        on_revoke: BlockingCallback | None = None,
     ) -> Consumer:
+        """See the asynchronous client. Callbacks are plain functions here, run in a thread of their own: they may call
+        the consumer, but not read from it or close it."""
         return Consumer(
             _background.do(
                 lambda: self._client.consumer(
@@ -406,8 +503,15 @@ class Client:
                     group_id=group_id,
                     pattern=pattern,
                     auto_offset_reset=auto_offset_reset,
+                    auto_commit=auto_commit,
+                    auto_commit_interval_s=auto_commit_interval_s,
+                    instance_id=instance_id,
+                    session_timeout_s=session_timeout_s,
+                    max_handling_s=max_handling_s,
                     max_poll_records=max_poll_records,
                     prefetch_bytes=prefetch_bytes,
+                    on_assign=_in_a_thread(on_assign),
+                    on_revoke=_in_a_thread(on_revoke),
                 )
             )
         )
@@ -418,10 +522,12 @@ class Client:
         start: Bound | str | int = "start",
         stop: Bound | str | int = "end",
         partitions: Iterable[int] | None = None,
+        *,
+        group_id: str | None = None,
     ) -> Iterator[Record]:
         """Replay a topic between two pinned bounds."""
         chosen = None if partitions is None else list(partitions)
-        records = self._client.read(topic, start, stop, chosen)
+        records = self._client.read(topic, start, stop, chosen, group_id=group_id)
         try:
             while piece := _background.run(_piece(records)):
                 yield from piece

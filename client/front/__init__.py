@@ -31,8 +31,11 @@ if TYPE_CHECKING:
         FailedRecords,
         RecordMetadata,
     )
+    from lograft.client.groups import GroupDescription, GroupListing, GroupMember, GroupPartition, Groups, Seeked
+    from lograft.client.offsets import Lag
     from lograft.client.producer import Producer
     from lograft.client.records import NewRecord, Record, TopicPartition
+    from lograft.client.seek_plan import SeekPlan
     from lograft.proto import errors as errors
     from lograft.proto.errors import LograftError
     from lograft.proto.record_batch import Header
@@ -49,7 +52,13 @@ _HOME = {
     "DeliveryFailed": "lograft.client.delivery",
     "Durability": "lograft.client.delivery",
     "FailedRecords": "lograft.client.delivery",
+    "GroupDescription": "lograft.client.groups",
+    "GroupListing": "lograft.client.groups",
+    "GroupMember": "lograft.client.groups",
+    "GroupPartition": "lograft.client.groups",
+    "Groups": "lograft.client.groups",
     "Header": "lograft.proto.record_batch",
+    "Lag": "lograft.client.offsets",
     "LograftError": "lograft.proto.errors",
     "NewRecord": "lograft.client.records",
     "PartitionDescription": "lograft.client.admin",
@@ -57,6 +66,8 @@ _HOME = {
     "Record": "lograft.client.records",
     "RecordMetadata": "lograft.client.delivery",
     "ReplicaDescription": "lograft.client.admin",
+    "SeekPlan": "lograft.client.seek_plan",
+    "Seeked": "lograft.client.groups",
     "TopicDescription": "lograft.client.admin",
     "TopicPartition": "lograft.client.records",
 }
@@ -74,7 +85,13 @@ __all__ = [
     "DeliveryFailed",
     "Durability",
     "FailedRecords",
+    "GroupDescription",
+    "GroupListing",
+    "GroupMember",
+    "GroupPartition",
+    "Groups",
     "Header",
+    "Lag",
     "LograftError",
     "NewRecord",
     "PartitionDescription",
@@ -82,6 +99,8 @@ __all__ = [
     "Record",
     "RecordMetadata",
     "ReplicaDescription",
+    "SeekPlan",
+    "Seeked",
     "TopicDescription",
     "TopicPartition",
     "errors",

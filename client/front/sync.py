@@ -1,5 +1,5 @@
 """`lograft.sync`: the client for blocking programs."""
 
-from lograft.client.sync import Admin, Client, Consumer, Deliveries, Delivery, Producer
+from lograft.client.sync import Admin, Client, Consumer, Deliveries, Delivery, Groups, Producer
 
-__all__ = ["Admin", "Client", "Consumer", "Deliveries", "Delivery", "Producer"]
+__all__ = ["Admin", "Client", "Consumer", "Deliveries", "Delivery", "Groups", "Producer"]

@@ -22,7 +22,10 @@ from lograft.v1 import (
     broker_service_pb2,
     broker_service_pb2_grpc,
     common_pb2,
+    groups_service_pb2_grpc,
 )
+
+from tests.unit.client.fake_groups import FakeGroups, FakeGroupsServicer
 
 Fault = Callable[[int, Any, BatchHeader], str | None]
 """Given broker id, entry and header, what goes wrong with it: see FakeBroker._append."""
@@ -89,6 +92,9 @@ class FakeCluster:
         self.answers_max = 1 << 30
         """Fetches answered with batches, one batch each if it is set; later ones wait."""
         self.bytes_max = 12 << 20
+        self.groups = FakeGroups(self)
+        self.age_ms = 1_500
+        """Of every record, by the brokers' clock."""
         self._next_id = 1
 
     async def start(self, count: int = 1) -> FakeCluster:
@@ -144,6 +150,8 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
         )
         broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(self, self.server)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(self, self.server)
+        groups = FakeGroupsServicer(self.cluster.groups, self.broker_id, abort)
+        groups_service_pb2_grpc.add_GroupsServiceServicer_to_server(groups, self.server)
         port = self.server.add_insecure_port(self.address)
         self.address = f"127.0.0.1:{port}"
         await self.server.start()
@@ -315,6 +323,9 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
                 headers = [read_header(batch) for batch in partition.batches]
                 late = [header for header in headers if header.max_timestamp_ms >= query.timestamp_ms]
                 result.offset = late[0].base_offset if late else partition.end
+            elif query.HasField("unread_from"):
+                result.offset = partition.end
+                result.age_ms = self.cluster.age_ms if query.unread_from < partition.end else 0
             elif query.bound == broker_service_pb2.ListOffsetsRequest.BOUND_START:
                 result.offset = partition.start
             else:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lograft.client.client import Client
 from lograft.client.consumer import Consumer
+from lograft.client.offsets import Lag
 from lograft.client.records import TopicPartition
 from lograft.proto import errors
 from lograft.proto.record_batch import Compression, NewRecord, encode, stamp
@@ -122,10 +123,12 @@ def test_seeks_drop_what_was_prefetched_and_may_begin_inside_a_batch(with_cluste
             assert await take(consumer, 1) == [b"0/0"]
             await consumer.seek_to_time(datetime.fromtimestamp(21, UTC), T0)
             assert await take(consumer, 1) == [b"0/20"]
+            with pytest.raises(errors.InvalidRequest, match=r"in the future by the clock here; .* use seek_to_end"):
+                await consumer.seek_to_time(client._connection.environment.unix_ms() + 61_000)
             await consumer.seek_to_end(T0)
-            assert await consumer.lag() == {T0: 0}
+            assert await consumer.lag() == {T0: Lag(0, 0.0)}
             fill(cluster, 2)
-            assert await consumer.lag() == {T0: 2}
+            assert await consumer.lag() == {T0: Lag(2, 1.5)}
             assert await take(consumer, 2) == [b"0/30", b"0/31"]
 
     with_cluster(scenario)
@@ -231,7 +234,7 @@ def test_a_new_leader_that_does_not_know_the_end_yet_moves_nobody(with_cluster: 
             await client._metadata.refresh("t")
             position.topic_id = cluster.topics["t"].topic_id
             fill(cluster, 10)  # the confirmed end, by the time it is asked for
-            await consumer._mend_out_of_range(position, errors.OffsetOutOfRange("15 is beyond 10"))
+            await consumer._mending.mend_out_of_range(position)
             assert await consumer.position(T0) == 15
             assert await take(consumer, 1) == [b"0/15"]
 
@@ -301,16 +304,16 @@ def test_a_pattern_reads_the_topics_whose_whole_name_matches(with_cluster: WithC
     with_cluster(scenario)
 
 
-def test_groups_are_refused_with_a_clear_word(with_cluster: WithCluster) -> None:
+def test_what_belongs_to_a_group_is_refused_without_one(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic()
         async with Client(cluster.addresses) as client:
-            with pytest.raises(errors.InvalidRequest, match="groups come with a later release"):
-                client.consumer("t", group_id="g")
+            with pytest.raises(errors.InvalidConfig, match="auto_commit belongs to a group"):
+                client.consumer("t", auto_commit=True)
             async with client.consumer("t") as consumer:
-                with pytest.raises(errors.InvalidRequest, match="groups come with a later release"):
+                with pytest.raises(errors.InvalidRequest, match="commit: stored offsets belong to a group"):
                     await consumer.commit()
-                with pytest.raises(errors.InvalidRequest, match="groups come with a later release"):
+                with pytest.raises(errors.InvalidRequest, match="committed: stored offsets belong to a group"):
                     await consumer.committed(T0)
 
     with_cluster(scenario)

@@ -57,6 +57,21 @@ def test_who_is_cancelled_while_waiting_holds_nothing_and_lets_the_next_in() -> 
     run(scenario())
 
 
+def test_whose_turn_comes_just_after_it_was_cancelled_is_passed_over_in_peace() -> None:
+    async def scenario() -> None:
+        room = Room(10)
+        await room.take(8)
+        waiting = asyncio.ensure_future(room.take(9))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        room.give_back(8)
+        (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError)
+        assert room.held_bytes == 0
+
+    run(scenario())
+
+
 def test_those_who_wait_are_told_when_there_will_be_no_room() -> None:
     async def scenario() -> None:
         room = Room(1)

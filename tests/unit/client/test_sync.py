@@ -41,7 +41,7 @@ def test_a_blocking_program_produces_reads_and_administers(cluster: FakeCluster)
                     break
             assert sorted(seen)[:3] == [b"a", b"b", b"c"]
             assert consumer.getmany(timeout_ms=1) == {}
-            assert consumer.lag() == {TopicPartition("t", 0): 0, TopicPartition("t", 1): 0}
+            assert consumer.lag() == {TopicPartition("t", 0): (0, 0.0), TopicPartition("t", 1): (0, 0.0)}
             consumer.seek(TopicPartition("t", 0), 1)
             assert consumer.getone().value == b"b"
         client.admin.delete_topic("t")
@@ -95,6 +95,66 @@ def test_an_interrupted_call_is_cancelled_and_leaves_the_client_usable(
         with client.producer() as producer:
             producer.send("t", b"after")
         assert consumer.getone().value == b"after"
+
+
+def test_a_blocking_member_shares_reads_stores_and_its_callbacks_may_call_it(cluster: FakeCluster) -> None:
+    run(_with_topic(cluster))
+    heard: list[tuple[str, int | None]] = []
+    partition = TopicPartition("t", 0)
+
+    def on_assign(partitions: list[TopicPartition]) -> None:
+        assert partitions == [partition] == list(consumer.assignment())
+        heard.append(("assign", consumer.position(partition)))
+        consumer.seek(partition, 2)
+        with pytest.raises(errors.InvalidRequest, match="reading inside on_assign"):
+            consumer.getone()
+        with pytest.raises(errors.InvalidRequest, match=r"close\(\) inside on_assign"):
+            consumer.close()
+
+    def on_revoke(partitions: list[TopicPartition]) -> None:
+        consumer.commit()
+        heard.append(("revoke", consumer.committed(partition)))
+
+    with lograft.sync.Client(cluster.addresses) as client:
+        with client.producer() as producer:
+            producer.send_many("t", [b"%d" % number for number in range(10)])
+        with client.consumer(
+            "t", group_id="g", auto_offset_reset="earliest", on_assign=on_assign, on_revoke=on_revoke
+        ) as consumer:
+            for record in consumer:
+                if record.offset == 4:
+                    consumer.commit({partition: (4, "not this one")})
+                    break
+            assert consumer.committed(partition) == 4
+            assert consumer.lag() == {partition: (5, 1.5)}
+        assert heard == [("assign", 0), ("revoke", 5)]
+        assert [record.offset for record in client.read("t", "stored", group_id="g")] == [5, 6, 7, 8, 9]
+
+        def fails(partitions: list[TopicPartition]) -> None:
+            raise ValueError("mine")
+
+        with client.consumer("t", group_id="g", on_assign=fails) as consumer:
+            with pytest.raises(ValueError, match="mine"):
+                consumer.getone()
+            assert consumer.getone().offset == 5
+    assert cluster.groups.violations == []
+
+
+def test_a_blocking_member_that_stores_by_itself_never_passes_the_record_in_hand(cluster: FakeCluster) -> None:
+    run(_with_topic(cluster))
+    partition = TopicPartition("t", 0)
+    with lograft.sync.Client(cluster.addresses) as client:
+        with client.producer() as producer:
+            producer.send_many("t", [b""] * 10)
+        with (
+            pytest.raises(ZeroDivisionError),
+            client.consumer("t", group_id="g", auto_offset_reset="earliest", auto_commit=True) as consumer,
+        ):
+            for record in consumer:
+                if record.offset == 6:
+                    raise ZeroDivisionError
+        with client.consumer(group_id="g") as asking:
+            assert asking.committed(partition) == 6
 
 
 def test_a_blocking_call_inside_the_loop_is_refused_rather_than_waiting_for_itself(cluster: FakeCluster) -> None:

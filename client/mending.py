@@ -1,0 +1,132 @@
+"""What is done about positions that cannot be fetched: look for the leader, ask around, apply the rule, or give up.
+
+Invariants
+    an offset is out of range only once a majority has confirmed the range
+    a topic or partition is gone only once that was asked around for
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from ..proto.errors import (
+    BrokerUnavailable,
+    LograftError,
+    NoLeader,
+    OffsetOutOfRange,
+    UnknownPartition,
+    UnknownTopic,
+    UnknownTopicId,
+)
+from .connection import Connection, backoff_s
+from .metadata import Metadata
+from .offsets import OffsetLookup
+from .places import unknown_partition
+from .position import Position
+
+_log = logging.getLogger("lograft.consumer")
+
+
+class Mending:
+    """Mends one consumer's positions. `give_up_s` is how long it tries; None: it waits for the cluster to come back."""
+
+    def __init__(
+        self, connection: Connection, metadata: Metadata, *, timeout_s: float, give_up_s: float | None = None
+    ) -> None:
+        self._environment = connection.environment
+        self._metadata = metadata
+        self._timeout_s = timeout_s
+        self._give_up_s = give_up_s
+        self._offsets = OffsetLookup(connection, metadata, timeout_s=timeout_s)
+
+    async def mend(self, positions: Iterable[Position]) -> bool:
+        """Mend what is in trouble. False if nobody answers, and it is still."""
+        leader = self._metadata.leader_address
+        troubled = [
+            position
+            for position in positions
+            if position.troubled is not None or (position.failure is None and leader(*position.topic_partition) is None)
+        ]
+        if not troubled:
+            return True
+        tries = max(position.failed_tries for position in troubled)
+        await asyncio.sleep(backoff_s(tries, self._environment.chance, longest_s=0.25))
+        try:
+            await self._metadata.refresh(*{position.topic_partition.topic for position in troubled})
+        except LograftError as nobody:
+            for position in troubled:
+                position.failed_tries += 1
+                self._lose_patience(position, nobody)
+            return False
+        for position in troubled:
+            error = position.troubled
+            position.failed_tries += 1
+            self._lose_patience(position, error)
+            if error is None:
+                continue  # without a leader until now, or sought elsewhere meanwhile
+            if isinstance(error, OffsetOutOfRange):
+                await self.mend_out_of_range(position)
+            elif isinstance(error, UnknownTopic | UnknownTopicId | UnknownPartition):
+                await self._mend_unknown(position)
+            elif not error.retriable:
+                position.failure = error
+            position.troubled = None
+        return True
+
+    def _lose_patience(self, position: Position, error: LograftError | None) -> None:
+        """Who reads to an end rather than follows does not wait for ever for a cluster that is gone."""
+        now = self._environment.now()
+        if position.troubled_since is None:
+            position.troubled_since = now
+        elif self._give_up_s is not None and now - position.troubled_since > self._give_up_s:
+            why = error or NoLeader("no leader is known")
+            position.failure = BrokerUnavailable(
+                f"{position.topic_partition} could not be read for {self._give_up_s:g} s: {why}"
+            )
+
+    async def _mend_unknown(self, position: Position) -> None:
+        """A broker does not know the partition. It may lag behind; ask around before that is believed."""
+        topic, number = position.topic_partition
+        try:
+            view = await self._metadata.topic(topic, timeout_s=self._timeout_s, fresh=True)
+        except UnknownTopic:
+            if position.generation:
+                return  # whoever granted it will hear of that, and take it back
+            position.failure = UnknownTopic(f"topic {topic!r} was deleted, or never was", topic=topic)
+            return
+        except LograftError:
+            return
+        if position.generation:
+            return
+        if position.topic_id and view.topic_id != position.topic_id:
+            position.failure = UnknownTopic(f"topic {topic!r} was deleted; another has its name now", topic=topic)
+        elif number >= len(view.partitions):
+            position.failure = unknown_partition(position.topic_partition, len(view.partitions))
+
+    async def mend_out_of_range(self, position: Position) -> None:
+        """The rule is applied only once a majority has confirmed the range: a new leader may not know it yet."""
+        partition, version = position.topic_partition, position.version
+        try:
+            start, end = (await self._offsets.extents([partition]))[partition]
+        except LograftError:
+            return
+        offset = position.fetch_offset
+        if position.version != version or offset is None or start <= offset <= end:
+            return
+        if position.reset == "error":
+            position.failure = OffsetOutOfRange(
+                f"{partition} holds offsets from {start} up to {end}; {offset} is none of them: seek, or set "
+                "auto_offset_reset",
+                offset=offset,
+                start=start,
+                end=end,
+            )
+            return
+        goes_on_at = start if position.reset == "start" else end
+        _log.warning(
+            "%s holds offsets from %d up to %d, and %d is none of them: reading goes on at %d, by auto_offset_reset",
+            *(partition, start, end, offset, goes_on_at),
+        )
+        position.skip_to(goes_on_at)

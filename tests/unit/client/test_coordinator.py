@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from lograft.client.client import Client
+from lograft.client.coordinator import Coordinator, OffsetToStore
+from lograft.client.records import TopicPartition
+from lograft.proto import errors
+
+from tests.unit.client.conftest import fake_cluster, run
+from tests.unit.client.fake_cluster import FakeCluster
+from tests.unit.client.test_consumer import fill
+
+T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+def with_coordinator(
+    scenario: Callable[[FakeCluster, Coordinator], Coroutine[Any, Any, None]], timeout_s: float = 5.0
+) -> None:
+    async def whole() -> None:
+        async with fake_cluster(3) as cluster:
+            cluster.topic(partitions=2)
+            fill(cluster, 10)
+            async with Client(cluster.addresses) as client:
+                await scenario(cluster, Coordinator(client._connection, client._metadata, "g", timeout_s))
+
+    run(whole())
+
+
+def test_the_coordinator_is_found_once_and_followed_where_a_refusal_points() -> None:
+    async def scenario(cluster: FakeCluster, coordinator: Coordinator) -> None:
+        for broker_id in (0, 2, 1):
+            cluster.groups.move_to(broker_id)
+            assert await coordinator.fetch([T0]) == {}
+            assert coordinator.address == cluster.brokers[broker_id].address
+        asked = [method for method, _ in cluster.groups.requests]
+        assert asked.count("FindCoordinator") == 1
+        assert asked.count("FetchOffsets") == 5
+
+    with_coordinator(scenario)
+
+
+def test_a_coordinator_that_is_gone_is_looked_for_again() -> None:
+    async def scenario(cluster: FakeCluster, coordinator: Coordinator) -> None:
+        await coordinator.fetch([T0])
+        cluster.groups.move_to(1)
+        await cluster.brokers[0].stop()
+        assert await coordinator.fetch([T0]) == {}
+        cluster.hide_hints = True
+        cluster.groups.move_to(2)
+        assert await coordinator.fetch([T0]) == {}
+        assert coordinator.address == cluster.brokers[2].address
+
+    with_coordinator(scenario)
+
+
+def test_what_was_not_done_in_time_is_told_with_the_reason() -> None:
+    async def scenario(cluster: FakeCluster, coordinator: Coordinator) -> None:
+        cluster.groups.fault = lambda b, method, r: "hang" if method == "FetchOffsets" else None
+        with pytest.raises(errors.RequestTimedOut, match=r"FetchOffsets of group 'g' was not done within 0\.1 s"):
+            await coordinator.fetch([T0], timeout_s=0.1)
+        cluster.groups.fault = lambda *_: "NO_LEADER"
+        with pytest.raises(errors.RequestTimedOut, match=r"within 0\.1 s: no broker could say.*NO_LEADER"):
+            await coordinator.fetch([T0], timeout_s=0.1)
+        cluster.groups.fault = lambda *_: "NOT_AUTHORIZED"
+        with pytest.raises(errors.NotAuthorized):
+            await coordinator.fetch([T0])
+
+    with_coordinator(scenario)
+
+
+def test_an_entry_that_may_succeed_later_is_stored_again_without_the_others() -> None:
+    async def scenario(cluster: FakeCluster, coordinator: Coordinator) -> None:
+        groups, store = cluster.groups, cluster.groups.store
+        refusals = iter(["NO_LEADER", "OVERLOADED"])
+
+        def refuse_at_first(request: Any) -> Any:
+            response = store(request)
+            for result in response.results:
+                if result.partition == 0 and (reason := next(refusals, None)):
+                    result.error.reason, result.error.message = reason, "for now"
+            return response
+
+        groups.store = refuse_at_first  # type: ignore[method-assign]
+        entries = [OffsetToStore("t", 0, 5, "a"), OffsetToStore("t", 1, 9), OffsetToStore("t", 1, 0, "b")]
+        results = await coordinator.store(entries)
+        assert results[0] is None
+        assert isinstance(results[1], errors.OffsetOutOfRange)
+        assert results[2] is None
+        assert [store[:3] for store in groups.stores()][3:] == [("t", 0, 5), ("t", 0, 5)]
+        stored = await coordinator.fetch()
+        assert {partition: found[:2] for partition, found in stored.items()} == {T0: (5, "a"), T1: (0, "b")}
+
+    with_coordinator(scenario)
+
+
+def test_an_entry_that_is_never_taken_is_told_by_name_when_time_is_up() -> None:
+    async def scenario(cluster: FakeCluster, coordinator: Coordinator) -> None:
+        def never(request: Any) -> Any:
+            response = store(request)
+            response.results[0].error.reason, response.results[0].error.message = "NO_LEADER", "its end is not known"
+            return response
+
+        store = cluster.groups.store
+        cluster.groups.store = never  # type: ignore[method-assign]
+        (result,) = await coordinator.store([OffsetToStore("t", 0, 5)], timeout_s=0.1)
+        assert isinstance(result, errors.RequestTimedOut)
+        assert str(result) == "the offset of t-0 was not stored within 0.1 s: its end is not known"
+
+    with_coordinator(scenario)
+
+
+def test_an_unknown_topic_is_told_when_its_offsets_are_asked_for() -> None:
+    async def scenario(cluster: FakeCluster, coordinator: Coordinator) -> None:
+        with pytest.raises(errors.UnknownTopic):
+            await coordinator.fetch([TopicPartition("nope", 0)])
+
+    with_coordinator(scenario)
