@@ -29,7 +29,7 @@ help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1#\2/p' $(MAKEFILE_LIST) | while IFS='#' read -r name what; do \
 		printf '  make %-14s%s\n' "$$name" "$$what"; done
 
-demo: $(RUNTIME) ## Three brokers, real input, the leader killed in mid-stream: is every byte still there?
+demo: $(RUNTIME) ## Three brokers, a group of consumers, one of them and the leader killed: is every byte still there?
 	@$(BIN)/python -m lograft.client.cli.demo
 
 venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .venv
@@ -40,8 +40,9 @@ test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integrat
 sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
 	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
 
-bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory and idle CPU on this machine, beside a bare pipe (10 minutes)
+bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups on this machine (12 minutes)
 	$(BIN)/python -m tests.bench.spine all
+	$(BIN)/python -m tests.bench.groups all
 
 lint: $(DEVELOPMENT) ## Style: ruff check, ruff format --check
 	$(BIN)/ruff check .

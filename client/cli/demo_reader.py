@@ -1,11 +1,9 @@
-"""One of the demo's two consumers, a process of its own: reads its partitions as they grow, and puts files together.
+"""One of the demo's consumers, a process of its own: a member of a group that writes down what it does with records.
 
 Always
-    each offset of a partition is seen exactly once and in order, or it is counted as a gap or a duplicate
-    what is put together is a digest a file: its lines, in the order of the log
+    what was handled is in the ledger before its offset is stored, and what is stored is in it after that
 
-It writes JSON lines: `{"records": n}` as it goes, `{"files": ..., "duplicates": ..., "gaps": ...}` at its end, which
-comes once it has read up to the end offsets that it gets on standard input.
+It tells `{"records": n, "partitions": n}` in JSON lines as it goes, and leaves the group once its standard input ends.
 """
 
 from __future__ import annotations
@@ -13,15 +11,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from ...proto.errors import LostGrant
 from ..client import Client
+from ..consumer import Consumer
 from ..records import Record, TopicPartition
+from .demo_ledger import LedgerWriter
 
 _POLL_MS = 100
+_RECORDS_AT_ONCE = 5_000
+_STORE_EVERY_S = 0.25
 
 
 class Assembly:
@@ -59,36 +63,77 @@ class Assembly:
         return {path: file.hexdigest() for path, file in self._files.items()}
 
 
-def _tell(fact: Mapping[str, object]) -> None:
-    print(json.dumps(fact), flush=True)
+class _Member:
+    """Reads, writes down, stores."""
+
+    def __init__(self, client: Client, topic: str, group: str, session_timeout_s: float, ledger: LedgerWriter) -> None:
+        self._ledger = ledger
+        self._topic = topic
+        self._unstored: dict[TopicPartition, int] = {}
+        self._records = 0
+        self._told: tuple[int, int] = (0, 0)
+        self._consumer: Consumer = client.consumer(
+            topic,
+            group_id=group,
+            auto_offset_reset="earliest",
+            auto_commit=False,
+            session_timeout_s=session_timeout_s,
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        store_at = 0.0
+        async with self._consumer as consumer:
+            while not stop.is_set():
+                for partition, records in (await consumer.getmany(_POLL_MS, _RECORDS_AT_ONCE)).items():
+                    self._ledger.handled(partition.partition, records)
+                    self._unstored[partition] = records[-1].offset + 1
+                    self._records += len(records)
+                if time.monotonic() >= store_at:
+                    await self._store(self._unstored)
+                    store_at = time.monotonic() + _STORE_EVERY_S
+                self._tell()
+            await self._store(self._unstored)
+
+    async def _store(self, offsets: Mapping[TopicPartition, int]) -> None:
+        storing = dict(offsets)
+        if not storing:
+            return
+        for partition in storing:
+            self._unstored.pop(partition, None)
+        try:
+            await self._consumer.commit(storing)
+        except LostGrant:
+            return  # some went to another member, who begins at what was stored before
+        self._ledger.stored({partition.partition: offset for partition, offset in storing.items()})
+
+    async def _on_assign(self, partitions: Iterable[TopicPartition]) -> None:
+        places = {partition.partition: await self._consumer.position(partition) for partition in partitions}
+        self._ledger.taken(places)
+
+    async def _on_revoke(self, partitions: Iterable[TopicPartition]) -> None:
+        await self._store({one: self._unstored[one] for one in partitions if one in self._unstored})
+
+    def _tell(self) -> None:
+        fact = (self._records, len(self._consumer.assignment()))
+        if fact != self._told:
+            self._told = fact
+            print(json.dumps({"records": fact[0], "partitions": fact[1]}), flush=True)
 
 
-async def read(addresses: list[str], topic: str, partitions: list[int]) -> None:
-    assembly = Assembly()
-    told_records = 0
-    loop = asyncio.get_running_loop()
-    ends: asyncio.Future[dict[int, int]] = loop.create_future()
-    threading.Thread(target=_read_ends, args=(loop, ends), daemon=True).start()
-    async with Client(addresses, client_id="demo-reader") as client, client.consumer() as consumer:
-        mine = [TopicPartition(topic, number) for number in partitions]
-        consumer.assign(mine)
-        await consumer.seek_to_beginning(*mine)
-        while not (ends.done() and assembly.has_reached(ends.result())):
-            for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=5000)).items():
-                assembly.take(partition.partition, records)
-            if assembly.records != told_records:
-                told_records = assembly.records
-                _tell({"records": told_records})
-    _tell({"files": assembly.digests(), "duplicates": assembly.duplicates, "gaps": assembly.gaps})
+async def read(addresses: list[str], topic: str, group: str, session_timeout_s: float, ledger: Path) -> None:
+    stop = asyncio.Event()
+    threading.Thread(target=_await_end, args=(asyncio.get_running_loop(), stop), daemon=True).start()
+    async with Client(addresses, client_id="demo-reader") as client:
+        await _Member(client, topic, group, session_timeout_s, LedgerWriter(ledger)).run(stop)
 
 
-def _read_ends(loop: asyncio.AbstractEventLoop, ends: asyncio.Future[dict[int, int]]) -> None:
-    line = sys.stdin.readline()
-    if not line:
-        os._exit(1)  # the demo is gone, and nobody wants what is read here any more
-    found = {int(number): int(end) for number, end in json.loads(line).items()}
-    loop.call_soon_threadsafe(ends.set_result, found)
+def _await_end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    while sys.stdin.readline():
+        pass
+    loop.call_soon_threadsafe(stop.set)
 
 
 if __name__ == "__main__":
-    asyncio.run(read(sys.argv[1].split(","), sys.argv[2], [int(number) for number in sys.argv[3].split(",")]))
+    asyncio.run(read(sys.argv[1].split(","), sys.argv[2], sys.argv[3], float(sys.argv[4]), Path(sys.argv[5])))

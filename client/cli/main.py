@@ -15,7 +15,7 @@ import typer
 import typer.core
 from typer.exceptions import Abort, TyperException
 
-from . import cluster_commands, local_commands, record_commands, topic_commands
+from . import cluster_commands, group_commands, local_commands, record_commands, topic_commands
 from .endings import (
     DONE,
     FAILED,
@@ -63,6 +63,7 @@ _APP: dict[str, Any] = {
 
 app = typer.Typer(**_APP)
 _topic = typer.Typer(help="Create, list, describe and delete topics.", **_APP)
+_group = typer.Typer(help="Consumer groups: who reads what, how far behind, and moving them.", **_APP)
 _cluster = typer.Typer(help="The whole cluster: who is in it, and is it well.", **_APP)
 
 app.command()(local_commands.up)
@@ -73,6 +74,7 @@ app.command()(local_commands.start)
 app.add_typer(_topic, name="topic")
 app.command()(record_commands.produce)
 app.command()(record_commands.consume)
+app.add_typer(_group, name="group")
 app.add_typer(_cluster, name="cluster")
 app.command()(local_commands.broker)
 
@@ -80,6 +82,11 @@ _topic.command()(topic_commands.create)
 _topic.command("list")(topic_commands.list_topics)
 _topic.command()(topic_commands.describe)
 _topic.command()(topic_commands.delete)
+
+_group.command("list")(group_commands.list_groups)
+_group.command()(group_commands.describe)
+_group.command()(group_commands.seek)
+_group.command()(group_commands.delete)
 
 _cluster.command()(cluster_commands.info)
 _cluster.command()(cluster_commands.health)
@@ -107,6 +114,7 @@ def lograft(
       lograft topic create events                    (in another terminal)
       echo 'hello, log' | lograft produce events
       lograft consume events -o start
+      lograft consume events -g billing              share it with others, and go on where you stopped
       lograft kill 1                                 and nothing is lost
 
     Commands talk to the brokers named by --brokers or LOGRAFT_BROKERS, else to the local cluster that `up` started.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .endings import Refused
+
+if TYPE_CHECKING:
+    from ..consumer import Reset
+    from ..offset_bounds import Bound, OffsetRange
 
 BrokersOption = Annotated[
     str | None,
@@ -30,6 +35,19 @@ class AcksChoice(StrEnum):
     quorum = "quorum"
     leader = "leader"
     none = "none"
+
+
+class ResetChoice(StrEnum):
+    start = "start"
+    end = "end"
+    error = "error"
+
+
+_RESETS: dict[ResetChoice, Reset] = {
+    ResetChoice.start: "earliest",
+    ResetChoice.end: "latest",
+    ResetChoice.error: "error",
+}
 
 
 class CompressionChoice(StrEnum):
@@ -108,13 +126,23 @@ def consume(
     topic: TopicArgument,
     offsets: Annotated[
         str | None,
-        typer.Option("-o", "--offsets", metavar="OFFSETS", help="Where to begin, or a range A:B.  [default: end]"),
+        typer.Option(
+            "-o",
+            "--offsets",
+            metavar="OFFSETS",
+            help="Where to begin, or a range A:B.  [default: end; with -g stored]",
+        ),
     ] = None,
     partitions: Annotated[
         str | None, typer.Option("-p", "--partitions", metavar="N,N,...", help="Only these partitions.")
     ] = None,
     group: Annotated[
-        str | None, typer.Option("-g", "--group", help="Consumer groups come with a later release.")
+        str | None,
+        typer.Option("-g", "--group", metavar="GROUP", help="Share the topic with the other members of this group."),
+    ] = None,
+    reset: Annotated[
+        ResetChoice | None,
+        typer.Option("--reset", help="With -g: where to begin if nothing is stored.  [default: end]"),
     ] = None,
     count: Annotated[int | None, typer.Option("-n", "--count", min=1, help="Stop after so many records.")] = None,
     exit_at_end: Annotated[bool, typer.Option("-e", "--exit", help="Stop at the end as it is now.")] = False,
@@ -128,8 +156,13 @@ def consume(
     """Write records to standard output: those that come from now on, or any part of the log.
 
     \b
-    OFFSETS: start, end, N, +N (after start), -N (before end), @T (ms, seconds, date, RFC 3339, -48h), or a range A:B.
+    OFFSETS: start, end, N, +N (after start), -N (before end), @T (ms, seconds, date, RFC 3339, -48h), or a range A:B;
+    with -g: stored, or stored:B.
     Bytes are written as they are; with --json, bytes that are not UTF-8 become {"base64": "..."}.
+
+    \b
+    With -g this process is a member of a group: it gets some of the partitions, goes on at the offsets that are stored,
+    and stores what standard output took, every second and at its end, however it ends.
 
     \b
       lograft consume events                          follow what comes
@@ -137,6 +170,8 @@ def consume(
       lograft consume events -o -10 -e                the last ten of each partition
       lograft consume events -o @-1h -f '%d %k %v\\n'  since an hour ago
       lograft consume events -o 100:200 -p 0 --json   a range of one partition
+      lograft consume events -g billing               share it with others, and go on where you stopped
+      lograft consume events -g nightly --reset start -e  all that is new since the last time, then stop
     """
     import asyncio
     import time
@@ -146,29 +181,72 @@ def consume(
     from . import formats
     from .local_cluster import client_addresses
 
-    if group is not None:
-        raise Refused("consumer groups come with a later release", "leave -g out, and choose where to begin with -o")
     if as_json and fmt is not None:
         raise typer.BadParameter("--json and -f say two things; keep one", param_hint="--json")
-    numbers = None
-    if partitions is not None:
-        try:
-            numbers = tuple(dict.fromkeys(int(number) for number in partitions.split(",")))
-        except ValueError:
-            raise typer.BadParameter(f"{partitions!r} is no list of numbers such as 0,1,2", param_hint="-p") from None
+    if reset is not None and group is None:
+        raise typer.BadParameter(
+            "it says where a group begins, and there is no -g; without one -o says it", param_hint="--reset"
+        )
+    numbers = partition_numbers(partitions, "-p")
     try:
         show = formats.as_json if as_json else formats.printer(fmt if fmt is not None else "%v\\n")
     except formats.WrongFormat as error:
         raise typer.BadParameter(str(error), param_hint="-f") from None
+    now_ms = time.time_ns() // 1_000_000
     try:
-        wanted = parse_offsets(offsets or "end", now_ms=time.time_ns() // 1_000_000)
+        wanted = parse_offsets(offsets or ("end" if group is None else "stored"), now_ms=now_ms)
     except InvalidRequest as error:
         raise typer.BadParameter(str(error), param_hint="-o") from None
+    _refuse_start_to_come(wanted, now_ms=now_ms)
+    if group is not None:
+        if numbers is not None:
+            raise typer.BadParameter(
+                "a group shares the partitions out among its members; leave -p or -g out", param_hint="-p"
+            )
+        stop = _stop_in_group(group, topic, wanted, offsets or "", exit_at_end=exit_at_end)
+        addresses = client_addresses(brokers)
+
+        from .consume_in_group import MemberOrder, consume_in_group
+
+        choice = _RESETS[reset or ResetChoice.end]
+        asyncio.run(consume_in_group(addresses, MemberOrder(topic, group, stop, choice, count, show)))
+        return
     if "stored" in (wanted.start.base, wanted.stop and wanted.stop.base):
-        raise Refused("a stored offset belongs to a group, and groups come later", "use start, end, N or @T")
+        raise Refused("a stored offset belongs to a group, and there is no -g", "name the group, or use start, N or @T")
     addresses = client_addresses(brokers)
 
     from .consume import ConsumeOrder, consume_topic  # and gRPC with it, once all that can be refused without it is
 
     order = ConsumeOrder(topic, wanted, numbers, count, exit_at_end, show)
     asyncio.run(consume_topic(addresses, order))
+
+
+def partition_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """The numbers of a list such as 0,1,2, each once. Raises BadParameter that names the option."""
+    if text is None:
+        return None
+    try:
+        return tuple(dict.fromkeys(int(number) for number in text.split(",")))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of numbers such as 0,1,2", param_hint=option) from None
+
+
+def _refuse_start_to_come(wanted: OffsetRange, *, now_ms: int) -> None:
+    from ..seek_plan import check_not_to_come
+
+    check_not_to_come(wanted.start, now_ms=now_ms)
+
+
+def _stop_in_group(group: str, topic: str, wanted: OffsetRange, text: str, *, exit_at_end: bool) -> Bound | None:
+    """Where a member stops; None if it goes on. A group begins where it stands: anything else is for `group seek`."""
+    from ..offset_bounds import END
+
+    if wanted.start.base != "stored" or (wanted.stop is not None and wanted.stop.base == "stored"):
+        place = text.partition(":")[0] if wanted.stop is not None and wanted.start.base != "time" else text
+        place = "start" if place in ("", "stored") else place
+        raise Refused(
+            f"a member of {group[:80]} begins where the group stands, so -o is stored, or stored:B",
+            f"move the group first: lograft group seek {shlex.quote(group)} --to {shlex.quote(place)} "
+            f"--topic {shlex.quote(topic)}",
+        )
+    return END if wanted.stop is None and exit_at_end else wanted.stop

@@ -22,7 +22,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """`rows` under `titles`, numbers to the right, the last column open at its end."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-    to_the_right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(titles))]
+    to_the_right = [_is_numeric([row[i] for row in rows]) for i in range(len(titles))]
     lines = []
     for row in [list(titles), *cells]:
         padded = [
@@ -31,6 +31,12 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def _is_numeric(cells: Sequence[object]) -> bool:
+    """Numbers, or what stands for one that is not there."""
+    numbers = [cell for cell in cells if cell not in ("-", "?")]
+    return bool(numbers) and all(isinstance(cell, int | float) for cell in numbers)
 
 
 def show(text: str) -> None:
@@ -63,3 +69,8 @@ def age(seconds: float) -> str:
         if seconds < most:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds / 86400:.0f} d"
+
+
+def span(seconds: float) -> str:
+    """A duration for people where tenths count while it is short: `3.2 s`, `48 s`, `5 min`."""
+    return f"{seconds:.1f} s" if 0 < seconds < 9.95 else age(seconds)

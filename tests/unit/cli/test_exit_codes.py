@@ -54,6 +54,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str, exit_code: int 
         (["consume", "t", "--json", "-f", "%v"], "keep one"),
         (["consume", "t", "-o", "yesterday"], "'yesterday' is neither an offset nor a range"),
         (["consume", "t", "-n", "0"], "greater than or equal to 1"),
+        (["consume", "t", "--reset", "start"], "there is no -g"),
+        (["consume", "t", "-g", "g", "--reset", "begin"], "'begin' is not one of"),
+        (["consume", "t", "-g", "g", "-p", "0"], "leave -p or -g out"),
         (["topic", "create", "t", "-c", "durability"], "'durability' is not KEY=VALUE"),
         (["kill"], "missing argument"),
         (["kill", "one"], "valid integer"),
@@ -70,7 +73,11 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["consume", "t"], ["topic", "list"], ["topic", "delete", "t"], ["cluster", "info"], ["cluster", "health"]],
+    [
+        *(["consume", "t"], ["consume", "t", "-g", "g"], ["topic", "list"], ["topic", "delete", "t"]),
+        *(["cluster", "info"], ["cluster", "health"], ["group", "list"], ["group", "describe", "g"]),
+        *(["group", "seek", "g", "--to", "start", "-y"], ["group", "delete", "g", "-y"]),
+    ],
 )
 def test_without_a_cluster_every_client_command_says_how_to_get_one(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
@@ -104,12 +111,24 @@ def test_an_address_that_is_none_is_refused_before_anybody_is_asked(
     assert repr(brokers) in refusal(capsys, "topic", "list", "--brokers", brokers)
 
 
-def test_groups_are_refused_with_what_to_do_instead(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "later release; leave -g out" in refusal(capsys, "consume", "t", "-g", "billing")
+@pytest.mark.parametrize("offsets", ["end", "@-1h", "-10", "5:end", "start:stored", "stored:stored", ":end"])
+def test_a_member_begins_where_its_group_stands_and_other_places_are_refused_with_the_way_there(
+    capsys: pytest.CaptureFixture[str], offsets: str
+) -> None:
+    line = refusal(capsys, "consume", "my topic", "-g", "billing", "-o", offsets)
+    assert "so -o is stored, or stored:B; move the group first: lograft group seek billing --to" in line
+    assert line.endswith("--topic 'my topic'")
 
 
-def test_stored_offsets_are_refused_until_there_are_groups(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "a stored offset belongs to a group" in refusal(capsys, "consume", "t", "-o", "stored:end")
+def test_stored_offsets_are_refused_without_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a stored offset belongs to a group, and there is no -g" in refusal(
+        capsys, "consume", "t", "-o", "stored:end"
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["-g", "billing"]])
+def test_reading_from_a_time_to_come_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert "still to come" in refusal(capsys, "consume", "t", "-o", "@2199-01-01", *arguments)
 
 
 def test_up_leaves_a_directory_alone_that_is_not_its_own(capsys: pytest.CaptureFixture[str], here: Path) -> None:
@@ -200,7 +219,8 @@ def test_help_is_by_example_and_imports_no_grpc() -> None:
 @pytest.mark.parametrize(
     "command",
     ["up", "down", "status", "kill", "start", "broker", "produce", "consume", "topic create", "topic list",
-     "topic describe", "topic delete", "cluster info", "cluster health"],
+     "topic describe", "topic delete", "group list", "group describe", "group seek", "group delete", "cluster info",
+     "cluster health"],
 )  # fmt: skip
 def test_every_command_shows_how_it_is_used(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([*command.split(), "--help"]) == 0
