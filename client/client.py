@@ -71,6 +71,9 @@ class Client:
 
     async def close(self) -> None:
         """Close what is still open of this client's producers (after a flush) and consumers, then all channels."""
+        for one in self._open:
+            if isinstance(one, Consumer):
+                one.refuse_from_callback("closing the client")
         still_open, self._open = self._open, []
         try:
             results = await asyncio.gather(*(one.close() for one in still_open), return_exceptions=True)

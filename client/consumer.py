@@ -105,7 +105,7 @@ class Consumer:
             self._progress = Progress(coordinator, tells_of_lost=not self._terms.auto_commit)
         self._places = Places(connection, metadata, self._progress, timeout_s=timeout_s)
         # give_up_s None: a reader that follows a topic waits for its cluster to come back.
-        self._mending = Mending(connection, metadata, timeout_s=timeout_s, give_up_s=give_up_s)
+        self._mending = Mending(connection, metadata, self._progress, timeout_s=timeout_s, give_up_s=give_up_s)
         self._group: GroupReading | None = None  # once it is a member, or on its way to become one
         self._topics: tuple[str, ...] = ()
         self._pattern: str | None = None
@@ -132,6 +132,7 @@ class Consumer:
 
         Raises
             UnknownTopic                          a topic that does not exist, unless there is a pattern as well
+            InvalidRequest                        in a group: a topic that is the cluster's own
             GroupFull, InvalidGroup, InvalidSession, InvalidRequest  the coordinator will not have it as a member
             RequestTimedOut                       no coordinator answered; says why
         """
@@ -139,6 +140,7 @@ class Consumer:
             if self._is_subscribed and self._progress is not None:
                 if self._pattern is None:
                     await self._metadata.known_topics(self._topics, timeout_s=self._timeout_s)
+                self._refuse_internal()
                 self._group = self._group or self._make_group(self._progress)
                 await self._group.enter(self._subscription, timeout_s=self._timeout_s)
             elif self._is_subscribed:
@@ -179,6 +181,17 @@ class Consumer:
             self._group = self._make_group(self._progress)
             self._group.subscribe(self._subscription)
 
+    def _refuse_internal(self) -> None:
+        """A member of a group that names an internal topic would wait for ever: nobody is granted any of it."""
+        for topic in self._topics:
+            view = self._metadata.topics.get(topic)
+            if view is not None and view.internal:
+                raise InvalidRequest(
+                    f"topic {topic!r} is the cluster's own, and no group shares it: read it without a group, or assign "
+                    "partitions by hand",
+                    topic=topic,
+                )
+
     def _make_group(self, progress: Progress) -> GroupReading:
         return GroupReading(
             self._connection,
@@ -209,8 +222,7 @@ class Consumer:
         """
         if self._closed:
             return
-        if self._group is not None:
-            self._group.refuse_from_callback("close()")
+        self.refuse_from_callback("close()")
         self._closed = True
         for position in self._positions.values():
             position.interrupt()
@@ -222,6 +234,11 @@ class Consumer:
             await self._end_fetching()
         if self._to_raise:
             raise self._to_raise.popleft()
+
+    def refuse_from_callback(self, what: str) -> None:
+        """Raises InvalidRequest if called from `on_assign` or `on_revoke`, where `what` would wait for itself."""
+        if self._group is not None:
+            self._group.refuse_from_callback(what)
 
     async def _end_group(self) -> None:
         if self._storing is not None:
@@ -265,8 +282,14 @@ class Consumer:
                 re.compile(pattern)
         except re.error as error:
             raise InvalidConfig(f"pattern={pattern!r} is no regular expression: {error}", key="pattern") from None
+        listed = tuple(topics)
+        for topic in listed:
+            if not isinstance(topic, str):
+                raise InvalidConfig(
+                    f"{str(topic)[:80]} is no topic's name: give names one by one, not a list", key="topics"
+                )
         self._pattern = pattern
-        self._topics = tuple(dict.fromkeys(topics))
+        self._topics = tuple(dict.fromkeys(listed))
         self._known_topics = {}
         self._failure = None
 
@@ -358,8 +381,8 @@ class Consumer:
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on at `offset` there; what was prefetched is dropped."""
-        if offset < 0:
-            raise InvalidRequest(f"offset {offset}: it must be 0 or above", offset=offset)
+        if not isinstance(offset, int) or not 0 <= offset < 1 << 63:
+            raise InvalidRequest(f"{str(offset)[:80]} is no offset to go to: give a whole number, 0 or above")
         self._position(partition).seek(offset)
         self._wake_fetchers()
 
@@ -376,7 +399,7 @@ class Consumer:
         the OFFSETS grammar writes it (`-48h`)."""
         if isinstance(when, datetime):
             if when.tzinfo is None:
-                raise InvalidRequest(f"{when} has no time zone", time=when)
+                raise InvalidRequest(f"{when} has no time zone: give it one, as datetime.now(UTC) has", time=when)
             moment_ms = round(when.timestamp() * 1000)
         elif isinstance(when, str):
             moment_ms = parse_time(when, now_ms=self._connection.environment.unix_ms())
@@ -414,9 +437,10 @@ class Consumer:
         return await self._offsets.lags({p: offset for p, offset in offsets.items() if offset is not None})
 
     def pause(self, *partitions: TopicPartition) -> None:
-        """Hand nothing out of these, or all, until they are resumed; what is prefetched stays."""
+        """Hand nothing out of these, or all, until they are resumed; what is prefetched stays while there is room."""
         for partition in self._chosen(partitions):
             self._positions[partition].pause()
+        self._wake_fetchers_with_room()
 
     def resume(self, *partitions: TopicPartition) -> None:
         for partition in self._chosen(partitions):
@@ -509,15 +533,22 @@ class Consumer:
         for position in list(self._turn):
             if not position.has_records:
                 continue
-            records = position.take(left)
+            try:
+                records = position.take(left)
+            except LograftError:
+                if not taken:
+                    raise
+                break  # what was taken already is handed out first; the next read begins here
             if records:
                 position.handed_from = records[0].offset
                 taken[position] = records
                 left -= len(records)
-            if left <= 0:
-                break
+            if position.at < len(position.ready):
+                break  # it goes on here the next time: one batch at most stays decoded
             self._turn.remove(position)
             self._turn.append(position)  # the others are first the next time
+            if left <= 0:
+                break
         if taken:
             self._wake_fetchers_with_room()
         return taken

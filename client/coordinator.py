@@ -66,12 +66,12 @@ class Coordinator:
     """
 
     def __init__(self, connection: Connection, metadata: Metadata, group: str, timeout_s: float) -> None:
+        if not isinstance(group, str):
+            raise InvalidGroup(f"{str(group)[:80]} is no group's name: give a text of 1 to 249 characters")
         try:
             group.encode()
         except UnicodeEncodeError:
-            raise InvalidGroup(
-                f"the group's name {group[:80]!a} is no text that can be sent: leave out halves of surrogate pairs"
-            ) from None
+            raise InvalidGroup(f"the group's name {group[:80]!a} is no Unicode text: give it in UTF-8") from None
         self.group = group
         self._connection = connection
         self._metadata = metadata

@@ -2,6 +2,7 @@
 
 Invariants
     at most one fetch is under way to a leader, and bytes buffered of it and asked for stay within its share
+    what is not handed out for now, because it is paused, takes no room that others need
     an answer is taken in only where the position has not been sought elsewhere since
 """
 
@@ -85,7 +86,12 @@ class LeaderFetcher:
         share = self._consumer.share_bytes()
         buffered = sum(position.buffered_bytes for position in positions)
         if buffered > share // 2:
-            return None
+            for position in positions:
+                if position.paused or position.closed:  # for how long nobody knows, and the others wait for its room
+                    buffered -= position.buffered_bytes
+                    position.drop_prefetched()
+            if buffered > share // 2:
+                return None
         positions = [position for position in positions if position.is_fetchable]
         if not positions:
             return None

@@ -107,7 +107,8 @@ class Grants:
                 self._give_back(key)  # never taken up, or given back already
         take_up = []
         for key, grant in mine.items():
-            if self.holds(key):
+            # Without a name nobody could read it: the coordinator has not heard of the topic yet, or not of its end.
+            if self.holds(key) or not grant.topic:
                 continue
             if self._given_back.get((key.topic_id, key.partition), -1) >= key.generation:
                 self._give_back(key)
@@ -123,8 +124,11 @@ class Grants:
                 self._give_back(key)
 
     def lose_all(self) -> list[Grant]:
-        """The session is over, as far as is known here. What was given back is still told."""
+        """The session is over, as far as is known here. What was held is given back, and that is told still: to be held
+        again it must be granted anew, for stores under the old grant may be under way."""
         lost = [grant for _, grant in self._everything()]
+        for grant in lost:
+            self._give_back(grant.key)
         self._held.clear()
         self._giving_up.clear()
         self.ends_at = None

@@ -251,12 +251,14 @@ class Groups:
                 target.topic, target.partition = move.partition
         else:
             for partition, offset in offsets.items():
-                topic, number = partition
+                topic, number = partition = TopicPartition(*partition)
                 view = await self._metadata.topic(topic, timeout_s=self._timeout_s)
                 if not 0 <= number < len(view.partitions):
                     raise _unknown_partition(topic, number, len(view.partitions))
-                if not 0 <= offset < 1 << 63:
-                    raise InvalidRequest(f"offset {offset}: it must be 0 or above", offset=offset)
+                if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset < 1 << 63:
+                    raise InvalidRequest(
+                        f"{partition}: {str(offset)[:80]} is no offset: give the next to read, 0 or above"
+                    )
                 request.targets.add(topic=topic, partition=number, topic_id=view.topic_id, offset=offset)
         try:
             answer = await coordinator.call("SeekGroup", request)
@@ -286,6 +288,8 @@ class Groups:
             OffsetOutOfRange                an offset that a partition does not hold
         """
         goal = self._goal(to)
+        if isinstance(topics, str):
+            raise InvalidRequest(f"topics={topics[:80]!r}: give a list of names, even of one")
         named = None if topics is None else tuple(dict.fromkeys(topics))
         try:
             described = await self.describe(group)
@@ -322,7 +326,7 @@ class Groups:
         now_ms = self._connection.environment.unix_ms()
         if isinstance(to, datetime):
             if to.tzinfo is None:
-                raise InvalidRequest(f"{to} has no time zone", time=to)
+                raise InvalidRequest(f"{to} has no time zone: give it one, as datetime.now(UTC) has", time=to)
             to = Bound("time", round(to.timestamp() * 1000))
         if isinstance(to, Bound):
             check_not_to_come(to, now_ms=now_ms)
@@ -360,7 +364,11 @@ class Groups:
         there = {partition.partition for partition in found}
         for number in numbers:
             if number not in there and found:
-                raise UnknownPartition(f"no partition {number} is among those of the group's topics", partition=number)
+                raise UnknownPartition(
+                    f"no partition {str(number)[:80]} is among those of the topics to move: they have {min(there)} to "
+                    f"{max(there)}",
+                    partition=number,
+                )
         return {partition: topic_id for partition, topic_id in found.items() if partition.partition in numbers}
 
     def _matching(self, pattern: str) -> _Names:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from ..proto.errors import (
     HandlingTooLong,
     InvalidRequest,
+    LograftError,
     LostGrant,
     UnknownMember,
     UnknownPartition,
@@ -108,8 +109,8 @@ class HandOver:
     def take_up(self, grants: Sequence[Grant]) -> None:
         positions = []
         for grant in grants:
-            if not grant.topic or self._closing:
-                continue  # a topic that is gone: its grant will be, too
+            if self._closing:
+                continue
             partition = TopicPartition(grant.topic, grant.partition)
             reset = "start" if grant.grown else self._reset
             position = Position(partition, reset, grant.topic_id, grant.generation)
@@ -252,9 +253,15 @@ class HandOver:
                 answer: Any = callback(partitions)
                 if inspect.isawaitable(answer):
                     await answer
-        except Exception as error:  # the application's own: told to it, and to nobody else
-            if isinstance(error, TimeoutError) and limit.expired():
-                name = "on_assign" if callback is self._on_assign else "on_revoke"
+        except (Exception, asyncio.CancelledError) as raised:  # the application's own: told to it, and to nobody else
+            error: BaseException = raised
+            name = "on_assign" if callback is self._on_assign else "on_revoke"
+            if isinstance(error, asyncio.CancelledError):
+                if self.worker.cancelling():
+                    raise  # it was us whom somebody cancelled
+                error = LograftError(f"{name} ended because something that it waited for was cancelled")
+                error.__cause__ = raised
+            elif isinstance(error, TimeoutError) and limit.expired():
                 error = HandlingTooLong(
                     f"{name} took longer than {self._callback_s:g} s and was cancelled: do less in it, or raise "
                     "max_handling_s",

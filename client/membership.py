@@ -9,6 +9,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ..proto.errors import FencedInstance, InvalidGroup, LograftError, NotLeader
 from .connection import Connection, backoff_s
 from .coordinator import Coordinator
 from .grants import Grant, GrantKey, Grants, Told
+
+_log = logging.getLogger("lograft.consumer")
 
 _ANSWER_S = 0.25
 _WAIT_S_MAX = 5.0
@@ -175,8 +178,19 @@ class Membership:
         """Lose everything if the session is over. Its timer does so too, but late where the loop was kept busy."""
         if self._grants.is_over(self._now()):
             self._join = self._subscription
-            self._holder.lose(self._grants.lose_all())
+            self._lose(
+                self._grants.lose_all(),
+                f"no heartbeat was answered for {self.terms.session_timeout_s:g} s (were the brokers out of reach, or was "
+                "this process asleep, or its event loop blocked?)",
+            )
             self._tell()
+
+    def _lose(self, lost: Sequence[Grant], why: str) -> None:
+        """The session ended. It would come about silently, again and again, where the application blocks the loop."""
+        if lost:
+            shown = self._coordinator.group[:80]
+            _log.warning("group %s: this member lost its partitions (%d), and joins again: %s", shown, len(lost), why)
+        self._holder.lose(lost)
 
     def _tell(self) -> None:
         self._news.set()
@@ -208,7 +222,7 @@ class Membership:
             try:
                 changed = await self._beat()
             except UnknownMember as error:
-                self._holder.lose(self._grants.forget_all())
+                self._lose(self._grants.forget_all(), "its coordinator had ended its session")
                 self._join = self._subscription
                 self._last_trouble = error
                 tries_failed += 1

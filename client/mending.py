@@ -2,6 +2,7 @@
 
 Invariants
     an offset is out of range only once a majority has confirmed the range
+    a group that goes on at the end stores that place first: what comes from then on is read, whoever dies meanwhile
     a topic or partition is gone only once that was asked around for
 """
 
@@ -25,18 +26,28 @@ from .metadata import Metadata
 from .offsets import OffsetLookup
 from .places import unknown_partition
 from .position import Position
+from .progress import Progress
 
+_STORE_S = 2.0
 _log = logging.getLogger("lograft.consumer")
 
 
 class Mending:
-    """Mends one consumer's positions. `give_up_s` is how long it tries; None: it waits for the cluster to come back."""
+    """Mends one consumer's positions; `progress` is that of its group, if it has one. `give_up_s` is how long it tries;
+    None: it waits for the cluster to come back."""
 
     def __init__(
-        self, connection: Connection, metadata: Metadata, *, timeout_s: float, give_up_s: float | None = None
+        self,
+        connection: Connection,
+        metadata: Metadata,
+        progress: Progress | None = None,
+        *,
+        timeout_s: float,
+        give_up_s: float | None = None,
     ) -> None:
         self._environment = connection.environment
         self._metadata = metadata
+        self._progress = progress
         self._timeout_s = timeout_s
         self._give_up_s = give_up_s
         self._offsets = OffsetLookup(connection, metadata, timeout_s=timeout_s)
@@ -125,8 +136,23 @@ class Mending:
             )
             return
         goes_on_at = start if position.reset == "start" else end
+        is_stored = position.reset == "end" and self._progress is not None
+        if is_stored and (position.offset != offset or not await self._store_place(position, end)):
+            return  # until the application has been handed what is there, or the coordinator can be asked again
         _log.warning(
             "%s holds offsets from %d up to %d, and %d is none of them: reading goes on at %d, by auto_offset_reset",
             *(partition, start, end, offset, goes_on_at),
         )
         position.skip_to(goes_on_at)
+        if is_stored:
+            position.settled_offset = goes_on_at
+
+    async def _store_place(self, position: Position, offset: int) -> bool:
+        """False if it could not be stored, or the position was sought or lost meanwhile."""
+        assert self._progress is not None
+        version = position.version
+        try:
+            refused = await self._progress.store_places({position: offset}, timeout_s=min(self._timeout_s, _STORE_S))
+        except LograftError:
+            return False
+        return not refused and position.version == version

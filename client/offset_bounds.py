@@ -19,8 +19,10 @@ _OFFSET_MAX = (1 << 63) - 1
 _SECONDS_BELOW = 100_000_000_000
 """A bare number below this is seconds (until the year 5138), else milliseconds."""
 
-_AGO = re.compile(r"-((?:\d+(?:ms|[smhdw]))+)")
-_AGO_PART = re.compile(r"(\d+)(ms|[smhdw])")
+_AGO = re.compile(r"-((?:[0-9]{1,19}(?:ms|[smhdw]))+)")
+_AGO_PART = re.compile(r"([0-9]+)(ms|[smhdw])")
+_DIGITS_MAX = 19
+"""Of the largest offset; longer numbers are none, and need not be reckoned with."""
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})")
@@ -60,7 +62,7 @@ def parse_bound(text: str | int, *, now_ms: int) -> Bound:
     """
     bound = _bound(str(text), now_ms)
     if bound is None:
-        raise InvalidRequest(f"{text!r} is no offset: {_HELP}", offset=text)
+        raise InvalidRequest(f"{str(text)[:80]!r} is no offset: {_HELP}", offset=str(text)[:80])
     return bound
 
 
@@ -81,7 +83,7 @@ def parse_offsets(text: str | int, *, now_ms: int) -> OffsetRange:
         stop = END if not right else _bound(right, now_ms)
         if start is not None and stop is not None:
             return OffsetRange(start, stop)
-    raise InvalidRequest(f"{text!r} is neither an offset nor a range: {_HELP}", offset=text)
+    raise InvalidRequest(f"{text[:80]!r} is neither an offset nor a range: {_HELP}", offset=text[:80])
 
 
 def parse_time(text: str, *, now_ms: int) -> int:
@@ -93,7 +95,8 @@ def parse_time(text: str, *, now_ms: int) -> int:
     moment = _time(text, now_ms)
     if moment is None:
         raise InvalidRequest(
-            f"{text!r} is no time: use milliseconds, seconds, a date, RFC 3339 with a zone, or -48h", time=text
+            f"{text[:80]!r} is no time: use milliseconds, seconds, a date, RFC 3339 with a zone, or -48h",
+            time=text[:80],
         )
     return moment
 
@@ -110,19 +113,26 @@ def _bound(text: str, now_ms: int) -> Bound | None:
         moment = _time(text[1:], now_ms)
         return None if moment is None else Bound("time", moment)
     sign, digits = (text[0], text[1:]) if text[:1] in ("+", "-") else ("", text)
-    if not (digits.isascii() and digits.isdigit()) or int(digits) > _OFFSET_MAX:
+    number = _number(digits)
+    if number is None:
         return None
-    number = int(digits)
     if sign == "+":
         return Bound("start", number)
     return Bound("end", -number) if sign == "-" else Bound("zero", number)
 
 
+def _number(digits: str) -> int | None:
+    """What the digits say, unless it is more than an offset or a time in milliseconds can be."""
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > _DIGITS_MAX:
+        return None
+    number = int(digits)
+    return number if number <= _OFFSET_MAX else None
+
+
 def _time(text: str, now_ms: int) -> int | None:
-    if text.isascii() and text.isdigit():
-        number = int(text)
-        moment = number * 1_000 if number < _SECONDS_BELOW else number
-        return moment if moment <= _OFFSET_MAX else None
+    number = _number(text)
+    if number is not None:
+        return number * 1_000 if number < _SECONDS_BELOW else number
     if _AGO.fullmatch(text):
         return max(0, now_ms - sum(int(count) * _UNIT_MS[unit] for count, unit in _AGO_PART.findall(text)))
     try:

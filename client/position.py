@@ -182,6 +182,14 @@ class Position:
         self.paused = False
         self.halted = self.closed
 
+    def drop_prefetched(self) -> None:
+        """Make room for others: what is not decoded yet is fetched again once it is wanted."""
+        if self._batches:
+            self._batches.clear()
+            self.buffered_bytes = 0
+            self.fetch_offset = self._behind_ready
+            self.version += 1
+
     def close(self) -> None:
         """Hand nothing out any more. What was handed out is still known."""
         self.closed = self.halted = True
@@ -242,9 +250,20 @@ class Position:
         return True
 
     def take(self, count_max: int) -> list[Record]:
-        """The next records, `count_max` at most."""
+        """The next records, `count_max` at most.
+
+        Raises
+            CorruptBatch  as `decode_next`, once all before the batch are taken
+        """
         taken: list[Record] = []
-        while len(taken) < count_max and self.decode_next():
+        while len(taken) < count_max:
+            try:
+                if not self.decode_next():
+                    break
+            except CorruptBatch:
+                if not taken:
+                    raise
+                break
             end = min(len(self.ready), self.at + count_max - len(taken))
             if not taken and self.at == 0 and end == len(self.ready):
                 taken, self.ready, self.at = self.ready, [], 0

@@ -92,14 +92,16 @@ class Progress:
                     "group %s: offset %d of %s-%d was not stored: %s", self._shown, entry.offset, *entry[:2], why
                 )
 
-    async def store_places(self, places: Mapping[Position, int]) -> dict[Position, LograftError]:
+    async def store_places(
+        self, places: Mapping[Position, int], *, timeout_s: float | None = None
+    ) -> dict[Position, LograftError]:
         """Store where reading is about to begin. What could not be stored is returned, with the reason."""
         entries = [
             OffsetToStore(*position.topic_partition, offset, "", position.topic_id, position.generation)
             for position, offset in places.items()
         ]
         async with self._turn:
-            results = await self.coordinator.store(entries, member_id=self.member_id)
+            results = await self.coordinator.store(entries, member_id=self.member_id, timeout_s=timeout_s)
         refused = {position: error for position, error in zip(places, results, strict=True) if error is not None}
         # Who reads without being a member may look on while the group has some, and stores nothing.
         return {position: error for position, error in refused.items() if not isinstance(error, GroupNotEmpty)}

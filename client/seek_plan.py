@@ -21,7 +21,7 @@ from .records import TopicPartition
 
 _FUTURE_TOLERATED_MS = 60_000
 """Clocks differ a little; what lies further ahead is a mistake."""
-_SHIFT = re.compile(r"shift:([+-]\d{1,18})")
+_SHIFT = re.compile(r"shift:([+-][0-9]{1,18})")
 _GROUP_PREFIX = "group:"
 
 

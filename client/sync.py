@@ -252,8 +252,12 @@ def _in_a_thread(callback: BlockingCallback | None) -> Callback | None:
                 return  # it took too long, and is not waited for any more
             if error is None:
                 done.set_result(None)
-            else:
+            elif isinstance(error, Exception) and not isinstance(error, StopIteration):
                 done.set_exception(error)
+            else:  # such as SystemExit: in the loop it would end the loop, or mean something else
+                stranger = RuntimeError(f"a callback ended with {error!r}")
+                stranger.__cause__ = error
+                done.set_exception(stranger)
 
         def run() -> None:
             _in_callback.is_set = True
@@ -288,6 +292,7 @@ class Consumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _refuse_in_callback("leaving the block")
         _background.run(self._consumer.__aexit__(kind, error, trace))
 
     def close(self) -> None:
@@ -417,7 +422,7 @@ class Groups:
         topics: Iterable[str] | None = None,
         partitions: Iterable[int] | None = None,
     ) -> SeekPlan:
-        named = None if topics is None else tuple(topics)
+        named = topics if topics is None or isinstance(topics, str) else tuple(topics)
         numbers = None if partitions is None else tuple(partitions)
         return _background.run(self._groups.plan_seek(group, to, named, numbers))
 
@@ -453,6 +458,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        _refuse_in_callback("closing the client")
         _background.run(self._client.close())
 
     def producer(

@@ -300,7 +300,7 @@ def description_text(description: GroupDescription, *, members: bool) -> str:
                 member.partitions,
                 span(member.session_timeout_ms / 1000),
                 "not yet" if member.heard_ms_ago is None else f"{span(member.heard_ms_ago / 1000)} ago",
-                _printable(",".join(member.topics) if member.pattern is None else f"/{member.pattern}/"),
+                _printable(",".join([*member.topics, *([f"/{member.pattern}/"] if member.pattern else [])])),
             )
             for member in group.members
         ]
@@ -432,6 +432,7 @@ def description_as_json(group: GroupDescription) -> dict[str, Any]:
             {
                 "topic": one.partition.topic,
                 "partition": one.partition.partition,
+                "topic_id": one.topic_id,
                 "member_id": one.member_id or None,
                 "next_member_id": one.next_member_id or None,
                 "generation": one.generation,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ...partitions.environment import PartitionId, TimerHandle
 from ...proto.errors import LograftError, NoLeader, UnknownGroup
@@ -111,23 +111,28 @@ class Coordinator:
         check_group(beat.group)
         check_member_id(beat.member_id)
         office = self._in_office()
-        now_ms = self._outside.monotonic_ms()
+        now_ms = deadline_ms = self._outside.monotonic_ms()
         refusal: LograftError | None = None
         try:
             office.heartbeat(beat, now_ms, self._outside.wall_ms())
+            if not beat.leave:
+                # Now: once others have decided it may be a member no more.
+                deadline_ms += self._longest_wait_ms(beat, office)
         except LograftError as error:
             refusal = error
         self._propose(office)
         await self._decider.settled()
         if refusal is not None:
-            raise refusal
+            await self._refuse(refusal)
         if beat.leave:
             return HeartbeatAnswer(0)
-        deadline_ms = now_ms + self._longest_wait_ms(beat, office)
         while True:
             if self._in_office() is not office:
                 raise NoLeader("The coordinator took office anew meanwhile; send the heartbeat again")
-            answer = office.answer(self._log.state, beat.group, beat.member_id)
+            try:
+                answer = office.answer(self._log.state, beat.group, beat.member_id)
+            except LograftError as error:
+                await self._refuse(error)
             if _is_news(answer, beat) or self._outside.monotonic_ms() >= deadline_ms:
                 break
             await self._news(beat.group, deadline_ms)
@@ -156,7 +161,9 @@ class Coordinator:
         self._propose(office)
         await self._decider.settled()
         if refusal is not None:
-            raise refusal
+            await self._refuse(refusal)
+        if any(results):
+            await self._decider.confirmed()
         return results
 
     async def fetch_offsets(self, group: str, wanted: Sequence[tuple[str, int]]) -> list[FetchedOffset | LograftError]:
@@ -250,7 +257,9 @@ class Coordinator:
         self._propose(office)
         await self._decider.settled()
         if refusal is not None:
-            raise refusal
+            await self._refuse(refusal)
+        if validate_only:
+            await self._decider.confirmed()
         assert sought is not None
         return sought
 
@@ -266,7 +275,7 @@ class Coordinator:
         self._propose(office)
         await self._decider.settled()
         if refusal is not None:
-            raise refusal
+            await self._refuse(refusal)
 
     # -- what its broker tells it ------------------------------------------------------------------------------------
 
@@ -413,6 +422,11 @@ class Coordinator:
                 del ends[partition]
             ends |= {partition: unread.committed_offset for partition, unread in told.items()}
         return ends
+
+    async def _refuse(self, refusal: LograftError) -> NoReturn:
+        """Refuse, once it is sure that nobody else leads: one who led until now knows no newer member or grant."""
+        await self._decider.confirmed()
+        raise refusal
 
     def _names(self, group: GroupFacts) -> dict[str, str]:
         """Topic id -> name, of all that the group has to do with; empty for a topic that is not known here."""

@@ -79,6 +79,10 @@ class _Session(NamedTuple):
     """When the last heartbeat came, or the office began."""
     was_heard: bool
     deadline_ms: float
+    look_ms: float
+    """When the heap of ends has it looked at; what the heap says of it beside that is outdated."""
+    is_forgiven: bool = False
+    """It was given more time, and the member has not been heard since."""
 
 
 class Office:
@@ -120,7 +124,7 @@ class Office:
             for member_id, member in group.members.items():
                 key = MemberKey(name, member_id)
                 deadline_ms = now_ms + member.session_timeout_ms
-                self._sessions[key] = _Session(now_ms, False, deadline_ms)
+                self._sessions[key] = _Session(now_ms, False, deadline_ms, deadline_ms)
                 self._ends.append((deadline_ms, key))
             if group.members:
                 self._mark(name, now_ms)
@@ -248,9 +252,7 @@ class Office:
             )
         wanted = _member(join, member.joined_ms, member.replaced)
         if wanted != member:
-            key = MemberKey(beat.group, beat.member_id)
-            self._put(key, wanted)
-            heappush(self._ends, (now_ms + join.session_timeout_ms, key))  # it may be sooner than before
+            self._put(MemberKey(beat.group, beat.member_id), wanted)
             self._mark(beat.group, now_ms)
 
     def _remove(self, key: MemberKey, now_ms: float, wall_ms: int, why: str) -> None:
@@ -291,9 +293,11 @@ class Office:
 
     def _renew(self, key: MemberKey, now_ms: float) -> None:
         deadline_ms = now_ms + self.state.groups[key.group].members[key.member_id].session_timeout_ms
-        if key not in self._sessions:
-            heappush(self._ends, (deadline_ms, key))
-        self._sessions[key] = _Session(now_ms, True, deadline_ms)
+        known = self._sessions.get(key)
+        look_ms = deadline_ms if known is None else min(known.look_ms, deadline_ms)
+        if known is None or look_ms < known.look_ms:
+            heappush(self._ends, (look_ms, key))
+        self._sessions[key] = _Session(now_ms, True, deadline_ms, look_ms)
 
     def _refuse_fenced(self, group: GroupFacts | None, member_id: str) -> None:
         for member in group.members.values() if group is not None else ():
@@ -324,12 +328,13 @@ class Office:
     def advance(self, now_ms: float, wall_ms: int) -> None:
         """End sessions, share partitions out anew, and forget groups, as far as that is due."""
         while self._ends and self._ends[0][0] <= now_ms:
-            _, key = heappop(self._ends)
+            look_ms, key = heappop(self._ends)
             session = self._sessions.get(key)
-            if session is None:
+            if session is None or session.look_ms != look_ms:
                 continue
             if session.deadline_ms > now_ms:
                 heappush(self._ends, (session.deadline_ms, key))
+                self._sessions[key] = session._replace(look_ms=session.deadline_ms)
                 continue
             silent_ms = round(now_ms - session.heard_ms)
             self._remove(key, now_ms, wall_ms, f"no heartbeat for {silent_ms} ms")
@@ -341,11 +346,14 @@ class Office:
             self._forget_dead(min(wall_ms, self._began_wall_ms + round(now_ms - self._began_ms)))
 
     def forgive(self, now_ms: float) -> None:
-        """This broker itself was asleep: nobody's session ends by that."""
+        """This broker itself was asleep: nobody's session ends by that. Where it is so time and again, a member that is
+        silent for a whole session more is gone nevertheless."""
         for key, session in self._sessions.items():
+            if session.is_forgiven:
+                continue
             member = self.state.groups[key.group].members[key.member_id]
             deadline_ms = max(session.deadline_ms, now_ms + member.session_timeout_ms)
-            self._sessions[key] = session._replace(deadline_ms=deadline_ms)
+            self._sessions[key] = session._replace(deadline_ms=deadline_ms, is_forgiven=True)
 
     def topics_changed(self, now_ms: float) -> None:
         """Topics were made, grown or deleted."""
@@ -403,9 +411,11 @@ class Office:
             self._put(GrantKey(name, partition), grant)
             granted += 1
         for partition in [partition for partition in group.grants if partition not in target]:
-            if group.owner(partition) is None:
+            # What this broker has not heard of yet is kept: it may be marked as new to the group.
+            if group.owner(partition) is None and not self._is_news_to_us(partition):
                 self._put(GrantKey(name, partition), None)
-        seen_now = seen | {topic_id: max(count, seen.get(topic_id, 0)) for topic_id, count in counts.items()}
+        seen_now = {topic_id: count for topic_id, count in seen.items() if not self._topics().is_deleted(topic_id)}
+        seen_now |= {topic_id: max(count, seen.get(topic_id, 0)) for topic_id, count in counts.items()}
         if seen_now != seen or _fact(group).emptied_ms:
             self._put(GroupKey(name), replace(_fact(group), seen=seen_now, emptied_ms=0))
         self._targets[name] = target
@@ -483,6 +493,8 @@ class Office:
         stored: dict[PartitionId, OffsetFact] = {}
         for entry in entries:
             try:
+                if group is not None:
+                    self._refuse_for_now(group, member_id, entry)
                 partition = self.checked(entry, ends)
                 check_metadata(entry.metadata, self._limits)
                 if member_id and group is not None:
@@ -494,6 +506,11 @@ class Office:
         for partition, offset in stored.items():
             self._put(OffsetKey(name, partition), offset)
         return results
+
+    def _refuse_for_now(self, group: GroupFacts, member_id: str, entry: OffsetToStore) -> None:
+        partition = PartitionId(entry.topic_id, entry.number)
+        if partition in group.owned.get(member_id, {}) and self._is_news_to_us(partition):
+            raise NoLeader(f"{entry.topic}-{entry.number} is not known to this coordinator yet; try again")
 
     def seek(
         self, name: str, targets: Sequence[SeekTarget], ends: Mapping[PartitionId, int], wall_ms: int, *, dry: bool

@@ -131,6 +131,11 @@ def test_members_are_shown_when_asked_for() -> None:
     assert line.split() == ["m-1", "-", "app", "10.0.0.7", "1", "10", "s", "not", "yet", "/ev.*/"]
 
 
+def test_a_member_is_shown_to_read_the_topics_it_names_beside_its_pattern() -> None:
+    shown = description_text(a_group(members=(a_member(pattern="ev.*", topics=("orders", "audit")),)), members=True)
+    assert shown.endswith("orders,audit,/ev.*/")
+
+
 def test_what_others_wrote_cannot_move_the_cursor() -> None:
     member = a_member("m-1", client_id="\x1b[2Jx", pattern="a\nb")
     group = a_group(a_partition(metadata="tab\there"), members=(member,))

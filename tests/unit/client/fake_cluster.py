@@ -174,7 +174,9 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
             if topic is None:
                 response.unknown_topics.append(name)
                 continue
-            described = response.topics.add(name=name, topic_id=topic.topic_id, config=topic.config)
+            described = response.topics.add(
+                name=name, topic_id=topic.topic_id, config=topic.config, internal=name.startswith("__")
+            )
             for number, partition in enumerate(topic.partitions):
                 described.partitions.add(
                     number=number, leader_id=partition.leader_id, term=partition.term, replicas=[partition.leader_id]

@@ -31,6 +31,15 @@ def fill(cluster: FakeCluster, count: int, *, partition: int = 0, batch: int = 1
     log.grown = asyncio.Event()
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Until something holds that nobody tells of."""
+    for _ in range(2_500):
+        if holds():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("this took too long")
+
+
 async def take(consumer: Consumer, count: int) -> list[bytes | None]:
     return [(await consumer.getone()).value for _ in range(count)]
 
@@ -113,6 +122,10 @@ def test_seeks_drop_what_was_prefetched_and_may_begin_inside_a_batch(with_cluste
         fill(cluster, 30)
         async with Client(cluster.addresses) as client, client.consumer() as consumer:
             consumer.assign([T0])
+            nonsense: tuple[Any, ...] = (-1, 1 << 63, 1 << 70, "5", 1.5, None)
+            for offset in nonsense:
+                with pytest.raises(errors.InvalidRequest, match="is no offset to go to"):
+                    consumer.seek(T0, offset)
             consumer.seek(T0, 13)
             assert await take(consumer, 2) == [b"0/13", b"0/14"]
             assert await consumer.position(T0) == 15
@@ -163,6 +176,63 @@ def test_a_paused_partition_hands_nothing_out_until_it_is_resumed(with_cluster: 
             assert await consumer.getmany(timeout_ms=1) == {}
             consumer.resume(T0)
             assert await take(consumer, 5) == [b"0/%d" % number for number in range(5)]
+
+    with_cluster(scenario)
+
+
+def test_a_paused_partition_that_has_prefetched_much_keeps_no_other_waiting(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=2)
+        fill(cluster, 4_000)
+        async with (
+            Client(cluster.addresses) as client,
+            client.consumer("t", auto_offset_reset="earliest", prefetch_bytes=64 << 10) as consumer,
+        ):
+            assert await take(consumer, 1) == [b"0/0"]
+            await until(lambda: consumer._positions[T0].buffered_bytes > 40 << 10)
+            consumer.pause(T0)
+            fill(cluster, 3, partition=1)
+            assert await take(consumer, 3) == [b"1/0", b"1/1", b"1/2"]
+            consumer.resume(T0)
+            assert await take(consumer, 3_999) == [b"0/%d" % number for number in range(1, 4_000)]
+
+    with_cluster(scenario)
+
+
+def test_a_partition_that_fills_every_answer_keeps_no_other_waiting(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=2)
+        for partition in range(2):
+            fill(cluster, 200, partition=partition)
+        async with Client(cluster.addresses) as client, client.consumer("t", auto_offset_reset="earliest") as consumer:
+            await take(consumer, 1)
+            await until(lambda: all(position.buffered_bytes for position in consumer._positions.values()))
+            seen = [partition for _ in range(10) for partition in await consumer.getmany(max_records=4)]
+            assert {T0, T1} == set(seen)
+
+    with_cluster(scenario)
+
+
+def test_a_damaged_batch_costs_nothing_that_comes_before_it_or_from_elsewhere(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=2)
+        fill(cluster, 20, partition=0)
+        fill(cluster, 20, partition=1)
+        log = cluster.topics["t"].partitions[1]
+        damaged = bytearray(log.batches[1])
+        damaged[-1] ^= 0xFF
+        log.batches[1] = bytes(damaged)
+        got: dict[TopicPartition, list[int]] = {T0: [], T1: []}
+        async with Client(cluster.addresses) as client, client.consumer("t", auto_offset_reset="earliest") as consumer:
+            for _ in range(5):
+                try:
+                    some = await consumer.getmany(timeout_ms=100)
+                except errors.CorruptBatch as error:
+                    consumer.seek(T1, int(error.facts["next_offset"]))
+                    continue
+                for partition, records in some.items():
+                    got[partition] += [record.offset for record in records]
+        assert got == {T0: [*range(20)], T1: [*range(10)]}
 
     with_cluster(scenario)
 
@@ -300,6 +370,19 @@ def test_a_pattern_reads_the_topics_whose_whole_name_matches(with_cluster: WithC
             assert await consumer.getmany(timeout_ms=1) == {}
             with pytest.raises(errors.InvalidConfig, match="no regular expression"):
                 consumer.subscribe(pattern="(")
+
+    with_cluster(scenario)
+
+
+def test_a_list_of_topics_where_names_are_wanted_is_refused(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        topics: Any = ["t", "u"]
+        async with Client(cluster.addresses) as client:
+            with pytest.raises(errors.InvalidConfig, match="give names one by one"):
+                client.consumer(topics)
+            async with client.consumer() as consumer:
+                with pytest.raises(errors.InvalidConfig, match="give names one by one"):
+                    consumer.subscribe(topics)
 
     with_cluster(scenario)
 

@@ -14,7 +14,7 @@ from lograft.proto import errors
 
 from tests.unit.client.conftest import fake_cluster, run
 from tests.unit.client.fake_cluster import FakeCluster, FakePartition
-from tests.unit.client.test_consumer import fill
+from tests.unit.client.test_consumer import fill, until
 
 T0, T1, T2, T3 = (TopicPartition("t", number) for number in range(4))
 Scenario = Callable[[FakeCluster, Client], Coroutine[Any, Any, None]]
@@ -68,15 +68,6 @@ class Heard:
 async def take(consumer: Consumer, count: int) -> list[tuple[int, int]]:
     """Partition and offset of the next records, in order."""
     return [record[1:3] for record in [await consumer.getone() for _ in range(count)]]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Until something holds that nobody tells of."""
-    for _ in range(2_500):
-        if holds():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("this took too long")
 
 
 async def until_owned(consumer: Consumer, *partitions: TopicPartition) -> None:
@@ -153,10 +144,17 @@ def test_what_the_coordinator_will_not_have_is_told_on_entering() -> None:
                 pass
         with pytest.raises(errors.InvalidSession, match="1 s to half an hour"):
             reading(client, session_timeout_s=1e9)
-        with pytest.raises(errors.InvalidGroup, match="no text"):
+        with pytest.raises(errors.InvalidGroup, match="give it in UTF-8"):
             client.consumer("t", group_id="\ud800")
+        not_text: Any = 5
+        with pytest.raises(errors.InvalidGroup, match="5 is no group's name"):
+            client.consumer("t", group_id=not_text)
         with pytest.raises(errors.UnknownTopic, match="'nope'"):
             async with reading(client, "nope"):
+                pass
+        cluster.topic("__offsets")
+        with pytest.raises(errors.InvalidRequest, match="no group shares it: read it without a group"):
+            async with reading(client, "t", "__offsets"):
                 pass
         cluster.groups.members_max = 0
         with pytest.raises(errors.GroupFull):
@@ -266,6 +264,50 @@ def test_a_stored_offset_that_the_log_does_not_hold_goes_by_the_rule(caplog: pyt
     assert "3 is none: reading goes on at 10" in caplog.text.replace("and 3 is none of them", "3 is none")
 
 
+def test_where_a_group_goes_on_by_the_rule_latest_is_stored_before_it_does() -> None:
+    async def scenario(cluster: FakeCluster, client: Client) -> None:
+        fill(cluster, 30)
+        log = cluster.topics["t"].partitions[0]
+        log.start, log.batches = 10, log.batches[1:]
+        cluster.groups.seek({("t", 0): 3})
+        refused = iter(["NO_LEADER", "LOST_GRANT"])
+        cluster.groups.fault = lambda _, method, request: next(refused, None) if method == "StoreOffsets" else None
+        async with reading(client, auto_offset_reset="latest"):
+            await until(lambda: cluster.groups.stored() == {("t", 0): 30})
+            fill(cluster, 2)  # and it dies before it has stored anything of these
+        async with reading(client, auto_offset_reset="latest", auto_commit=True) as consumer:
+            assert await take(consumer, 1) == [(0, 30)]
+        assert cluster.groups.stored() == {("t", 0): 31}
+
+    in_group(scenario, partitions=1)
+
+
+def test_by_the_rule_latest_nothing_is_stored_past_what_is_to_be_handed_out_still() -> None:
+    async def scenario(cluster: FakeCluster, client: Client) -> None:
+        fill(cluster, 10)
+        async with reading(
+            client, auto_offset_reset="latest", auto_commit=True, auto_commit_interval_s=0.01
+        ) as consumer:
+            await until_owned(consumer, T0)
+            consumer.seek(T0, 0)
+            assert await take(consumer, 3) == [(0, 0), (0, 1), (0, 2)]
+            fill(cluster, 30)
+            log = cluster.topics["t"].partitions[0]
+            log.start, log.batches = 20, log.batches[2:]
+            consumer._positions[T0].fetch_offset = 10  # as if what came since had not been fetched yet
+            consumer._positions[T0]._batches.clear()
+            consumer._wake_fetchers()
+            await until(lambda: consumer._positions[T0].failed_tries > 1)
+            assert cluster.groups.stored() == {("t", 0): 10}
+            assert await take(consumer, 7) == [(0, offset) for offset in range(3, 10)]
+            reading_on = asyncio.ensure_future(take(consumer, 1))
+            await until(lambda: cluster.groups.stored() == {("t", 0): 40})
+            fill(cluster, 1)
+            assert await reading_on == [(0, 40)]
+
+    in_group(scenario, partitions=1)
+
+
 def test_what_was_stored_for_a_deleted_topic_does_not_count_for_another_of_its_name() -> None:
     async def scenario(cluster: FakeCluster, client: Client) -> None:
         fill(cluster, 5)
@@ -312,6 +354,8 @@ def test_callbacks_may_call_the_consumer_before_records_come_and_while_the_grant
                 await consumer.getone()
             with pytest.raises(errors.InvalidRequest, match="close"):
                 await consumer.close()
+            with pytest.raises(errors.InvalidRequest, match="closing the client inside on_assign"):
+                await client.close()
 
         async def on_revoke(partitions: list[TopicPartition]) -> None:
             await consumer.commit()
@@ -390,6 +434,24 @@ def test_a_callback_that_takes_too_long_is_cancelled_and_told() -> None:
             assert await take(consumer, 1) == [(0, 0)]
 
     in_group(scenario)
+
+
+def test_a_callback_that_waits_for_something_cancelled_is_told_and_breaks_nothing() -> None:
+    async def scenario(cluster: FakeCluster, client: Client) -> None:
+        fill(cluster, 3)
+
+        async def on_assign(partitions: list[TopicPartition]) -> None:
+            looking_up = asyncio.ensure_future(asyncio.Event().wait())
+            looking_up.cancel()
+            await looking_up
+
+        async with reading(client, on_assign=on_assign) as consumer:
+            with pytest.raises(errors.LograftError, match="on_assign ended because something"):
+                await consumer.getone()
+            assert await take(consumer, 3) == [(0, 0), (0, 1), (0, 2)]
+        assert len(cluster.groups.group().left) == 1
+
+    in_group(scenario, partitions=1)
 
 
 # Storing -----------------------------------------------------------------------------------------------------------
@@ -759,7 +821,9 @@ def test_a_coordinator_that_moves_or_loses_answers_disturbs_nobody() -> None:
     in_group(scenario, brokers=3)
 
 
-def test_reading_goes_on_without_a_coordinator_until_the_session_ends_and_again_once_there_is_one() -> None:
+def test_reading_goes_on_without_a_coordinator_until_the_session_ends_and_again_once_there_is_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario(cluster: FakeCluster, client: Client) -> None:
         fill(cluster, 2)
         heard = Heard()
@@ -777,6 +841,7 @@ def test_reading_goes_on_without_a_coordinator_until_the_session_ends_and_again_
             cluster.groups.fault = lambda *_: None
             cluster.groups.move_to(0)
             assert await take(consumer, 1) == [(0, 1)]
+        assert "joins again: no heartbeat was answered for 0.4 s" in caplog.text
 
     in_group(scenario, partitions=1, timeout_s=0.3)
 
@@ -808,6 +873,29 @@ def test_after_trouble_a_heartbeat_is_answered_at_once_rather_than_parked_past_t
     in_group(scenario, brokers=2)
 
 
+def test_a_store_under_way_while_the_session_ends_is_never_rolled_back_by_reading_on() -> None:
+    async def scenario(cluster: FakeCluster, client: Client) -> None:
+        fill(cluster, 100)
+        groups, heard = cluster.groups, Heard()
+        async with reading(client, session_timeout_s=0.3, **heard.callbacks()) as consumer:
+            await take(consumer, 50)
+            groups.fault = lambda _, method, request: "NO_LEADER" if method in ("Heartbeat", "StoreOffsets") else None
+            groups.group().members[consumer.member_id].heard_at += 60  # the coordinator will have it as a member still
+            storing = asyncio.ensure_future(consumer.commit())
+            await heard.until("revoke", T0)
+            groups.fault = lambda _, method, request: "NO_LEADER" if method == "StoreOffsets" else None
+            await heard.until("assign", T0, times=2)
+            groups.fault = lambda _, method, request: None
+            with pytest.raises(errors.LostGrant, match="t-0"):
+                await storing
+            assert groups.stored() == {}
+            assert await take(consumer, 1) == [(0, 0)]
+            await consumer.commit()
+            assert groups.stored() == {("t", 0): 1}
+
+    in_group(scenario, partitions=1)
+
+
 def test_a_coordinator_that_hangs_is_left_for_another_before_the_session_ends() -> None:
     async def scenario(cluster: FakeCluster, client: Client) -> None:
         heard = Heard()
@@ -829,7 +917,9 @@ def test_a_coordinator_that_hangs_is_left_for_another_before_the_session_ends() 
     in_group(scenario, brokers=2)
 
 
-def test_a_member_that_the_coordinator_has_given_up_loses_all_and_joins_again() -> None:
+def test_a_member_that_the_coordinator_has_given_up_loses_all_and_joins_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario(cluster: FakeCluster, client: Client) -> None:
         fill(cluster, 5)
         heard = Heard()
@@ -845,6 +935,7 @@ def test_a_member_that_the_coordinator_has_given_up_loses_all_and_joins_again() 
             assert len({request.member_id for request in cluster.groups.heartbeats()}) == 1
         assert [what for what, _ in heard.events] == ["assign", "revoke", "assign", "revoke"]
         assert cluster.groups.stored() == {("t", 0): 3}
+        assert caplog.text.count("lost its partitions (1), and joins again: its coordinator had ended its session") == 1
 
     in_group(scenario, partitions=1)
 

@@ -77,6 +77,15 @@ def test_what_was_lost_while_it_was_given_up_is_not_released() -> None:
     assert not grants.has_released
 
 
+def test_a_grant_is_taken_up_once_the_name_of_its_topic_is_told() -> None:
+    grants = Grants(session_s=10)
+    nameless = A1._replace(topic="")
+    assert take_in(grants, [nameless, B1]) == [[], [], [B1]]
+    assert take_in(grants, [A1, B1]) == [[], [], [A1]]
+    assert take_in(grants, [nameless, B1]) == [[], [], []], "who holds it knows what it is"
+    assert take_in(grants, [B1], [nameless]) == [[], [A1], []]
+
+
 def test_the_session_counts_from_the_sending_of_what_was_answered() -> None:
     grants = Grants(session_s=10)
     grants.take_in([A1], [], told=NOTHING, sent_at=100, now=104)
@@ -92,13 +101,18 @@ def test_an_answer_that_comes_after_its_own_session_is_void() -> None:
     assert grants.to_tell() == NOTHING
     grants.take_in([A1], [], told=NOTHING, sent_at=20, now=20)
     assert grants.take_in([A1], [], told=NOTHING, sent_at=20, now=30) == ([A1], [], [])
+    assert not grants.holds(A1.key)
 
 
-def test_after_a_session_that_ended_here_alone_the_same_grant_may_be_taken_up_again() -> None:
+def test_after_a_session_that_ended_here_alone_what_was_held_is_given_back_and_must_be_granted_anew() -> None:
     grants = Grants(session_s=10)
     take_in(grants, [A1])
     assert grants.lose_all() == [A1]
-    assert take_in(grants, [A1], at=11) == [[], [], [A1]]
+    assert grants.to_tell().released == (A1.key,)
+    before = Told((), (), ())
+    assert grants.take_in([A1], [], told=before, sent_at=11, now=11) == ([], [], [])
+    assert take_in(grants, [A2], at=11) == [[], [], [A2]]
+    assert not grants.has_released
 
 
 def test_a_coordinator_that_does_not_know_the_member_may_begin_to_count_anew() -> None:

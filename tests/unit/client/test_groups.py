@@ -280,8 +280,13 @@ def test_partitions_named_are_planned_alone_and_must_be_there() -> None:
     brokers.describe("g", (T0, "", 50), (T1, "", 50), (U0, "", 50))
     plan = with_groups(lambda groups: groups.plan_seek("g", "end", partitions=[0]), brokers)
     assert list(plan.offsets) == [T0, U0]
-    with pytest.raises(errors.UnknownPartition):
+    with pytest.raises(errors.UnknownPartition, match=r"no partition 9 .* they have 0 to 1"):
         with_groups(lambda groups: groups.plan_seek("g", "end", partitions=[0, 9]), brokers)
+
+
+def test_the_name_of_one_topic_is_not_taken_for_a_list_of_its_letters() -> None:
+    with pytest.raises(errors.InvalidRequest, match="give a list of names"):
+        with_groups(lambda groups: groups.plan_seek("g", "end", topics="orders"), FakeBrokers())
 
 
 def test_a_group_that_is_not_there_can_be_given_a_beginning_but_only_in_topics_named() -> None:
@@ -358,6 +363,9 @@ def test_offsets_given_by_hand_are_sent_as_they_are_and_a_check_changes_nothing(
         ({TopicPartition("t", 4): 1}, errors.UnknownPartition),
         ({T0: -1}, errors.InvalidRequest),
         ({T0: 1 << 63}, errors.InvalidRequest),
+        ({T0: "5"}, errors.InvalidRequest),
+        ({T0: 1.5}, errors.InvalidRequest),
+        ({T0: True}, errors.InvalidRequest),
         ({TopicPartition("nosuch", 0): 1}, errors.UnknownTopic),
     ],
 )

@@ -57,11 +57,18 @@ def test_a_range_is_split_where_both_sides_make_sense(text: str, start: Bound, s
 @pytest.mark.parametrize(
     "text",
     ["", "beginning", "1.5", "+", "-", "@", "@soon", "@2023-02-31", "@2023-11-14T22:13:20", "@48h", "@-h", "+-3",
-     "٣", "9223372036854775808", "1:2:3", "start:later", "@-1h:2h"],
+     "٣", "9223372036854775808", "1:2:3", "start:later", "@-1h:2h", "@-٣h"],
 )  # fmt: skip
 def test_what_is_no_place_is_refused_with_the_grammar(text: str) -> None:
     with pytest.raises(InvalidRequest, match=r"use start, end, stored, N, \+N, -N, @T or a range A:B"):
         parse_offsets(text, now_ms=NOW_MS)
+
+
+@pytest.mark.parametrize("around", ["{}", "+{}", "-{}", "@{}", "@-{}h", "5:{}"])
+def test_a_number_longer_than_any_offset_is_refused_in_a_few_words(around: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse_offsets(around.format("9" * 5_000), now_ms=NOW_MS)
+    assert len(str(refusal.value)) < 300
 
 
 def test_a_time_without_a_zone_is_refused() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import signal
 import threading
@@ -110,6 +111,10 @@ def test_a_blocking_member_shares_reads_stores_and_its_callbacks_may_call_it(clu
             consumer.getone()
         with pytest.raises(errors.InvalidRequest, match=r"close\(\) inside on_assign"):
             consumer.close()
+        with pytest.raises(errors.InvalidRequest, match="leaving the block inside on_assign"):
+            consumer.__exit__(None, None, None)
+        with pytest.raises(errors.InvalidRequest, match="closing the client inside on_assign"):
+            client.close()
 
     def on_revoke(partitions: list[TopicPartition]) -> None:
         consumer.commit()
@@ -138,6 +143,26 @@ def test_a_blocking_member_shares_reads_stores_and_its_callbacks_may_call_it(clu
                 consumer.getone()
             assert consumer.getone().offset == 5
     assert cluster.groups.violations == []
+
+
+@pytest.mark.parametrize("ending", [SystemExit(3), StopIteration(), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_whatever_a_blocking_callback_ends_with_is_told_by_the_next_read(
+    cluster: FakeCluster, ending: BaseException
+) -> None:
+    run(_with_topic(cluster))
+
+    def on_assign(partitions: list[TopicPartition]) -> None:
+        raise ending
+
+    with lograft.sync.Client(cluster.addresses) as client:
+        with client.producer() as producer:
+            producer.send_and_wait("t", b"")
+        with client.consumer(
+            "t", group_id="g", auto_offset_reset="earliest", on_assign=on_assign, max_handling_s=3
+        ) as consumer:
+            with pytest.raises(RuntimeError, match=type(ending).__name__):
+                consumer.getone()
+            assert consumer.getone().offset == 0
 
 
 def test_a_blocking_member_that_stores_by_itself_never_passes_the_record_in_hand(cluster: FakeCluster) -> None:

@@ -12,6 +12,7 @@ from lograft.node.groups.coordinator import Coordinator
 from lograft.node.groups.state import GroupsState
 from lograft.partitions.environment import PartitionId
 from lograft.proto.errors import (
+    FencedInstance,
     InvalidGroup,
     LograftError,
     LostGrant,
@@ -245,6 +246,54 @@ def test_a_cancelled_heartbeat_leaves_nobody_waiting() -> None:
         parked.cancel()
         await turn_the_loop()
         assert not place.coordinator._parked
+
+    run(scene())
+
+
+def test_a_heartbeat_whose_member_goes_while_it_is_logged_hears_so() -> None:
+    async def scene() -> None:
+        place = Place(auto_commit=False)
+        first = place.beat("m1", join=a_join(instance_id="i"))
+        await turn_the_loop()
+        second = place.beat("m2", join=a_join(instance_id="i"))
+        await turn_the_loop()
+        place.replica.commit()
+        assert type(await error_of(_awaited(first))) is FencedInstance
+        left = place.beat("m2", leave=True)
+        beating = place.beat("m3", join=a_join())
+        gone = place.beat("m3", leave=True)
+        await turn_the_loop()
+        place.replica.commit()
+        assert await left == await gone
+        assert type(await error_of(_awaited(beating))) is UnknownMember
+        second.cancel()
+
+    run(scene())
+
+
+def test_who_led_until_now_refuses_nobody_for_what_it_has_not_heard_of() -> None:
+    async def scene() -> None:
+        place = Place()
+        owned = await place.joined()
+        (one, _) = sorted(owned)
+
+        async def nobody_confirms() -> int:
+            raise NoLeader("others have elected another")
+
+        place.replica.confirm_read = nobody_confirms  # type: ignore[method-assign]
+        store = place.coordinator.store_offsets
+        newer = one._replace(generation=one.generation + 1)
+        for asked in (
+            place.coordinator.heartbeat(Heartbeat("g", "newer")),
+            store("g", "newer", [to_store(one, 0)]),
+            store("g", "m1", [to_store(newer, 0)]),
+            store("g", "", [to_store(one, 0)]),
+            place.coordinator.seek("g", [SeekTarget("newer", 0, "", 0)], validate_only=False),
+            place.coordinator.seek("g", [SeekTarget("t", 0, "", 0)], validate_only=True),
+            place.coordinator.delete("newer"),
+        ):
+            assert type(await error_of(asked)) is NoLeader
+        assert await store("g", "m1", [to_store(one, 0)]) == [None], "a majority has committed this"
 
     run(scene())
 

@@ -24,7 +24,17 @@ from lograft.proto.errors import (
     UnknownTopicId,
 )
 
-from tests.unit.groups.world import SESSION_MS, Member, World, a_join, delete_topic, partition, put_topic, to_store
+from tests.unit.groups.world import (
+    SESSION_MS,
+    Member,
+    World,
+    a_join,
+    delete_topic,
+    partition,
+    put_topic,
+    to_store,
+    topic_id,
+)
 
 
 def joined(world: World, *member_ids: str, **join: object) -> list[Member]:
@@ -281,6 +291,38 @@ def test_a_deleted_topic_takes_its_grants_and_stored_offsets_with_it() -> None:
     assert partition("u", 0) not in world.logged.groups["g"].offsets
 
 
+def test_topics_that_come_and_go_leave_nothing_with_the_groups_that_read_them() -> None:
+    world = World(partitions=1)
+    member = Member(world, "m1", a_join(pattern=".*"))
+    hand_over(world, member)
+    for count in range(20):
+        put_topic(world.topics, f"day-{count}", 1)
+        world.office.topics_changed(world.now_ms)
+        world.settle()
+        delete_topic(world.topics, f"day-{count}")
+        world.office.topics_changed(world.now_ms)
+        world.settle()
+    fact = world.logged.groups["g"].fact
+    assert fact is not None and set(fact.seen) == {topic_id("t")}
+
+
+def test_a_coordinator_that_lags_behind_forgets_no_mark_of_a_new_partition() -> None:
+    world = World(partitions=2)
+    (member,) = joined(world, "m1")
+    put_topic(world.topics, "t", 3)
+    world.office.topics_changed(world.now_ms)
+    world.settle()
+    member.leave()
+    put_topic(world.topics, "t", 2)
+    world.change_office()
+    (next_member,) = joined(world, "m2")
+    put_topic(world.topics, "t", 3)
+    world.office.topics_changed(world.now_ms)
+    world.settle()
+    answer = next_member.beat()
+    assert answer is not None and [told.grown for told in answer.grants] == [False, False, True]
+
+
 def test_what_an_earlier_coordinator_granted_of_a_topic_not_heard_of_here_stays_where_it_is() -> None:
     world = World(partitions=4)
     members = joined(world, "m1", "m2")
@@ -292,6 +334,23 @@ def test_what_an_earlier_coordinator_granted_of_a_topic_not_heard_of_here_stays_
     for member in members:
         member.beat()
     assert [member.held for member in members] == before
+
+
+def test_a_coordinator_that_lags_behind_has_stores_of_what_was_granted_tried_again() -> None:
+    world = World(partitions=2)
+    (member,) = joined(world, "m1")
+    granted = next(iter(sorted(member.held)))
+    entry = to_store(granted, 3)._replace(topic_id=granted.partition.topic_id)
+    topic = world.topics.topics["t"]
+    world.topics.apply((topic.key, None))
+    world.change_office()
+    (refused,) = world.store("m1", entry)
+    assert isinstance(refused, NoLeader)
+    put_topic(world.topics, "t", 2)
+    assert world.store("m1", entry) == [None]
+    delete_topic(world.topics, "t")
+    (refused,) = world.store("m1", entry)
+    assert isinstance(refused, UnknownTopic)
 
 
 # -- a new coordinator -----------------------------------------------------------------------------------------------
@@ -333,6 +392,31 @@ def test_a_coordinator_that_slept_ends_nobodys_session_for_it() -> None:
     world.office.advance(world.now_ms, world.wall_ms)
     member.beat()
     assert len(member.held) == 2
+
+
+def test_a_coordinator_that_sleeps_time_and_again_gives_nobody_more_than_one_session_for_it() -> None:
+    world = World(partitions=2)
+    (silent,) = joined(world, "m1")
+    other = Member(world, "m2")
+    hand_over(world, silent, other)
+    for _ in range(5):
+        world.now_ms += SESSION_MS / 2
+        world.office.forgive(world.now_ms)
+        world.office.advance(world.now_ms, world.wall_ms)
+        world.log()
+        other.beat()
+    assert set(world.logged.groups["g"].members) == {"m2"}
+
+
+def test_a_member_that_changes_its_mind_for_ever_costs_no_memory() -> None:
+    world = World(partitions=2)
+    member = Member(world, "m1", a_join("t", session_ms=SESSION_MS))
+    for count in range(200):
+        member.join = a_join("t", session_ms=SESSION_MS if count % 2 else SESSION_MS // 2)
+        member.is_joined = False
+        member.beat()
+        world.pass_ms(SESSION_MS // 4)
+    assert len(world.office._ends) < 10
 
 
 # -- static members --------------------------------------------------------------------------------------------------
