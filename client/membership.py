@@ -180,8 +180,8 @@ class Membership:
             self._join = self._subscription
             self._lose(
                 self._grants.lose_all(),
-                f"no heartbeat was answered for {self.terms.session_timeout_s:g} s (were the brokers out of reach, or was "
-                "this process asleep, or its event loop blocked?)",
+                f"no heartbeat was answered for {self.terms.session_timeout_s:g} s (were the brokers out of reach, or "
+                "was this process asleep, or its event loop blocked?)",
             )
             self._tell()
 

@@ -501,7 +501,8 @@ class Client:
         on_revoke: BlockingCallback | None = None,
     ) -> Consumer:
         """See the asynchronous client. Callbacks are plain functions here, run in a thread of their own: they may call
-        the consumer, but not read from it or close it."""
+        the consumer, but not read from it or close it. The first may come before `with ... as consumer` has given the
+        consumer its name: callbacks that use it want `consumer = client.consumer(...)`, then `with consumer`."""
         return Consumer(
             _background.do(
                 lambda: self._client.consumer(

@@ -483,7 +483,7 @@ class Office:
                 raise _unknown_member(name, member_id)
         elif group is not None and group.members:
             raise GroupNotEmpty(
-                f"Group {_shown(name)} has {len(group.members)} members, who store its offsets: join it, or use "
+                f"Group {_shown(name)} has members ({len(group.members)}), who store its offsets: join it, or use "
                 "`group seek`, or another group",
                 members=len(group.members),
             )
@@ -545,7 +545,7 @@ class Office:
             raise UnknownGroup(f"There is no group {_shown(name)}; `group list` shows those there are")
         if group.members:
             raise GroupNotEmpty(
-                f"Group {_shown(name)} has {len(group.members)} members; stop them first", members=len(group.members)
+                f"Group {_shown(name)} has members ({len(group.members)}): stop them first", members=len(group.members)
             )
         self._note("group_deleted", group=name, offsets=len(group.offsets))
         self._delete(name)

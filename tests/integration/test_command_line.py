@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lograft.client.cli.ports import free_base_port
@@ -103,6 +104,57 @@ def test_lines_that_were_not_delivered_are_counted_and_the_exit_code_says_so(log
     assert "1 record," in ended.stderr
     assert "2 of 3 records read were not delivered" in ended.stderr
     assert lograft.run("consume", "orders", "-o", "start", "-e").stdout == "one\n"
+
+
+def test_members_share_a_topic_store_what_they_showed_and_are_sought_while_they_read(lograft: CommandLine) -> None:
+    lines = [f"order {number}" for number in range(100)]
+    lograft.run("topic", "create", "shared", "-p", "2")
+    lograft.run("produce", "shared", "-f", "%k %v\\n", given="".join(f"{line[6:]} {line}\n" for line in lines))
+    shown = lograft.run("consume", "shared", "-g", "team", "--reset", "start", "-n", "30").stdout
+    shown += lograft.run("consume", "shared", "-g", "team", "-e").stdout
+    assert sorted(shown.splitlines()) == sorted(lines)
+
+    def standing() -> dict[str, Any]:
+        described: dict[str, Any] = json.loads(lograft.run("group", "describe", "team", "-o", "json").stdout)
+        return described
+
+    log = lograft.directory / "shared.log"
+    with log.open("wb") as output:
+        member = subprocess.Popen(
+            [*LOGRAFT, "consume", "shared", "-g", "team"],
+            cwd=lograft.directory,
+            env=lograft.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # whatever we inherited
+        )
+    try:
+        _until(lambda: [one["member_id"] is not None for one in standing()["partitions"]] == [True, True])
+        told = lograft.run("group", "delete", "team", "-y", exit_code=1).stderr
+        assert "has 1 member" in told and told.startswith("lograft: ")
+        told = lograft.run("group", "seek", "team", "--to", "start", exit_code=1).stderr
+        assert "add --yes to move it, or --dry-run" in told
+        planned = lograft.run("group", "seek", "team", "--to", "start", "--dry-run").stdout
+        assert "100 records to be read again" in planned and log.read_bytes() == b""
+        moved = json.loads(lograft.run("group", "seek", "team", "--to", "start", "-y", "-o", "json").stdout)
+        assert (moved["moved"], moved["regranted"]) == (True, 2)
+        _until(lambda: len(log.read_text().splitlines()) == 100)
+        member.send_signal(signal.SIGINT)
+        assert member.wait(20) == 130
+    finally:
+        member.kill()
+        member.wait()
+    assert (standing()["state"], standing()["lag_records"]) == ("empty", 0)
+    lograft.run("group", "delete", "team")
+    assert "no group 'team'" in lograft.run("group", "describe", "team", exit_code=1).stderr
+    assert "no group shares it" in lograft.run("consume", "__offsets", "-g", "team", exit_code=1).stderr
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(

@@ -123,9 +123,10 @@ def test_a_blocking_member_shares_reads_stores_and_its_callbacks_may_call_it(clu
     with lograft.sync.Client(cluster.addresses) as client:
         with client.producer() as producer:
             producer.send_many("t", [b"%d" % number for number in range(10)])
-        with client.consumer(
+        consumer = client.consumer(
             "t", group_id="g", auto_offset_reset="earliest", on_assign=on_assign, on_revoke=on_revoke
-        ) as consumer:
+        )
+        with consumer:
             for record in consumer:
                 if record.offset == 4:
                     consumer.commit({partition: (4, "not this one")})
