@@ -2,6 +2,7 @@
 
 Invariants
     a LograftError ends the call with its status; anything else is our mistake: INTERNAL with an id, logged in full
+    bytes that are no request are the sender's mistake: INVALID_REQUEST, and nothing in our log
     cancellation passes through untouched
     every call is counted once, under the code it ended with
 """
@@ -10,14 +11,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from ...proto.errors import BrokerUnavailable, LograftError, RequestTimedOut
+from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, RequestTimedOut
 from ..metrics import Metrics
 from .status import grpc_code, status_of
 
@@ -51,7 +53,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
             return handler
         api = name.rpartition("/")[2]
         coding = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": _or_why_not(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary is not None:
@@ -70,7 +72,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
             try:
                 if self.stopping:
                     raise BrokerUnavailable("this broker is stopping; ask another one")
-                answer = await method(request, context)
+                answer = await method(_read(request), context)
                 code = grpc.StatusCode.OK
                 return answer
             except grpc.aio.AbortError:
@@ -94,6 +96,34 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
                 self._metrics.count_request(api, code.name, time.monotonic() - began)
 
         return call
+
+
+def _or_why_not(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`decode`, but of bytes that are no such message it gives the error, to be raised where errors are translated."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError:
+            return InvalidRequest(
+                f"{len(data)} bytes came that are no such request; check the client's version"
+            )
+
+    return read
+
+
+def _read(request: Any) -> Any:
+    """The request, or the requests of a stream. Raises InvalidRequest, at the one that could not be read."""
+    if isinstance(request, InvalidRequest):
+        raise request
+    return _each_read(request) if hasattr(request, "__aiter__") else request
+
+
+async def _each_read(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if isinstance(request, InvalidRequest):
+            raise request
+        yield request
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: LograftError) -> None:

@@ -168,6 +168,20 @@ def test_a_grpc_message_over_the_limit_is_refused_and_the_broker_goes_on(brokers
     assert not leader.produce(topic, GOOD).error.reason
 
 
+def test_bytes_that_are_no_request_are_refused_and_leave_no_traceback_in_the_log(brokers: Brokers) -> None:
+    for service, method in (("AdminService", "ListTopics"), ("GroupsService", "Heartbeat")):
+        call = brokers[0].channel.unary_unary(f"/lograft.v1.{service}/{method}")
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"\xff\xff\xff", timeout=5)
+        assert error_info(refused.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    for method in ("Produce", "Stream"):
+        stream = brokers[0].channel.stream_stream(f"/lograft.v1.BrokerService/{method}")
+        with pytest.raises(grpc.RpcError) as refused:
+            list(stream(iter([b"\xff\xff\xff"]), timeout=5))
+        assert error_info(refused.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert not [event for event in brokers[0].events() if "Traceback" in event.get("raw", "")]
+
+
 def test_a_stream_request_that_asks_for_nothing_is_refused(brokers: Brokers) -> None:
     with pytest.raises(grpc.RpcError) as failure:
         list(brokers[0].records.Stream(iter([pb.StreamRequest()]), timeout=10))
