@@ -23,6 +23,7 @@ from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, Req
 from ..metrics import Metrics
 from .status import grpc_code, status_of
 
+Decode = Callable[[bytes], Any]
 Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 log = structlog.get_logger("rpc")
@@ -53,7 +54,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
             return handler
         api = name.rpartition("/")[2]
         coding = {
-            "request_deserializer": _or_why_not(handler.request_deserializer),
+            "request_deserializer": _or_why_not(cast(Decode, handler.request_deserializer)),
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary is not None:
@@ -98,7 +99,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
         return call
 
 
-def _or_why_not(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def _or_why_not(decode: Decode) -> Decode:
     """`decode`, but of bytes that are no such message it gives the error, to be raised where errors are translated."""
 
     def read(data: bytes) -> Any:
