@@ -131,7 +131,7 @@ def test_members_share_a_topic_store_what_they_showed_and_are_sought_while_they_
     try:
         _until(lambda: [one["member_id"] is not None for one in standing()["partitions"]] == [True, True])
         told = lograft.run("group", "delete", "team", "-y", exit_code=1).stderr
-        assert "has 1 member" in told and told.startswith("lograft: ")
+        assert "has members (1)" in told and told.startswith("lograft: ")
         told = lograft.run("group", "seek", "team", "--to", "start", exit_code=1).stderr
         assert "add --yes to move it, or --dry-run" in told
         planned = lograft.run("group", "seek", "team", "--to", "start", "--dry-run").stdout
