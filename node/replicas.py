@@ -388,7 +388,9 @@ class Replicas:
             for placed in placed_here:
                 if placed.partition in self.table:
                     settings = self.settings(placed.topic)
-                    self.table[placed.partition].log.set_segment_bytes_max(settings.segment_bytes_max)
+                    self.table[placed.partition].log.set_segment_limits(
+                        settings.segment_bytes_max, self._config.replica.segment_ms_max
+                    )
             self.set_learners()
 
     async def _create(self, placed: PlacedReplica, turns: asyncio.Semaphore) -> None:

@@ -19,6 +19,7 @@ from ..environment import Disk, PartitionId, ReplicaConfig
 from ..raft.points import ORIGIN, Point, TermJournal
 from .chain import links, place
 from .contents import Contents
+from .log_starts import LogStarts
 from .recovery import Evidence, holds_zero_sector, readable_batches
 from .segment import Segment, batches, read_head, segment_bases, segment_files, segment_path
 from .segment_head import SegmentHead
@@ -59,6 +60,8 @@ class Scan:
     contents: Contents | None
     """At the end; None without a readable first segment."""
     journal: TermJournal
+    starts: LogStarts
+    """As exact as the segments were read; of one taken unread, as of the next head."""
     unreadable: Unreadable | None = None
     mark_place: tuple[int, int] | None = None
     """Segment and position right after the mark, if it was met; None: all that was read is past it."""
@@ -85,7 +88,7 @@ class _Scanner:
         except OSError:
             self._bases = []
         self._heads = [self._head(base) for base in self._bases]
-        found = Scan([], self._bases, [], None, TermJournal(ORIGIN))
+        found = Scan([], self._bases, [], None, TermJournal(ORIGIN), LogStarts(ORIGIN, 0))
         if not self._heads:
             found.unreadable = Unreadable("no segment is there", 0, 0, False, False)
             return found
@@ -95,13 +98,14 @@ class _Scanner:
             return found
         found.contents = Contents(first)
         found.journal = TermJournal(first.base)
+        found.starts = LogStarts(first.base, first.start_offset)
         self._take_unread(found)
         while found.unreadable is None and len(found.segments) < len(self._bases):
             self._read_segment(found, found.contents)
         if found.unreadable is None and found.contents.start_offset < self._bases[0]:
             # The items said that the log starts earlier: segments before the first one are gone.
             missing = Unreadable(f"no segment holds offset {found.contents.start_offset}", 0, 0, False, False)
-            return Scan([], self._bases, [], None, TermJournal(ORIGIN), missing)
+            return Scan([], self._bases, [], None, TermJournal(ORIGIN), LogStarts(ORIGIN, 0), missing)
         return found
 
     def _head(self, base_offset: int) -> SegmentHead | str:
@@ -138,6 +142,7 @@ class _Scanner:
             found.segments.append(segment)
             found.journal = journal
             found.contents = Contents(following)
+            found.starts.note(following.base, following.start_offset)
 
     def _read_segment(self, found: Scan, contents: Contents) -> None:
         at = len(found.segments)
@@ -179,6 +184,7 @@ class _Scanner:
                 contents.note(placed, header)
                 index.note(before, position, header.max_timestamp_ms)
                 found.journal.extend(placed.point)
+                found.starts.note(placed.point, contents.start_offset)
                 position += header.size
         except CorruptBatch as error:
             found.unreadable = Unreadable(str(error), at, position, error.facts["what"] == "cut short", True)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lograft.partitions.raft.points import ORIGIN, Item, Point
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.recovery import Evidence, Judgement, holds_zero_sector, judge
+from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import NewerFormat
 
 from tests.unit.storage.fakes import (
@@ -315,11 +316,13 @@ def test_a_lost_head_is_written_again_from_what_stands_before_it() -> None:
         disk = FakeDisk()
         full = await synced_log(disk, "T1", 1, VOTERS[:2], *[1] * 20, config=CONFIG)
         heads = [f"{LOG_DIRECTORY}/{name}" for name in disk.list(LOG_DIRECTORY) if name.endswith(".head")]
-        before = bytes(disk.names[heads[2]].cache)
+        before = SegmentHead.from_bytes(bytes(disk.names[heads[2]].cache), heads[2])
         disk.flip(heads[2], 20)
         log, verdict = await recovered(FakeEnvironment(disk), full.end, same_boot=False, config=CONFIG)
         assert verdict.damage is None and log.voters == VOTERS[:2] and points_of(log) == points_of(full)
-        assert len(disk.names[heads[2]].synced) == len(before)
+        # When the item before it was appended nothing says: now, lest retention drop the segment too soon.
+        written = SegmentHead.from_bytes(bytes(disk.names[heads[2]].synced), heads[2])
+        assert written == before.dated(FakeEnvironment(disk).wall_ms()) and before.append_time_ms == 5
         disk.lose_power()
         again, verdict = await recovered(FakeEnvironment(disk), full.end, same_boot=False, config=CONFIG)
         assert verdict.damage is None and again.journal.spans == full.journal.spans
