@@ -222,7 +222,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         result = pb.ListOffsetsResponse.Result(topic=query.topic, partition=query.partition, offset=-1, timestamp_ms=-1)
         try:
             replica = self._replicas.leading(query.topic, query.partition).replica
-            result.term, result.log_start_offset = replica.term, replica.log.start_offset
+            result.term, result.log_start_offset = replica.term, replica.log_start
             where = query.WhichOneof("where")
             if where == "timestamp_ms":
                 end = await replica.confirm_read()
@@ -232,7 +232,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
                 check_within(query, unread)
                 result.log_start_offset, result.offset, result.timestamp_ms, result.age_ms = unread
             elif query.bound == pb.ListOffsetsRequest.BOUND_START:
-                result.offset = replica.log.start_offset
+                result.offset = replica.log_start
             elif query.bound == pb.ListOffsetsRequest.BOUND_END:
                 result.offset = await replica.confirm_read()
             elif query.bound == pb.ListOffsetsRequest.BOUND_APPENDED:

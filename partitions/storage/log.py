@@ -243,8 +243,8 @@ class PartitionLog:
 
     @property
     def base(self) -> Point:
-        """Where the first segment begins."""
-        return self._segments[0].base if self._segments else ORIGIN
+        """Where the first segment begins, or will once a reset is over."""
+        return self.journal.base
 
     def closed_segments(self) -> list[ClosedSegment]:
         """All but the one that is appended to, oldest first."""
@@ -337,6 +337,12 @@ class PartitionLog:
             if segment is not self._segments[-1]:
                 segment.release()
 
+    def has_segment_below(self, start_offset: int) -> bool:
+        """Would a log that starts there have anything to drop, or to close first?"""
+        if len(self._segments) > 1:
+            return self._segments[1].base.offset <= start_offset
+        return bool(self._segments) and self._segments[0].base.offset < self.end.offset <= start_offset
+
     def first_needed(self, start_offset: int, through: Point) -> Point:
         """Where the log could begin: at the last segment that holds the start, or to which `through` reaches.
 
@@ -380,10 +386,10 @@ class PartitionLog:
     def reset(self, head: SegmentHead) -> Coroutine[Any, Any, None]:
         """Drop everything and begin anew at `head`, durably. The mark is at the origin, durably, and the word kept.
 
-        Tickets from before are worthless from this call on, before the first await.
+        Tickets from before are worthless from this call on, before the first await, and nothing is read any more.
         """
         self.announce_cut()
-        self._dirty.clear()
+        self._forget_all(head)
         return self._reset(head)
 
     async def _reset(self, head: SegmentHead) -> None:
@@ -397,15 +403,19 @@ class PartitionLog:
 
     async def _begin_anew(self, head: SegmentHead) -> None:
         """Carry a noted reset to its end."""
-        names = segment_files(self._env.disk, self._directory)
-        self._beyond = sorted({*self._beyond, *segment_bases(names)})
+        self._forget_all(head)
+        self._beyond = segment_bases(segment_files(self._env.disk, self._directory))
         await self._clear()
+        await self._begin(head)
+        await forget_reset(self._env.disk, self._directory)
+
+    def _forget_all(self, head: SegmentHead) -> None:
+        """Be the log that begins and ends at `head`, in memory."""
+        self._close_all()
         self._contents = Contents(head)
         self._starts = LogStarts(head.base, head.start_offset)
         self.journal = TermJournal(head.base)
         self.append_time_ms = head.append_time_ms
-        await self._begin(head)
-        await forget_reset(self._env.disk, self._directory)
 
     def announce_cut(self) -> None:
         """A cut is decided: from here on until it is done no ticket is worth anything.
@@ -486,13 +496,16 @@ class PartitionLog:
         self._segments = [segment]
         await segment.sync()
 
-    async def _clear(self) -> None:
+    def _close_all(self) -> None:
         for segment in self._segments:
             segment.close()
         self._segments = []
         self._dirty.clear()
         self._read_last.clear()
         self._places.clear()
+
+    async def _clear(self) -> None:
+        self._close_all()
         await self._remove_beyond()
         for name in segment_files(self._env.disk, self._directory):
             self._env.disk.unlink(f"{self._directory}/{name}")

@@ -18,7 +18,7 @@ from lograft.node.heartbeats import FRAME_TYPES, Heartbeats
 from lograft.node.peer.raft_codec import decode_raft, encode_raft
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.flusher import Flusher
-from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message, Voter, VoteReply
+from lograft.partitions.raft.messages import AppendReply, AppendRequest, HeadOffer, Message, Voter, VoteReply
 from lograft.partitions.raft.points import Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.promises import Promises
@@ -210,6 +210,18 @@ class BrokerProcess:
             self.environment.enter(lambda: answer(outcome))
 
         self.environment.spawn(confirm())
+
+    def trim(self, partition: PartitionId, offset: int, answer: Answer) -> None:
+        """Move the log start; the answer is the start."""
+
+        async def move() -> None:
+            try:
+                outcome: object = await self.replicas[partition].move_log_start(offset)
+            except LograftError as refusal:
+                outcome = refusal
+            self.environment.enter(lambda: answer(outcome))
+
+        self.environment.spawn(move())
 
     def transfer(self, partition: PartitionId, broker_id: int) -> None:
         async def hand_over() -> None:
@@ -469,6 +481,8 @@ def told(partition: PartitionId, message: Message) -> str:
         case AppendRequest():
             upto = message.items[-1].point if message.items else "nothing"
             return f"{way} append s{message.session} {message.prev} .. {upto} committed {message.committed}"
+        case HeadOffer():
+            return f"{way} head s{message.session} {message.base}"
         case AppendReply():
             verdict = "accepted" if message.accepted else "refused"
             counts = "" if message.counts else " does not count"

@@ -15,7 +15,7 @@ from random import Random
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.replica import Replica
 
-from tests.simulation.clients import Producer, Reader
+from tests.simulation.clients import Producer, Reader, Trimmer
 from tests.simulation.cluster import Cluster, Options
 from tests.simulation.faults import COMMON, RARE, Nemesis
 from tests.simulation.invariants import Violation
@@ -37,6 +37,8 @@ class Plan:
     brokers: int | None = None
     segment_bytes_max: int | None = None
     pace_ms: float | None = None
+    trim_pace_ms: float | None = None
+    """Mean time between two moves of a log's start; 0: it stays."""
     events_shown: int = 60
     """Of the trace, if the run fails."""
 
@@ -54,6 +56,8 @@ class Report:
     steps: int = 0
     records_acknowledged: int = 0
     records_read: int = 0
+    trims: int = 0
+    resets: int = 0
     leaders_elected: int = 0
     starts: int = 0
     messages: int = 0
@@ -63,7 +67,8 @@ class Report:
     def __str__(self) -> str:
         return (
             f"seed {self.seed}: {self.simulated_ms:.0f} ms, {self.records_acknowledged} records acknowledged, "
-            f"{self.records_read} read, {self.leaders_elected} leaders, {self.starts} starts, {self.messages} messages"
+            f"{self.records_read} read, {self.trims} trims, {self.resets} resets, "
+            f"{self.leaders_elected} leaders, {self.starts} starts, {self.messages} messages"
         )
 
 
@@ -83,8 +88,13 @@ class Simulation:
         self._fault_count = self.plan.fault_count or random.choice((3, 6, 10, 16))
         self._pace_ms = self.plan.pace_ms or random.choice((40.0, 80.0, 160.0))
         self._value_bytes = random.choice((20, 200, 1500))
+        # Of its own, so that what else is drawn for a seed stays as it was.
+        trim_paces = (0.0, 0.0, 300.0, 1_000.0)
+        drawn = Random(f"{seed} trims").choice(trim_paces)
+        self._trim_pace_ms = drawn if self.plan.trim_pace_ms is None else self.plan.trim_pace_ms
         self._producers: list[Producer] = []
         self._readers: list[Reader] = []
+        self._trimmers: list[Trimmer] = []
 
     def run(self) -> Report:
         report = Report(self.seed, drawn=str(self.options))
@@ -114,7 +124,9 @@ class Simulation:
                     )
                 )
             self._readers.append(Reader(cluster, partition, pace_ms=100.0))
-        for client in (*self._producers, *self._readers):
+            if self._trim_pace_ms:
+                self._trimmers.append(Trimmer(cluster, partition, pace_ms=self._trim_pace_ms))
+        for client in (*self._producers, *self._readers, *self._trimmers):
             client.start()
         self.nemesis.start(self.plan.faults, self._fault_count, self._span_ms)
         for _ in range(2):
@@ -130,8 +142,8 @@ class Simulation:
         cluster.network.weather = FAIR
         for machine in cluster.machines.values():
             cluster.ensure_up(machine)
-        for producer in self._producers:
-            producer.stop()
+        for client in (*self._producers, *self._trimmers):
+            client.stop()
         deadline = self.loop.now_ms() + SETTLE_MS
         while any(producer.open_batches for producer in self._producers):
             await self._pass(deadline, "open batches were never answered")
@@ -220,7 +232,10 @@ class Simulation:
         report.starts = sum(machine.starts for machine in self.cluster.machines.values())
         report.records_read = sum(reader.records_read for reader in self._readers)
         if self._producers:
-            report.records_acknowledged = self.cluster.invariants.acknowledged_records
+            invariants = self.cluster.invariants
+            report.records_acknowledged = invariants.acknowledged_records
+            report.resets = invariants.resets
+            report.trims = sum(len(log.moves) - 1 for log in invariants.committed.values())
             report.leaders_elected = len(self.cluster.invariants.leaders)
 
     def _end_loop(self) -> None:
