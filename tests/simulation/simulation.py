@@ -17,7 +17,7 @@ from lograft.partitions.replica import Replica
 
 from tests.simulation.clients import Producer, Reader, Trimmer
 from tests.simulation.cluster import Cluster, Options
-from tests.simulation.faults import COMMON, RARE, Nemesis
+from tests.simulation.faults import COMMON, RARE, WHERE_LOGS_ARE_TRIMMED, Nemesis
 from tests.simulation.invariants import Violation
 from tests.simulation.network import FAIR, Weather
 from tests.simulation.trace import Trace
@@ -129,6 +129,8 @@ class Simulation:
         for client in (*self._producers, *self._readers, *self._trimmers):
             client.start()
         self.nemesis.start(self.plan.faults, self._fault_count, self._span_ms)
+        if self._trimmers:
+            self.nemesis.start(WHERE_LOGS_ARE_TRIMMED, 4, self._span_ms)
         for _ in range(2):
             await asyncio.sleep(self._span_ms / 2000.0)
             self._check_log_matching()

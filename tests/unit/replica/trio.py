@@ -82,10 +82,11 @@ class Trio:
             promises[broker_id] = (environment, await Promises.open(environment, str(directory)))
         voters = tuple(Voter(broker_id, word.directory_id, 1) for broker_id, (_, word) in promises.items())
         for broker_id, (environment, word) in promises.items():
+            flusher = Flusher(environment)
             self.network.replicas[broker_id] = await Replica.open(
                 environment=environment,
                 promises=word,
-                flusher=Flusher(environment),
+                flusher=flusher,
                 directory=str(self.root / str(broker_id)),
                 partition=PARTITION,
                 voter=voters[broker_id],
@@ -93,7 +94,7 @@ class Trio:
                 config=config,
                 observer=self.watch,
             )
-            self._closing += [word.close, environment.disk.stop]
+            self._closing += [flusher.drain, word.close, environment.disk.stop]
         for broker_id, replica in self.network.replicas.items():
             for other in range(self.count):
                 if other != broker_id:
