@@ -47,6 +47,7 @@ from .raft.messages import AppendReply, HeadOffer, Message, Voter
 from .raft.points import ORIGIN, Item, ItemKind, Point
 from .storage.log import DamagedLog, PartitionLog, Ticket
 from .storage.promises import Promises
+from .storage.retention import RetentionLimits, start_to_keep
 from .storage.segment_head import SegmentHead
 from .storage.zero_width import log_start_move
 
@@ -721,6 +722,30 @@ class Replica:
             self._start_moves.append((self.log.start_moved_past(offset), moved))
             await moved
         return self._log_start
+
+    def enforce_retention(self, limits: RetentionLimits, now_ms: int | None) -> None:
+        """As the leader, let go of what the limits no longer keep. It is gone once the others agree; nobody waits.
+
+        `now_ms` is None if the wall clock cannot be trusted.
+        """
+        core = self._core
+        if self._stopped or not core.is_ready or core.transfer_target is not None:
+            return
+        if now_ms is not None and limits.ms_max is not None:
+            ms_max = limits.ms_max
+            self._roll(lambda: self.log.roll_if_old(now_ms, ms_max))
+        segments = self.log.closed_segments()
+        start_offset = start_to_keep(
+            segments,
+            self.log.size_bytes - sum(segment.size_bytes for segment in segments),
+            start_offset=self.log.start_offset,
+            committed=self._committed,
+            limits=limits,
+            now_ms=now_ms,
+            followers=[each.match.offset for each in core.progress.values() if core.is_heard(each.voter.broker_id)],
+        )
+        if start_offset > self.log.start_offset:
+            self._propose_log_start(start_offset)
 
     def _propose_log_start(self, offset: int) -> None:
         core = self._core

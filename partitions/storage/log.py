@@ -270,13 +270,14 @@ class PartitionLog:
         """From the next item on. A log is recovered before anybody knows its topic's settings."""
         self._config = replace(self._config, segment_bytes_max=bytes_max, segment_ms_max=ms_max)
 
-    def roll_if_old(self, now_ms: int) -> bool:
-        """Close the last segment if its first item is older than a segment may get: later, it can then be dropped.
+    def roll_if_old(self, now_ms: int, ms_max: int) -> bool:
+        """Close the last segment if its first item is older than that, or than a segment may get: only a closed one is
+        ever dropped for its age.
 
         OSError: it goes on as it was.
         """
         segment = self._segments[-1]
-        if self.end.offset == segment.base.offset or not self._is_old(segment, now_ms):
+        if self.end.offset == segment.base.offset or not self._is_old(segment, now_ms, ms_max):
             return False
         self._roll()
         return True
@@ -474,8 +475,9 @@ class PartitionLog:
             position += header.size
         self.append_time_ms = contents.append_time_ms = append_time_ms
 
-    def _is_old(self, segment: Segment, now_ms: int) -> bool:
-        return segment.size > 0 and now_ms - segment.first_append_time_ms >= self._config.segment_ms_max
+    def _is_old(self, segment: Segment, now_ms: int, ms_max: int | None = None) -> bool:
+        ms_max = self._config.segment_ms_max if ms_max is None else min(ms_max, self._config.segment_ms_max)
+        return segment.size > 0 and now_ms - segment.first_append_time_ms >= ms_max
 
     def _roll(self) -> Segment:
         """Begin a new segment at the end. The closed one stays dirty, and is synced first."""

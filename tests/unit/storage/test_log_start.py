@@ -416,10 +416,11 @@ def test_a_segment_whose_first_item_is_old_gets_no_more() -> None:
         log = await a_log(FakeEnvironment(FakeDisk()), config=config)
         log.append(items_of(log.end, "T1", 1), 10)
         log.append(items_of(log.end, 1), 1009)
-        assert not log.closed_segments() and not log.roll_if_old(1009)
+        assert not log.closed_segments() and not log.roll_if_old(1009, 5000)
         log.append(items_of(log.end, 1, 1), 1010)
         assert [segment.end.offset for segment in log.closed_segments()] == [2]
-        assert not log.roll_if_old(2009) and log.roll_if_old(2010) and not log.roll_if_old(99_999)
+        assert not log.roll_if_old(2009, 5000) and log.roll_if_old(2010, 5000)
+        assert not log.roll_if_old(99_999, 5000)
         assert [segment.end.offset for segment in log.closed_segments()] == [2, 4]
 
     asyncio.run(scenario())
