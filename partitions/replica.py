@@ -700,12 +700,9 @@ class Replica:
 
     # -- the log start -----------------------------------------------------------------------------------------------
 
-    async def move_log_start(self, offset: int) -> int:
-        """Let the log start at `offset`; return the start once that is committed. One that starts later stays so.
-
-        Raises NotLeader, NoLeader, OffsetOutOfRange (negative, or past the committed end), UnknownOutcome.
-        """
-        self._require_ready()
+    def check_log_start(self, offset: int) -> None:
+        """May the log start at `offset`? Raises NotLeader, NoLeader, OffsetOutOfRange."""
+        self.require_ready()
         if not 0 <= offset <= self._committed.offset:
             raise OffsetOutOfRange(
                 f"{self.partition} cannot start at {offset}: name an offset from 0 to {self._committed.offset}, up to "
@@ -714,6 +711,13 @@ class Replica:
                 start=self._log_start,
                 end=self._committed.offset,
             )
+
+    async def move_log_start(self, offset: int) -> int:
+        """Let the log start at `offset`; return the start once that is committed. One that starts later stays so.
+
+        Raises NotLeader, NoLeader, OffsetOutOfRange (negative, or past the committed end), UnknownOutcome.
+        """
+        self.check_log_start(offset)
         if offset > self.log.start_offset:
             self._propose_log_start(offset)
         if offset > self._log_start:
@@ -818,7 +822,7 @@ class Replica:
 
         Raises NotLeader, NoLeader (it does not know yet what is committed), OffsetOutOfRange, ReplicaDamaged.
         """
-        self._require_ready()
+        self.require_ready()
         return self.read_committed(offset, bytes_max)
 
     def read_committed(self, offset: int, bytes_max: int) -> Chunk:
@@ -896,7 +900,8 @@ class Replica:
         if self._stopped or not self._core.is_leader:
             raise self._not_leader()
 
-    def _require_ready(self) -> None:
+    def require_ready(self) -> None:
+        """Raises NotLeader, NoLeader (it does not know yet what is committed), ReplicaDamaged."""
         self._require_lead()
         if not self._core.is_ready:
             raise NoLeader(f"the new leader of {self.partition} does not know yet what is committed; try again")

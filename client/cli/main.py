@@ -62,7 +62,7 @@ _APP: dict[str, Any] = {
 }
 
 app = typer.Typer(**_APP)
-_topic = typer.Typer(help="Create, list, describe and delete topics.", **_APP)
+_topic = typer.Typer(help="Create, list, describe, trim and delete topics.", **_APP)
 _cluster = typer.Typer(help="The whole cluster: who is in it, and is it well.", **_APP)
 
 app.command()(local_commands.up)
@@ -79,6 +79,7 @@ app.command()(local_commands.broker)
 _topic.command()(topic_commands.create)
 _topic.command("list")(topic_commands.list_topics)
 _topic.command()(topic_commands.describe)
+_topic.command()(topic_commands.trim)
 _topic.command()(topic_commands.delete)
 
 _cluster.command()(cluster_commands.info)

@@ -752,9 +752,12 @@ class PartitionLog:
             self._keep_place(offset, segment, position)
         return found
 
-    def offset_for_time(self, timestamp_ms: int, upto_offset: int) -> tuple[int, int] | None:
-        """Base offset and greatest timestamp of the first batch below `upto_offset` that reaches a time."""
-        for segment in self._segments:
+    def offset_for_time(self, timestamp_ms: int, offset: int, upto_offset: int) -> tuple[int, int] | None:
+        """Base offset and greatest timestamp of the first batch that reaches a time.
+
+        Of those that hold `offset` or a later one, and nothing from `upto_offset` on.
+        """
+        for segment in self._segments[max(self._segment_at_offset(offset), 0) :]:
             if segment.base.offset >= upto_offset:
                 return None
             index = self._opened(segment).index
@@ -766,7 +769,7 @@ class PartitionLog:
                     position = at
                     if header.next_offset > upto_offset:
                         return None
-                    if header.width and header.max_timestamp_ms >= timestamp_ms:
+                    if header.next_offset > offset and header.width and header.max_timestamp_ms >= timestamp_ms:
                         return header.base_offset, header.max_timestamp_ms
             except (CorruptBatch, OSError) as error:
                 raise DamagedLog(segment.path, position, str(error)) from error

@@ -170,7 +170,7 @@ def lets_the_start_move_back(patch: pytest.MonkeyPatch) -> None:
             starts._moves.append(_Move(point, start_offset))
 
     async def move_log_start(replica: Replica, offset: int) -> int:
-        replica._require_ready()
+        replica.require_ready()
         replica._propose_log_start(min(offset, replica.committed.offset))
         return await right_move(replica, offset)
 
