@@ -20,9 +20,9 @@ from ..raft.points import ORIGIN, Point, TermJournal
 from .chain import links, place
 from .contents import Contents
 from .log_starts import LogStarts
-from .recovery import Evidence, holds_zero_sector, readable_batches
+from .recovery import SECTOR_BYTES, Evidence, holds_zero_sector, readable_batches
 from .segment import Segment, batches, read_head, segment_bases, segment_files, segment_path
-from .segment_head import SegmentHead
+from .segment_head import SegmentHead, head_size
 from .sparse_index import SparseIndex
 
 
@@ -163,6 +163,18 @@ class _Scanner:
         except OSError as error:
             found.unreadable = Unreadable(f"it cannot be opened: {error}", at, 0, False, False)
             return
+        if isinstance(head, str) and segment.size and contents.end >= self._mark:
+            # What stands before it would say what the head held, but past the mark an item without width may be missing
+            # there: the file's name tells offsets only, and the log would be joined over the gap.
+            segment.close()
+            found.unreadable = Unreadable(
+                f"the head at {offset}: {head}",
+                at - 1,
+                found.segments[-1].size,
+                runs_past_end=is_head_unfinished(self._disk, self._directory, offset),
+                can_be_zeros=False,
+            )
+            return
         if isinstance(head, str):
             head = self._heads[at] = contents.next_head(self._partition, found.segments[-1].size)
             found.lost_heads.append((segment, head))
@@ -201,6 +213,23 @@ class _Scanner:
         if found.unreadable is None and len(found.segments) == len(self._bases) and contents.end < self._mark:
             why = f"the log ends at {contents.end}, before its mark {self._mark}"
             found.unreadable = Unreadable(why, at, segment.size, False, False)
+
+
+def is_head_unfinished(disk: Disk, directory: str, base_offset: int) -> bool:
+    """Does an unreadable head show that it never reached the disk, as a whole? Then no item behind it ever counted."""
+    path = segment_path(directory, base_offset) + ".head"
+    if not disk.exists(path):
+        return True
+    try:
+        file = disk.open(path)
+        try:
+            content = file.read(0, file.size())
+        finally:
+            file.close()
+    except OSError:
+        return False
+    sectors = (content[at : at + SECTOR_BYTES] for at in range(0, len(content), SECTOR_BYTES))
+    return len(content) < head_size(content) or not all(any(sector) for sector in sectors)
 
 
 def evidence(disk: Disk, directory: str, found: Scan, place_: Unreadable, *, mark: Point, same_boot: bool) -> Evidence:

@@ -84,5 +84,10 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
         return _decode(payload)  # msgspec's errors are ValueErrors
 
 
+def head_size(content: bytes) -> int:
+    """How many bytes the head is meant to have, as far as its first ones tell; at least what is needed to tell."""
+    return _PAYLOAD_POSITION + _PREFIX.unpack_from(content)[3] if len(content) >= _PREFIX.size else _PAYLOAD_POSITION
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(SegmentHead).decode

@@ -311,6 +311,31 @@ def test_a_segment_swapped_in_from_another_partition_is_seen() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("is_flipped", [False, True])
+def test_a_log_is_not_joined_over_a_lost_item_where_the_next_head_is_lost_too(is_flipped: bool) -> None:
+    """A term start at the end of a segment and the head of the next were lost in one power cut. The offset was the same
+    without the item, so the next segment was taken for what follows."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", "T2", 1, "T3", config=CONFIG)
+        mark = log.end
+        log.append(items_of(log.end, "T4"), 5)
+        log.append(items_of(log.end, "T5"), 5)
+        assert log.base != log._segments[-1].base == Point(4, 1, 1)
+        head = f"{LOG_DIRECTORY}/{1:020d}.head"
+        first = f"{LOG_DIRECTORY}/{0:020d}.log"
+        disk.lose_power(lambda path, page: path != first and (is_flipped or path != head))
+        if is_flipped:
+            disk.flip(head, 30)
+        again, verdict = await recovered(FakeEnvironment(disk), mark, same_boot=False, config=CONFIG)
+        assert again.end == mark and verdict.damage is None and verdict.doubtful == is_flipped
+        disk.lose_power()
+        assert (await recovered(FakeEnvironment(disk), mark, same_boot=False, config=CONFIG))[0].end == mark
+
+    asyncio.run(scenario())
+
+
 def test_a_lost_head_is_written_again_from_what_stands_before_it() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
