@@ -55,7 +55,10 @@ class Platter:
                 if inode is None or not self._disk.is_synced(head, 0, len(inode.cache)):
                     return
                 if not reading.path:
-                    base = SegmentHead.from_bytes(bytes(inode.cache), head).base
+                    try:
+                        base = SegmentHead.from_bytes(bytes(inode.cache), head).base
+                    except ValueError:
+                        return  # of a log that was about to begin here
                     reading.base = reading.end = base
                     reading.points.add(base)
                 reading.path, reading.position = path, 0

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.replica import Replica
+from lograft.partitions.storage.retention import RetentionLimits
 
 from tests.simulation.clients import Producer, Reader, Trimmer
 from tests.simulation.cluster import Cluster, Options
@@ -81,7 +82,7 @@ class Simulation:
         self.loop = VirtualLoop()
         self.trace = Trace(self.loop.now_ms, kept=self.plan.events_shown)
         random = Random(f"{seed} options")
-        self.options = self._draw_options(random)
+        self.options = replace(self._draw_options(random), retention=self._draw_retention())
         self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
         self.nemesis = Nemesis(self.cluster, str(seed))
         self._span_ms = self.plan.span_ms or random.choice((4_000.0, 6_000.0, 10_000.0))
@@ -141,6 +142,7 @@ class Simulation:
         cluster = self.cluster
         self.trace.note("heal")
         self.nemesis.heal()
+        cluster.is_healed = True
         cluster.network.weather = FAIR
         for machine in cluster.machines.values():
             cluster.ensure_up(machine)
@@ -223,6 +225,17 @@ class Simulation:
             clock_rates=tuple(random.uniform(0.98, 1.02) for _ in range(brokers)),
             write_back_chance=random.choice((0.0, 0.05, 0.3)),
             flush_threads=random.choice((1, 4)),
+        )
+
+    def _draw_retention(self) -> RetentionLimits | None:
+        # Of its own, so that what else is drawn for a seed stays as it was.
+        random = Random(f"{self.seed} retention")
+        if self.plan.trim_pace_ms is not None or random.random() < 0.7:
+            return None
+        return RetentionLimits(
+            ms_max=random.choice((None, 1_000, 3_000)),
+            bytes_max=random.choice((None, 3_000, 20_000)),
+            follower_bytes_max=random.choice((0, 5_000, 1 << 30)),
         )
 
     def _report(self, report: Report) -> None:
