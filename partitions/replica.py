@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ..proto.errors import NoLeader, NotLeader, OffsetOutOfRange, ReplicaDamaged, UnknownOutcome
 from ..proto.record_batch import BatchHeader, read_header, stamp
@@ -791,13 +791,13 @@ class Replica:
             self._roll(lambda: self.log.roll_if_wholly_below(start_offset))
         base = self.log.first_needed(start_offset, through)
         if base > self.log.base:
-            dropping = self.log.drop_before(base)
+            self.log.drop_before(base)
             self._drop_is_over.clear()
-            self._environment.spawn(self._finish_drop(dropping))
+            self._environment.spawn(self._finish_drop())
             self.take(LogBegan(base))
 
-    async def _finish_drop(self, dropping: Coroutine[Any, Any, None]) -> None:
-        await dropping
+    async def _finish_drop(self) -> None:
+        await self.log.remove_dropped()
         self._drop_is_over.set()
         self._environment.log("segments_dropped", partition=str(self.partition), base=str(self.log.base))
         self._drop_soon()

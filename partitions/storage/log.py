@@ -117,6 +117,7 @@ class PartitionLog:
         self._config = config
         self._segments: list[Segment] = []
         self._beyond: list[int] = []
+        self._dropped: list[int] = []
         self._contents = Contents(_first_head(partition, ()))
         self._starts = LogStarts(ORIGIN, 0)
         self._written = 0
@@ -357,11 +358,8 @@ class PartitionLog:
                 needed = segment.base
         return needed
 
-    def drop_before(self, base: Point) -> Coroutine[Any, Any, None]:
-        """Remove the segments before the one that begins at `base`, durably.
-
-        Nothing of them is read from this call on, before the first await.
-        """
+    def drop_before(self, base: Point) -> None:
+        """Begin at the segment that begins at `base`. Nothing before it is read any more; `remove_dropped` frees it."""
         assert not self._is_cutting, f"{self.partition} is being cut"
         at = self._segment_at(base)
         assert at >= 0 and self._segments[at].base == base, f"no segment of {self.partition} begins at {base}"
@@ -374,12 +372,14 @@ class PartitionLog:
         del self._segments[:at]
         self.journal.begin_at(base)
         self._starts.begin_at(base)
-        return self._drop([segment.base.offset for segment in dropped])
+        self._dropped += [segment.base.offset for segment in dropped]
 
-    async def _drop(self, base_offsets: list[int]) -> None:
+    async def remove_dropped(self) -> None:
+        """Remove the files of the segments that were dropped, durably."""
         try:
-            for base_offset in base_offsets:
-                await drop_segment(self._env.disk, self._directory, base_offset)
+            while self._dropped:
+                await drop_segment(self._env.disk, self._directory, self._dropped[0])
+                self._dropped.pop(0)
         except OSError as error:
             # Which of them a crash would bring back is not known any more, and they must go in their order.
             self._env.halt(f"dropping segments of {self.partition}: {error}")

@@ -147,7 +147,8 @@ def test_segments_wholly_below_the_start_are_dropped_and_the_rest_is_a_log() -> 
         voters, producers = log.voters, log.producers.to_bytes()
         base = log.first_needed(30, log.end)
         assert 20 < base.offset <= 30
-        await log.drop_before(base)
+        log.drop_before(base)
+        await log.remove_dropped()
         assert log.base == log.journal.base == base and segments_on(disk)[0] == base.offset
         assert points_of(log) == [point for point in whole if point > base]
         assert [log.journal.holds(point) for point in whole] == [point >= base for point in whole]
@@ -183,7 +184,8 @@ def test_a_segment_that_no_crash_would_leave_is_nothing_to_begin_with() -> None:
         assert log.first_needed(2, log.end) == ORIGIN
         await log.sync()
         assert log.first_needed(2, log.end) == log.end
-        await log.drop_before(log.end)
+        log.drop_before(log.end)
+        await log.remove_dropped()
         assert log.size_bytes == 0 and log.base == log.end
 
     asyncio.run(scenario())
@@ -195,7 +197,8 @@ def test_reads_go_on_across_a_drop() -> None:
         log = await a_moved_log(disk, 30)
         for offset in range(0, log.end.offset, 3):
             log.read_records(offset, log.end.offset, 100)  # fills the places that are remembered
-        await log.drop_before(log.first_needed(30, log.end))
+        log.drop_before(log.first_needed(30, log.end))
+        await log.remove_dropped()
         for offset in range(log.base.offset, log.end.offset):
             assert log.read_records(offset, log.end.offset, 1)
         log.append(items_of(log.end, 4, "T9", *[1] * 12), 10)
@@ -220,7 +223,8 @@ def test_a_crash_at_any_write_of_a_drop_leaves_a_log_that_recovers(is_power_cut:
         disk.cut_power_at = disk.operations + operation
         crashed = True
         with contextlib.suppress(PowerCut, Halted):
-            await log.drop_before(base)
+            log.drop_before(base)
+            await log.remove_dropped()
             crashed = False
         disk.cut_power_at = None
         if is_power_cut:
