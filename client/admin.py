@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +22,15 @@ from ..proto.errors import (
     LograftError,
     RequestTimedOut,
     TopicExists,
+    UnknownPartition,
     UnknownTopic,
     UnknownTopicId,
 )
 from .connection import Connection, backoff_s
 from .metadata import Metadata
+from .offset_bounds import Bound, parse_bound
+from .offsets import OffsetLookup
+from .records import TopicPartition
 
 _ASK_TIMEOUT_S = 10.0
 _LEADERS_AWAITED_S = 5.0
@@ -237,6 +241,46 @@ class Admin:
         """
         answer = await self._call("DescribeTopic", admin_service_pb2.DescribeTopicRequest(name=name))
         return _topic(answer.topic)
+
+    async def trim_topic(
+        self, name: str, to: Bound | str | int, partitions: Iterable[int] | None = None
+    ) -> dict[int, int]:
+        """Let a topic's partitions start at a place of the OFFSETS grammar, and forget the records before it, for good.
+
+        Returns where each starts now: later than asked for if it did already. It is committed by then; the space is
+        freed a little later, as whole segments. Without `partitions`, all of them.
+
+        Raises
+            UnknownTopic, UnknownPartition  there is no such partition; nothing was trimmed
+            OffsetOutOfRange                an offset beyond the committed end; nothing was trimmed
+            InvalidRequest                  `to` is no place, or a stored offset
+        """
+        now_ms = self._connection.environment.unix_ms()
+        bound = to if isinstance(to, Bound) else parse_bound(to, now_ms=now_ms)
+        topic = await self.describe_topic(name)
+        numbers = range(len(topic.partitions)) if partitions is None else sorted(set(partitions))
+        for number in numbers:
+            if not 0 <= number < len(topic.partitions):
+                raise UnknownPartition(
+                    f"topic {name!r} has no partition {number}, only 0 to {len(topic.partitions) - 1}",
+                    partitions=len(topic.partitions),
+                )
+        if bound.base == "zero":
+            offsets = dict.fromkeys(numbers, bound.number)  # below the start it is nothing to do, and no mistake
+        else:
+            lookup = OffsetLookup(self._connection, self._metadata, timeout_s=self._timeout_s)
+            found = await lookup.resolve(bound, (TopicPartition(name, number) for number in numbers))
+            offsets = {partition.partition: offset for partition, offset in found.items()}
+        request = admin_service_pb2.TrimTopicRequest(
+            name=name,
+            topic_id=topic.topic_id,
+            partitions=[
+                admin_service_pb2.TrimmedPartition(partition=number, offset=offset)
+                for number, offset in sorted(offsets.items())
+            ],
+        )
+        answer = await self._call("TrimTopic", request)
+        return {trimmed.partition: trimmed.offset for trimmed in answer.partitions}
 
     # Cluster -------------------------------------------------------------------------------------------------------
 

@@ -390,6 +390,9 @@ class Admin:
     def describe_topic(self, name: str) -> TopicDescription:
         return _background.run(self._admin.describe_topic(name))
 
+    def trim_topic(self, name: str, to: Bound | str | int, partitions: Iterable[int] | None = None) -> dict[int, int]:
+        return _background.run(self._admin.trim_topic(name, to, partitions))
+
     def describe_cluster(self) -> ClusterDescription:
         return _background.run(self._admin.describe_cluster())
 

@@ -155,6 +155,19 @@ class GroupsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Offsets of a group that has had no members, and stored nothing, for so long are forgotten."""
 
 
+class RetentionSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of a topic's records is kept if the topic does not say. The same on every broker."""
+
+    ms: Annotated[int, Meta(ge=-1)] = -1
+    """How long after they were appended. -1: for good; nothing is forgotten unless somebody asked for it."""
+    bytes: Annotated[int, Meta(ge=-1)] = -1
+    """Of each partition. -1: all."""
+    follower_bytes: Annotated[int, Meta(ge=0)] = 1 << 30
+    """Of each partition, kept longer for a replica that lags; one further behind begins anew where the log starts."""
+    check_interval_ms: Annotated[int, Meta(ge=100)] = 30_000
+    """Between two looks at what can go."""
+
+
 class BoardSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The board on which brokers show each other where they are and what they lead."""
 
@@ -186,6 +199,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     disk: DiskSection = DiskSection()
     peer: PeerSection = PeerSection()
     groups: GroupsSection = GroupsSection()
+    retention: RetentionSection = RetentionSection()
     board: BoardSection = BoardSection()
     log: LogSection = LogSection()
 
@@ -427,6 +441,9 @@ class _Given:
                 peer.heartbeat_interval_ms,
                 f"two of them must be shorter than replica.election_timeout_ms ({replica.election_timeout_ms})",
             )
+        for field, limit in (("ms", config.retention.ms), ("bytes", config.retention.bytes)):
+            if limit == 0:
+                raise self._refuse(f"retention.{field}", limit, "must be above zero, or -1 for no limit")
         if disk.replication_stop_free_bytes >= disk.produce_stop_free_bytes:
             raise self._refuse(
                 "disk.replication_stop_free_bytes",

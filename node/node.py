@@ -35,7 +35,6 @@ from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
 from .controller.controller import Controller
 from .controller.facts import OFFSETS_TOPIC, OFFSETS_TOPIC_ID
 from .controller.state import ClusterState
-from .controller.topic_rules import TopicLimits
 from .data_directory import DataDirectory, raise_open_files_limit
 from .decision_log import DecisionLog
 from .formation import CLUSTER_REPLICA_NUMBER, ClusterSet, Formation
@@ -50,7 +49,8 @@ from .peer.links import PeerLinks
 from .peer.raft_codec import decode_raft_bundle
 from .peer.raft_transport import RaftTransport
 from .peer.session import PeerSession
-from .replicas import CLUSTER_PARTITION, Replicas
+from .replicas import CLUSTER_PARTITION, Replicas, topic_limits
+from .retention import CLOCK_CALL, Retention
 from .rpc.admin_service import CALL_PREFIX, AdminService
 from .rpc.broker_service import BrokerService
 from .rpc.groups_service import GroupsService
@@ -156,6 +156,7 @@ class Node:
         self._every(SIGHTING_INTERVAL_S, self._publish)
         self._every(TEND_INTERVAL_S, self._tend)
         self._every(LOOK_INTERVAL_S, self._look)
+        self._every(config.retention.check_interval_ms / 1000, self._retention.enforce)
         self._publish()
         log.info(
             "started",
@@ -235,6 +236,7 @@ class Node:
             silence_ms=config.replica.election_timeout_ms,
         )
         self._replicas.changed = self._publish_soon
+        self._retention = Retention(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))
         self._replicas.watchers.append(self._coordinators)
@@ -317,11 +319,7 @@ class Node:
             self._cluster_log,
             self,
             self._environment.wall_ms,
-            TopicLimits(
-                broker_replicas_max=self.config.limits.partitions_max,
-                batch_bytes_max=self.config.limits.batch_bytes_max,
-                segment_bytes_max=self.config.replica.segment_bytes_max,
-            ),
+            topic_limits(self.config),
         )
         self._replicas.follow(self._cluster_log)
         self._cluster_log.on_change(self._coordinators.decisions_changed)
@@ -420,6 +418,8 @@ class Node:
             return self._view.encoded()
         if method == END_CALL:
             return (await self._end_of_decisions()).to_bytes(8, "big")
+        if method == CLOCK_CALL:
+            return self._retention.encoded_clock()
         if method == UNREAD_CALL:
             return await self._lag.carry_out(body)
         if method.startswith(CALL_PREFIX):

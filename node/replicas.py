@@ -20,6 +20,7 @@ from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.flusher import Flusher
 from ..partitions.raft.events import PeerHeard
 from ..partitions.raft.messages import AppendRequest, Message, Voter
+from ..partitions.raft.points import ItemKind
 from ..partitions.replica import Replica
 from ..partitions.storage.log import DamagedLog
 from ..partitions.storage.promises import Promises
@@ -162,11 +163,7 @@ class Replicas:
     def settings(self, topic: TopicFact) -> TopicSettings:
         known = self._settings.get(topic.topic_id)
         if known is None or known[0] is not topic:
-            limits = TopicLimits(
-                batch_bytes_max=self._config.limits.batch_bytes_max,
-                segment_bytes_max=self._config.replica.segment_bytes_max,
-            )
-            known = topic, settings_of(topic.config, limits)
+            known = topic, settings_of(topic.config, topic_limits(self._config))
             self._settings[topic.topic_id] = known
         return known[1]
 
@@ -270,7 +267,7 @@ class Replicas:
             return
         # Decisions are small, and without them this broker would never hear which topics were deleted to make room.
         stopped = self._replication_stopped and partition != CLUSTER_PARTITION
-        if stopped and isinstance(message, AppendRequest) and message.items:
+        if stopped and isinstance(message, AppendRequest) and not _is_small(message):
             return
         replica.receive(message)
 
@@ -387,8 +384,8 @@ class Replicas:
                 await asyncio.gather(*(self._create(placed, turns) for placed in placed_here))
             for placed in placed_here:
                 if placed.partition in self.table:
-                    settings = self.settings(placed.topic)
-                    self.table[placed.partition].log.set_segment_bytes_max(settings.segment_bytes_max)
+                    settings, log = self.settings(placed.topic), self.table[placed.partition].log
+                    log.set_segment_limits(settings.segment_bytes_max, settings.segment_ms_max)
             self.set_learners()
 
     async def _create(self, placed: PlacedReplica, turns: asyncio.Semaphore) -> None:
@@ -400,7 +397,12 @@ class Replicas:
                 self.unopened[placed.partition] = why
                 self._environment.log("replica_refused", partition=str(placed.partition), why=why)
                 return
-            config = replace(self._config.replica, segment_bytes_max=self.settings(placed.topic).segment_bytes_max)
+            settings = self.settings(placed.topic)
+            config = replace(
+                self._config.replica,
+                segment_bytes_max=settings.segment_bytes_max,
+                segment_ms_max=settings.segment_ms_max,
+            )
             await self._open(placed.partition, placed.replica.replica_number, placed.first_voters, config)
 
     async def _recover(self, partition: PartitionId) -> None:
@@ -453,6 +455,25 @@ class Replicas:
 
     def _directory_of(self, partition: PartitionId) -> str:
         return os.path.join(self._config.broker.data_directory, "partitions", str(partition))
+
+
+def _is_small(message: AppendRequest) -> bool:
+    """Does it bring no records? All else takes a few bytes of the reserve: without it nobody could lead, and no log
+    could start later, where space has run out."""
+    return all(item.kind is not ItemKind.RECORDS for item in message.items)
+
+
+def topic_limits(config: BrokerConfig) -> TopicLimits:
+    """What a topic may have here, and what it has if it says nothing."""
+    return TopicLimits(
+        broker_replicas_max=config.limits.partitions_max,
+        batch_bytes_max=config.limits.batch_bytes_max,
+        segment_bytes_max=config.replica.segment_bytes_max,
+        segment_ms_max=config.replica.segment_ms_max,
+        retention_ms=config.retention.ms,
+        retention_bytes=config.retention.bytes,
+        retention_follower_bytes=config.retention.follower_bytes,
+    )
 
 
 def partition_of(topic: TopicFact, number: int) -> PartitionId:

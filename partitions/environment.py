@@ -130,6 +130,8 @@ class ReplicaConfig:
     election_stagger_ms: int = 150
     """The k-th remaining voter waits k times this long after its leader fell silent."""
     segment_bytes_max: int = 128 << 20
+    segment_ms_max: int = 7 * 24 * 3600 * 1000
+    """A segment whose first item is older than this gets no more, so that retention by time can drop it."""
     index_interval_bytes: int = 64 << 10
     """At most this many bytes lie between two entries of a sparse index."""
     append_bytes_max: int = 1 << 20

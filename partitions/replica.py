@@ -2,12 +2,13 @@
 
 All I/O of a replica is started in one loop, so the order that safety depends on is read in one place, `_carry_out`.
 The loop never waits for the disk: what must be durable first is handed to the flusher, and goes on when that says so.
-The one exception is a cut, during which events queue up.
+The exceptions are a cut and a reset, during which events queue up.
 
 Invariants
     a message that binds leaves only after the promise, and for an append's acknowledgement the items, are on disk
     a flush from before the last cut says nothing
     the core hears `Persisted` only once the promises made before it are durable too
+    what moves the log start is acted upon once it is committed, and segments are dropped once it is on this disk too
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .raft.events import (
     DamageFound,
     Effects,
     Event,
+    LogBegan,
     Persisted,
     Propose,
     ReadIndex,
@@ -41,10 +43,13 @@ from .raft.events import (
     TransferAbandoned,
     TransferTo,
 )
-from .raft.messages import AppendReply, Message, Voter
+from .raft.messages import AppendReply, HeadOffer, Message, Voter
 from .raft.points import ORIGIN, Item, ItemKind, Point
 from .storage.log import DamagedLog, PartitionLog, Ticket
 from .storage.promises import Promises
+from .storage.retention import RetentionLimits, start_to_keep
+from .storage.segment_head import SegmentHead
+from .storage.zero_width import log_start_move
 
 WAITERS_SWEPT_AT = 64
 """How many may wait for a commit before those who gave up are looked for."""
@@ -126,6 +131,8 @@ class ReplicaStatus:
     size_bytes: int
     doubtful: bool
     damaged: bool
+    word: Point
+    """What it once held, and votes by until its log end has reached it; the origin if there is no such thing."""
     voters: tuple[Voter, ...]
     followers: tuple[FollowerStatus, ...]
     """Of a leader; else empty."""
@@ -194,6 +201,10 @@ class Replica:
         self._after_flush: deque[tuple[int, Ticket, Message]] = deque()
         self._appendings: list[tuple[int, int, Appending]] = []
         self._unpersisted: deque[Appending] = deque()
+        self._start_moves: list[tuple[Point, asyncio.Future[None]]] = []
+        self._dropping = False
+        self._drop_is_over = asyncio.Event()
+        self._drop_is_over.set()
         self._appending_count = 0
         self._commit_waiters: list[tuple[int, int, CommitWaiter]] = []
         self._waiter_count = 0
@@ -204,6 +215,7 @@ class Replica:
         self._led = False
         self._committed = core.committed
         """As carried out: during a cut the core knows more, of a log that is not there yet."""
+        self._log_start = log.start_offset_at(core.committed)
 
     @classmethod
     async def open(
@@ -320,6 +332,11 @@ class Replica:
         return self._committed
 
     @property
+    def log_start(self) -> int:
+        """The first offset that can be read, as far as this replica knows it to be committed."""
+        return self._log_start
+
+    @property
     def is_leader(self) -> bool:
         return self._core.is_leader
 
@@ -341,13 +358,14 @@ class Replica:
             term=core.term,
             leader=core.leader,
             ready=core.is_ready,
-            start_offset=self.log.start_offset,
+            start_offset=self._log_start,
             end=core.last,
             committed=self._committed,
             persisted=core.persisted,
             size_bytes=self.log.size_bytes,
             doubtful=core.doubtful,
             damaged=core.damaged,
+            word=core.word,
             voters=core.voters,
             followers=tuple(
                 FollowerStatus(
@@ -397,30 +415,48 @@ class Replica:
             self._promised = self._promises.note_vote(self.partition, effects.promise.term, effects.promise.voted_for)
         if effects.doubt_cleared:
             self._promised = self._promises.note_doubt(self.partition, False)
-        if effects.cut is not None:
+        if effects.word_reached:
+            self._promised = self._promises.note_word(self.partition, None)
+        if effects.cut is not None or effects.reset is not None:
             self._cutting = True
             self._cut_is_over.clear()
             # From here on no flush of what is about to vanish may raise the mark again, or be told to the core.
             self.log.announce_cut()
             self._inbox = deque(event for event in self._inbox if not isinstance(event, Persisted))
-            self._environment.spawn(self._cut(effects.cut, effects))
+            self._environment.spawn(self._go_on_after_cut(effects))
             return
         self._carry_out_from_append(effects)
 
-    async def _cut(self, point: Point, effects: Effects) -> None:
-        """Cut the log and go on. The mark is lowered durably first: nothing before a mark may ever be missing."""
-        # What these were to acknowledge is about to vanish.
-        self._after_flush.clear()
-        if not self._stopped:
-            # Not `point`: what lies before it may not be on disk yet.
-            self._promised = self._promises.lower_mark(self.partition, min(point, self._core.persisted))
-            await self._promises.sync(self._promised)
+    async def _cut(self, point: Point) -> None:
+        """Cut the log. The mark is lowered durably first: nothing before a mark may ever be missing."""
+        # Not to `point`: what lies before it may not be on disk yet.
+        self._promised = self._promises.lower_mark(self.partition, min(point, self._core.persisted))
+        await self._promises.sync(self._promised)
         if not self._stopped:
             await self.log.cut(point)
+            self._flushed = Ticket(self.log.cuts, self._flushed.written, min(self._flushed.end, point))
+
+    async def _reset(self, offer: HeadOffer) -> None:
+        """Begin the log anew at a leader's head. What this replica once acknowledged is kept durably first."""
+        self._promises.note_word(self.partition, self._core.word)
+        self._promised = self._promises.lower_mark(self.partition, ORIGIN)
+        await self._promises.sync(self._promised)
+        await self._drop_is_over.wait()
+        if not self._stopped:
+            await self.log.reset(SegmentHead.from_bytes(offer.head, f"the head that {offer.sender} offers"))
+            self._flushed = Ticket(self.log.cuts, self._flushed.written, offer.base)
+
+    async def _go_on_after_cut(self, effects: Effects) -> None:
+        """Cut or reset the log, then carry out the rest."""
+        # What these were to acknowledge is about to vanish.
+        self._after_flush.clear()
+        if effects.cut is not None and not self._stopped:
+            await self._cut(effects.cut)
+        if effects.reset is not None and not self._stopped:
+            await self._reset(effects.reset)
         self._cut_is_over.set()
         if self._stopped:
             return
-        self._flushed = Ticket(self.log.cuts, self._flushed.written, min(self._flushed.end, point))
         self._flusher.request(self.log, self._on_flushed)
         self._cutting = False
         self._draining = True
@@ -429,6 +465,7 @@ class Replica:
         finally:
             self._draining = False
         self._drain()
+        self._drop_soon()
 
     def _carry_out_from_append(self, effects: Effects) -> None:
         if effects.append:
@@ -437,6 +474,8 @@ class Replica:
             self._environment.transport.send(self.partition, message)
         for filling in effects.replicate:
             self._replicate(filling, effects.append)
+        for offer in effects.offers:
+            self._offer(offer)
         if effects.send_when_persisted:
             self._send_when_persisted(effects.send_when_persisted)
         if effects.timer_ms is not None:
@@ -461,20 +500,31 @@ class Replica:
     def _replicate(self, filling: Replicate, appended: tuple[Item, ...]) -> None:
         request = filling.request
         items = appended if self._just_follows(request.prev, appended, filling) else None
+        append_time_ms = self.log.append_time_ms
         if items is None:
             try:
-                items = self.log.read_items(request.prev, filling.upto, filling.bytes_max)
+                items, append_time_ms = self.log.read_to_replicate(request.prev, filling.upto, filling.bytes_max)
             except DamagedLog as damage:
                 self._on_damage(damage)
                 return
         through = items[-1].point if items else request.prev
         size = sum(len(item.data) for item in items)
         if items:
-            request = replace(request, items=items, append_time_ms=self.log.append_time_ms)
+            request = replace(request, items=items, append_time_ms=append_time_ms)
         self._environment.transport.send(self.partition, request)
         self._inbox.append(Sent(request.to, request.session, through, size))
         if not self._draining and not self._cutting:
             self._drain()
+
+    def _offer(self, offer: HeadOffer) -> None:
+        try:
+            head = self.log.first_head()
+        except DamagedLog as damage:
+            self._on_damage(damage)
+            return
+        assert head.base == offer.base, f"{self.partition} begins at {head.base}, not at {offer.base}"
+        offer = replace(offer, voters=head.voters, head=head.to_bytes())
+        self._environment.transport.send(self.partition, offer)
 
     @staticmethod
     def _just_follows(prev: Point, appended: tuple[Item, ...], filling: Replicate) -> bool:
@@ -528,6 +578,7 @@ class Replica:
             self._promises.raise_mark(self.partition, flushed.end)
             self.take(Persisted(flushed.end))
             self._answer_persisted(flushed.end)
+            self._drop_soon()
 
     def _deliver(self, message: Message) -> None:
         if message.to == self._core.voter:
@@ -609,6 +660,15 @@ class Replica:
             self._settle(heapq.heappop(self._appendings)[2])
         while self._commit_waiters and self._commit_waiters[0][0] < committed:
             heapq.heappop(self._commit_waiters)[2].fire()
+        log_start = self.log.start_offset_at(self._committed)
+        assert log_start >= self._log_start, (
+            f"the start of {self.partition} moves from {self._log_start} to {log_start}"
+        )
+        if log_start > self._log_start:
+            self._log_start = log_start
+            self._drop_soon()
+        if self._start_moves:
+            self._answer_start_moves()
         self._observer.committed(self)
 
     def _answer_persisted(self, persisted: Point) -> None:
@@ -627,9 +687,133 @@ class Replica:
                     term=appending.term,
                 )
             )
+        moves, self._start_moves = self._start_moves, []
+        for _, moved in moves:
+            if not moved.done():
+                moved.set_exception(
+                    UnknownOutcome(f"leadership of {self.partition} was lost before a majority answered; trim it again")
+                )
+                moved.exception()
         waiters, self._commit_waiters = self._commit_waiters, []
         for _, _, waiter in waiters:
             waiter.fire()
+
+    # -- the log start -----------------------------------------------------------------------------------------------
+
+    def check_log_start(self, offset: int) -> None:
+        """May the log start at `offset`? Raises NotLeader, NoLeader, OffsetOutOfRange."""
+        self.require_ready()
+        if not 0 <= offset <= self._committed.offset:
+            raise OffsetOutOfRange(
+                f"{self.partition} cannot start at {offset}: name an offset from 0 to {self._committed.offset}, up to "
+                "which it is committed",
+                offset=offset,
+                start=self._log_start,
+                end=self._committed.offset,
+            )
+
+    async def move_log_start(self, offset: int) -> int:
+        """Let the log start at `offset`; return the start once that is committed. One that starts later stays so.
+
+        Raises NotLeader, NoLeader, OffsetOutOfRange (negative, or past the committed end), UnknownOutcome.
+        """
+        self.check_log_start(offset)
+        if offset > self.log.start_offset:
+            self._propose_log_start(offset)
+        if offset > self._log_start:
+            # Whoever moved it there first: what is answered must be committed.
+            moved: asyncio.Future[None] = self._loop.create_future()
+            self._start_moves.append((self.log.start_moved_past(offset), moved))
+            await moved
+        return self._log_start
+
+    def enforce_retention(self, limits: RetentionLimits, now_ms: int | None) -> None:
+        """As the leader, let go of what the limits no longer keep. It is gone once the others agree; nobody waits.
+
+        `now_ms` is None if the wall clock cannot be trusted.
+        """
+        core = self._core
+        if self._stopped or not core.is_ready or core.transfer_target is not None:
+            return
+        if now_ms is not None and limits.ms_max is not None:
+            ms_max = limits.ms_max
+            self._roll(lambda: self.log.roll_if_old(now_ms, ms_max))
+        segments = self.log.closed_segments()
+        start_offset = start_to_keep(
+            segments,
+            self.log.size_bytes - sum(segment.size_bytes for segment in segments),
+            start_offset=self.log.start_offset,
+            committed=self._committed,
+            limits=limits,
+            now_ms=now_ms,
+            followers=[each.match.offset for each in core.progress.values() if core.is_heard(each.voter.broker_id)],
+        )
+        if start_offset > self.log.start_offset:
+            self._propose_log_start(start_offset)
+
+    def _propose_log_start(self, offset: int) -> None:
+        core = self._core
+        if core.transfer_target is not None:
+            raise NoLeader(f"leadership of {self.partition} is being handed over; try again", term=core.term)
+        assert not self._draining, "moving the log start from within a step"
+        point = core.last._replace(rank=core.last.rank + 1)
+        self.take(Propose((log_start_move(point, offset, self._environment.wall_ms()),)))
+        self._environment.log("log_start_moves", partition=str(self.partition), to=offset, at=str(point))
+
+    def _answer_start_moves(self) -> None:
+        waiting, self._start_moves = self._start_moves, []
+        for point, moved in waiting:
+            if point > self._committed:
+                self._start_moves.append((point, moved))
+            elif not moved.done():
+                moved.set_result(None)
+
+    def _drop_soon(self) -> None:
+        """Segments may lie wholly below the log start now. Not in the midst of a step: drop them a little later."""
+        if not self._dropping and self.log.has_segment_below(self._log_start):
+            self._dropping = True
+            self._environment.call_soon(self._drop)
+
+    def _drop(self) -> None:
+        """Drop what lies wholly below the log start, as far as that is committed and on this disk.
+
+        In this order: the log and the core forget it at once, then the files go, oldest first. A crash in between
+        leaves more than is needed, which is dropped again.
+        """
+        self._dropping = False
+        core = self._core
+        assert not self._draining, "dropping from within a step"
+        if self._stopped or self._cutting or core.damaged or not self._drop_is_over.is_set():
+            return  # whatever is under way looks again when it is over
+        through = min(self._committed, core.persisted)
+        start_offset = self.log.start_offset_at(through)
+        if self.log.end <= through:
+            self._roll(lambda: self.log.roll_if_wholly_below(start_offset))
+        base = self.log.first_needed(start_offset, through)
+        if base > self.log.base:
+            self.log.drop_before(base)
+            self._drop_is_over.clear()
+            self._environment.spawn(self._finish_drop())
+            self.take(LogBegan(base))
+
+    async def _finish_drop(self) -> None:
+        await self.log.remove_dropped()
+        self._drop_is_over.set()
+        self._environment.log("segments_dropped", partition=str(self.partition), base=str(self.log.base))
+        self._drop_soon()
+
+    def _roll(self, roll: Callable[[], bool]) -> None:
+        try:
+            if roll():
+                self._flusher.request(self.log, self._on_rolled)
+        except OSError as error:
+            # On a full disk the old segment has to do until there is room.
+            self._environment.log("segment_not_rolled", partition=str(self.partition), why=str(error))
+
+    def _on_rolled(self, ticket: Ticket) -> None:
+        self._on_flushed(ticket)
+        if not self._stopped:
+            self._drop_soon()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -638,14 +822,13 @@ class Replica:
 
         Raises NotLeader, NoLeader (it does not know yet what is committed), OffsetOutOfRange, ReplicaDamaged.
         """
-        self._require_lead()
-        if not self._core.is_ready:
-            raise NoLeader(f"the new leader of {self.partition} does not know yet what is committed; try again")
+        self.require_ready()
         return self.read_committed(offset, bytes_max)
 
     def read_committed(self, offset: int, bytes_max: int) -> Chunk:
         """Like `read`, but what this replica knows to be committed, whoever leads."""
-        start, end = self.log.start_offset, self._committed.offset
+        # While the log is reset, nothing of what was committed in it is there.
+        start, end = max(self._log_start, self.log.base.offset), min(self._committed.offset, self.log.end.offset)
         if not start <= offset <= end:
             raise OffsetOutOfRange(
                 f"offset {offset} of {self.partition} is not there: it holds {start} up to {end}",
@@ -717,6 +900,12 @@ class Replica:
         if self._stopped or not self._core.is_leader:
             raise self._not_leader()
 
+    def require_ready(self) -> None:
+        """Raises NotLeader, NoLeader (it does not know yet what is committed), ReplicaDamaged."""
+        self._require_lead()
+        if not self._core.is_ready:
+            raise NoLeader(f"the new leader of {self.partition} does not know yet what is committed; try again")
+
     def _not_leader(self) -> NotLeader | NoLeader:
         leader = self._core.leader
         if leader is None or leader == self._core.voter:
@@ -783,8 +972,9 @@ class Replica:
         for future in self._reads.values():
             if not future.done():
                 future.set_exception(self._not_leader())
-        # A cut that finds its files closed, or gone with a deleted topic, would end the process.
+        # A cut or a drop that finds its files closed, or gone with a deleted topic, would end the process.
         await self._cut_is_over.wait()
+        await self._drop_is_over.wait()
         self.log.close()
 
 

@@ -62,7 +62,7 @@ _APP: dict[str, Any] = {
 }
 
 app = typer.Typer(**_APP)
-_topic = typer.Typer(help="Create, list, describe and delete topics.", **_APP)
+_topic = typer.Typer(help="Create, list, describe, trim and delete topics.", **_APP)
 _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and moving them.", **_APP)
 _cluster = typer.Typer(help="The whole cluster: who is in it, and is it well.", **_APP)
 
@@ -81,6 +81,7 @@ app.command()(local_commands.broker)
 _topic.command()(topic_commands.create)
 _topic.command("list")(topic_commands.list_topics)
 _topic.command()(topic_commands.describe)
+_topic.command()(topic_commands.trim)
 _topic.command()(topic_commands.delete)
 
 _group.command("list")(group_commands.list_groups)

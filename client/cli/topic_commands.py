@@ -1,4 +1,4 @@
-"""`topic create|list|describe|delete`."""
+"""`topic create|list|describe|trim|delete`."""
 
 from __future__ import annotations
 
@@ -144,6 +144,36 @@ def delete(
             raise Refused(f"{topic} was not deleted")
     _run(brokers, work)
     say(f"deleted {topic}")
+
+
+def trim(
+    topic: TopicArgument,
+    to: Annotated[
+        str, typer.Option("--to", metavar="OFFSETS", help="The first to keep: end, N, +N, -N, @T.", show_default=False)
+    ],
+    partition: Annotated[
+        list[int] | None,
+        typer.Option("-p", "--partition", metavar="N", help="Only this partition; may be repeated.", max=INT32_MAX),
+    ] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    brokers: BrokersOption = None,
+) -> None:
+    """Forget a topic's oldest records, for good. Asks first, on a terminal.
+
+    \b
+      lograft topic trim events --to @-48h           keep the last two days
+      lograft topic trim events --to 120000 -p 3     in partition 3 alone
+      lograft topic trim events --to end             keep nothing of what is there now
+    """
+
+    async def work(client: Any) -> dict[int, int]:
+        starts: dict[int, int] = await client.admin.trim_topic(topic, to, partition or None)
+        return starts
+
+    if sys.stdin.isatty() and not yes and not typer.confirm(f"forget what {topic} holds before {to}?", err=True):
+        raise Refused(f"{topic} was not trimmed")
+    for number, start in sorted(_run(brokers, work).items()):
+        say(f"{topic} partition {number} starts at {start}")
 
 
 def _run(brokers: str | None, work: Any) -> Any:

@@ -29,7 +29,8 @@ RESERVED_ID_PREFIX = "0" * 24
 """Topic ids that begin so are for internal topics; a client never draws one by chance."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+INT64_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,14 @@ class TopicLimits:
     """What the brokers take from any producer; a topic may set less."""
     segment_bytes_max: int = 128 << 20
     """What a topic's segments may grow to if it sets nothing."""
+    segment_ms_max: int = 7 * 24 * 3_600_000
+    """How old they may get then."""
+    retention_ms: int = -1
+    """How long records are kept if the topic does not say; -1: for good."""
+    retention_bytes: int = -1
+    """How many bytes of a partition are kept then; -1: all."""
+    retention_follower_bytes: int = 1 << 30
+    """How many bytes more, for a follower that lags."""
 
 
 class ConfigKey(NamedTuple):
@@ -69,6 +78,12 @@ class TopicSettings(NamedTuple):
     durability: str
     batch_bytes_max: int
     segment_bytes_max: int
+    segment_ms_max: int
+    retention_ms: int
+    """-1: without limit."""
+    retention_bytes: int
+    """-1: without limit."""
+    retention_follower_bytes: int
 
 
 def is_internal(name: str) -> bool:
@@ -179,7 +194,7 @@ def check_config(config: Mapping[str, str], limits: TopicLimits) -> dict[str, st
 def settings_of(config: Mapping[str, str], limits: TopicLimits) -> TopicSettings:
     """What the broker goes by. Total: what this version cannot read counts as not set."""
 
-    def bytes_or(name: str, default: int) -> int:
+    def number_or(name: str, default: int) -> int:
         try:
             return int(CONFIG_KEYS[name].parse(config[name]))
         except (KeyError, ValueError):
@@ -187,8 +202,12 @@ def settings_of(config: Mapping[str, str], limits: TopicLimits) -> TopicSettings
 
     return TopicSettings(
         durability="fsync",  # also of a topic that a later version made otherwise: more than it asks for does no harm
-        batch_bytes_max=min(bytes_or("batch.bytes.max", limits.batch_bytes_max), limits.batch_bytes_max),
-        segment_bytes_max=bytes_or("segment.bytes.max", limits.segment_bytes_max),
+        batch_bytes_max=min(number_or("batch.bytes.max", limits.batch_bytes_max), limits.batch_bytes_max),
+        segment_bytes_max=number_or("segment.bytes.max", limits.segment_bytes_max),
+        segment_ms_max=number_or("segment.ms", limits.segment_ms_max),
+        retention_ms=number_or("retention.ms", limits.retention_ms),
+        retention_bytes=number_or("retention.bytes", limits.retention_bytes),
+        retention_follower_bytes=number_or("retention.follower.bytes", limits.retention_follower_bytes),
     )
 
 
@@ -216,10 +235,26 @@ def _durability(value: str) -> str:
 
 
 def _bytes(least: int, most: int) -> Callable[[str], int]:
+    return _whole_number("bytes", least, most)
+
+
+def _whole_number(unit: str, least: int, most: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         number = int(value) if _WHOLE_NUMBER.fullmatch(value) else None
         if number is None or not least <= number <= most:
-            raise ValueError(f"it must be a whole number of bytes from {least} to {most}")
+            raise ValueError(f"it must be a whole number of {unit} from {least} to {most}")
+        return number
+
+    return parse
+
+
+def _limit(unit: str) -> Callable[[str], int]:
+    """A bound that can be left open."""
+
+    def parse(value: str) -> int:
+        number = int(value) if _WHOLE_NUMBER.fullmatch(value) else None
+        if number is None or not (number == -1 or 1 <= number <= INT64_MAX):
+            raise ValueError(f"it must be a whole number of {unit} from 1 to {INT64_MAX}, or -1 for no limit")
         return number
 
     return parse
@@ -249,6 +284,34 @@ CONFIG_KEYS: Mapping[str, ConfigKey] = MappingProxyType(
                 "bytes, 64 KiB to 1 GiB",
                 "A log's file that would grow past this is closed and another begun.",
                 _bytes(64 << 10, 1 << 30),
+            ),
+            ConfigKey(
+                "segment.ms",
+                "replica.segment_ms_max of the brokers",
+                "milliseconds, a second or more",
+                "A log's file whose first record is older than this gets no more, however small it is.",
+                _whole_number("milliseconds", 1000, INT64_MAX),
+            ),
+            ConfigKey(
+                "retention.ms",
+                "retention.ms of the brokers",
+                "milliseconds, or -1 for no limit",
+                "Records are kept at least this long after their leader appended them; then whole segments go.",
+                _limit("milliseconds"),
+            ),
+            ConfigKey(
+                "retention.bytes",
+                "retention.bytes of the brokers",
+                "bytes of each partition, or -1 for no limit",
+                "At least so many of the newest bytes are kept; beyond them whole segments go, the oldest first.",
+                _limit("bytes"),
+            ),
+            ConfigKey(
+                "retention.follower.bytes",
+                "retention.follower_bytes of the brokers",
+                "bytes of each partition, 0 or more",
+                "So much more is kept for a replica that lags; one further behind begins anew where the log starts.",
+                _whole_number("bytes", 0, INT64_MAX),
             ),
         )
     }

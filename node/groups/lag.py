@@ -33,16 +33,11 @@ INFLATED_BYTES_MAX = 16 << 20
 """Of a batch that is decoded for the time of one record; of a larger one the batch's own time is told."""
 
 
-class PartitionLog(Protocol):
-    @property
-    def start_offset(self) -> int: ...
-
-
 class PartitionReplica(Protocol):
     """What is asked of the local replica of a partition: `partitions.replica.Replica`, or a test's."""
 
     @property
-    def log(self) -> PartitionLog: ...
+    def log_start(self) -> int: ...
     @property
     def committed(self) -> Point: ...
     def read(self, offset: int, bytes_max: int) -> Chunk: ...
@@ -92,7 +87,7 @@ async def unread_from(replica: PartitionReplica, offset: int, wall_ms: Callable[
 
 
 def _unread(replica: PartitionReplica, offset: int, end: int, now_ms: int) -> Unread:
-    start = replica.log.start_offset
+    start = replica.log_start
     timestamp_ms = _timestamp_at(replica, max(offset, start), end)
     return Unread(start, end, timestamp_ms, max(now_ms - timestamp_ms, 0) if timestamp_ms >= 0 else 0)
 

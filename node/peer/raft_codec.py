@@ -2,9 +2,11 @@
 
 Always holds
     a body is a bundle: one or more messages, of any partitions, one after the other
-    a message is u32 size of the header | u32 size of the items | header | the items' bytes, as stored
+    a message is u32 size of the header | u32 size of the items | header | the items' bytes, as stored (of an offer, the
+    head's)
     the header is MessagePack, typed and bounded
     an item that decodes is whole, has a good CRC, and follows the item before it (the first follows `prev`)
+    a head that decodes can be the first of a log of that partition: who takes it has dropped what it had before
     items are not copied, either way: a decoded item's data is a view of the body
 Anything else is a PeerFrameError; no other exception leaves `decode_raft` and `decode_raft_bundle`.
 """
@@ -23,6 +25,7 @@ from ...partitions.raft.messages import (
     AppendReply,
     AppendRequest,
     CampaignNow,
+    HeadOffer,
     Message,
     ReadProbe,
     ReadProbeReply,
@@ -31,6 +34,8 @@ from ...partitions.raft.messages import (
     VoteRequest,
 )
 from ...partitions.raft.points import Item, ItemKind, Point
+from ...partitions.storage.contents import Contents
+from ...partitions.storage.segment_head import SegmentHead
 from ...proto import record_batch
 from ...proto.errors import LograftError
 from ...proto.peer_frames import PeerFrameError
@@ -113,7 +118,14 @@ class _CampaignNow(_Header, tag=7, array_like=True, frozen=True, forbid_unknown_
     pass
 
 
-_AnyHeader = _VoteRequest | _VoteReply | _AppendRequest | _AppendReply | _ReadProbe | _ReadProbeReply | _CampaignNow
+class _HeadOffer(_Header, tag=8, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    session: _Number
+    base: _WirePoint
+
+
+_AnyHeader = (
+    _VoteRequest | _VoteReply | _AppendRequest | _AppendReply | _ReadProbe | _ReadProbeReply | _CampaignNow | _HeadOffer
+)
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(_AnyHeader).decode
 
@@ -121,10 +133,14 @@ _decode_header = msgspec.msgpack.Decoder(_AnyHeader).decode
 def encode_raft(partition: PartitionId, message: Message) -> list[Buffer]:
     """One message: the whole body of a RAFT frame, or a part of one (messages written in a row are a bundle)."""
     header = _encode_header(_header_of(partition, message))
-    if not isinstance(message, AppendRequest):
-        return [_SIZES.pack(len(header), 0) + header]
-    items_size = sum(len(item.data) for item in message.items)
-    return [_SIZES.pack(len(header), items_size) + header, *(item.data for item in message.items)]
+    match message:
+        case AppendRequest():
+            behind: list[Buffer] = [item.data for item in message.items]
+        case HeadOffer():
+            behind = [message.head]
+        case _:
+            return [_SIZES.pack(len(header), 0) + header]
+    return [_SIZES.pack(len(header), sum(map(len, behind))) + header, *behind]
 
 
 def decode_raft(body: Buffer) -> tuple[PartitionId, Message]:
@@ -190,6 +206,8 @@ def _header_of(partition: PartitionId, message: Message) -> _AnyHeader:
             return _ReadProbeReply(*common, message.round_number)  # type: ignore[arg-type]
         case CampaignNow():
             return _CampaignNow(*common)  # type: ignore[arg-type]
+        case HeadOffer():
+            return _HeadOffer(*common, message.session, message.base)  # type: ignore[arg-type]
 
 
 def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[PartitionId, Message]:
@@ -217,6 +235,10 @@ def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[Partition
                 items=items,
                 append_time_ms=header.append_time_ms,
             )
+        case _HeadOffer():
+            base = Point._make(header.base)
+            head = _decode_head(partition, base, bytes(item_bytes))
+            return partition, HeadOffer(sender, to, header.term, header.session, base, head.voters, bytes(item_bytes))
         case _AppendReply():
             message = AppendReply(
                 sender=sender,
@@ -242,6 +264,18 @@ def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[Partition
     if len(item_bytes):
         raise PeerFrameError(f"{len(item_bytes)} bytes behind a Raft message that has no items")
     return partition, message
+
+
+def _decode_head(partition: PartitionId, base: Point, content: bytes) -> SegmentHead:
+    """The head if a log can begin with it."""
+    try:
+        head = SegmentHead.from_bytes(content, f"the head of {partition}")
+        Contents(head)
+    except (ValueError, LograftError) as error:
+        raise PeerFrameError(f"the head that is offered for {partition} is unreadable: {error}") from None
+    if (head.partition, head.base) != (partition, base) or not base.term or head.start_offset < base.offset:
+        raise PeerFrameError(f"the head that is offered for {partition} at {base} is that of {head.partition}")
+    return head
 
 
 def _decode_items(prev: Point, term: int, headers: Iterable[_WireItem], data: memoryview) -> tuple[Item, ...]:

@@ -1,7 +1,7 @@
 """The way of Raft messages to the other brokers: all that one turn of the loop sends to a broker leaves in few frames.
 
 Always holds
-    appends take the bulk link, in the order in which they were sent: a probe does not overtake the items before it
+    appends and heads take the bulk link, in the order in which they were sent: no probe overtakes the items before it
     all else (votes, replies, read rounds) takes the control link, and is never behind items
     what finds no session or no room is dropped: Raft sends again, at the latest when `take_cut_off` has named who to
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from ...partitions.environment import Buffer, PartitionId
-from ...partitions.raft.messages import AppendRequest, Message
+from ...partitions.raft.messages import AppendRequest, HeadOffer, Message
 from ...proto.peer_frames import FrameType
 from .links import PeerLinks
 from .raft_codec import encode_raft
@@ -38,7 +38,7 @@ class RaftTransport:
         broker_id = message.to.broker_id
         if self._links.session(broker_id) is None:
             return
-        way = self._bulk if isinstance(message, AppendRequest) else self._control
+        way = self._bulk if isinstance(message, AppendRequest | HeadOffer) else self._control
         way.setdefault(broker_id, []).append(encode_raft(partition, message))
         if way is self._bulk:
             self._appending.setdefault(broker_id, set()).add(partition)

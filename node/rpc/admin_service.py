@@ -24,6 +24,7 @@ from ...proto.errors import (
     InvalidRequest,
     LograftError,
     NoLeader,
+    NotAuthorized,
     NotLeader,
 )
 from ..cluster_view import ClusterView, PartitionView
@@ -65,6 +66,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             "ListTopics": (pb.ListTopicsRequest, self._list_topics),
             "DescribeTopic": (pb.DescribeTopicRequest, self._describe_topic),
             "TransferLeadership": (pb.TransferLeadershipRequest, self._transfer_leadership),
+            "TrimTopic": (pb.TrimTopicRequest, self._trim_topic),
         }
 
     # -- what clients call -------------------------------------------------------------------------------------------
@@ -124,6 +126,42 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             leader, "TransferLeadership", request, pb.TransferLeadershipResponse
         )
         return moved
+
+    async def TrimTopic(self, request: pb.TrimTopicRequest, context: grpc.aio.ServicerContext) -> pb.TrimTopicResponse:
+        topic = self._replicas.topic(request.name, request.topic_id)
+        if is_internal(topic.name):
+            raise NotAuthorized(f"topic {topic.name} is internal; the cluster itself decides what it keeps")
+        numbers = [point.partition for point in request.partitions]
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise InvalidRequest(f"a trim of {topic.name!r} must name each partition once, and at least one: {numbers}")
+        for number in numbers:
+            partition_of(topic, number)
+        # The offsets first: ends only grow, so what is allowed now is allowed in a moment.
+        await self._trim(topic, request, validate_only=True)
+        trimmed = list(request.partitions) if request.validate_only else await self._trim(topic, request)
+        return pb.TrimTopicResponse(partitions=trimmed)
+
+    async def _trim(
+        self, topic: TopicFact, request: pb.TrimTopicRequest, *, validate_only: bool = False
+    ) -> list[pb.TrimmedPartition]:
+        """Have each partition's leader trim it."""
+
+        async def trim(point: pb.TrimmedPartition) -> pb.TrimmedPartition:
+            partition = PartitionId(topic.topic_id, point.partition)
+            alone = pb.TrimTopicRequest(
+                name=topic.name, topic_id=topic.topic_id, partitions=[point], validate_only=validate_only
+            )
+            answer: pb.TrimTopicResponse = await self._ask(
+                lambda: self._replicas.leader_of(partition).broker_id, "TrimTopic", alone, pb.TrimTopicResponse
+            )
+            return answer.partitions[0]
+
+        # All are awaited, whatever becomes of one: none goes on after the answer.
+        outcomes = await asyncio.gather(*(trim(point) for point in request.partitions), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, pb.TrimmedPartition)]
 
     # -- forwarding --------------------------------------------------------------------------------------------------
 
@@ -227,6 +265,16 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             )
         await led.replica.transfer_leadership(request.broker_id)
         return pb.TransferLeadershipResponse(term=led.replica.term)
+
+    async def _trim_topic(self, request: pb.TrimTopicRequest) -> pb.TrimTopicResponse:
+        """Of partitions led here."""
+        response = pb.TrimTopicResponse()
+        for point in request.partitions:
+            led = self._replicas.leading(request.name, point.partition, request.topic_id)
+            led.replica.check_log_start(point.offset)
+            start = point.offset if request.validate_only else await led.replica.move_log_start(point.offset)
+            response.partitions.add(partition=point.partition, offset=start)
+        return response
 
     # -- descriptions ------------------------------------------------------------------------------------------------
 

@@ -222,17 +222,18 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         result = pb.ListOffsetsResponse.Result(topic=query.topic, partition=query.partition, offset=-1, timestamp_ms=-1)
         try:
             replica = self._replicas.leading(query.topic, query.partition).replica
-            result.term, result.log_start_offset = replica.term, replica.log.start_offset
+            result.term, result.log_start_offset = replica.term, replica.log_start
             where = query.WhichOneof("where")
             if where == "timestamp_ms":
                 end = await replica.confirm_read()
-                result.offset, result.timestamp_ms = first_at(replica.log, query.timestamp_ms, end)
+                result.offset, result.timestamp_ms = first_at(replica.log, query.timestamp_ms, replica.log_start, end)
             elif where == "unread_from":
                 unread = await unread_from(replica, query.unread_from, _wall_ms)
                 check_within(query, unread)
                 result.log_start_offset, result.offset, result.timestamp_ms, result.age_ms = unread
             elif query.bound == pb.ListOffsetsRequest.BOUND_START:
-                result.offset = replica.log.start_offset
+                replica.require_ready()  # an older leader may have moved it, and this one not know yet
+                result.offset = result.log_start_offset = replica.log_start
             elif query.bound == pb.ListOffsetsRequest.BOUND_END:
                 result.offset = await replica.confirm_read()
             elif query.bound == pb.ListOffsetsRequest.BOUND_APPENDED:
@@ -256,17 +257,20 @@ def check_within(query: pb.ListOffsetsRequest.Query, unread: Unread) -> None:
         )
 
 
-def first_at(log: PartitionLog, timestamp_ms: int, end: int) -> tuple[int, int]:
-    """Offset and time of the first record at or after `timestamp_ms`; (`end`, -1) if there is none before `end`."""
-    found = log.offset_for_time(timestamp_ms, end)
-    if found is None:
-        return end, -1
-    # The log knows batches; which record of the batch it is, only its records tell.
-    for batch in log.read_records(found[0], end, 1):
+def first_at(log: PartitionLog, timestamp_ms: int, start: int, end: int) -> tuple[int, int]:
+    """Offset and time of the first record at or after `timestamp_ms`; (`end`, -1) if there is none in the log."""
+    position = start
+    while (found := log.offset_for_time(timestamp_ms, position, end)) is not None:
+        # The log knows batches; which record of the batch it is, only its records tell.
+        batch = log.read_records(found[0], end, 1)[0]
         for record in record_batch.decode(batch):
-            if record.timestamp_ms >= timestamp_ms:
+            if record.timestamp_ms >= timestamp_ms and record.offset >= start:
                 return record.offset, record.timestamp_ms
-    return found
+        if found[0] >= start:
+            return found
+        # Of this batch all that is young enough lies before the start.
+        position = record_batch.read_header(batch).next_offset
+    return end, -1
 
 
 def _wall_ms() -> int:

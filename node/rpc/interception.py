@@ -106,9 +106,7 @@ def _or_why_not(decode: Decode) -> Decode:
         try:
             return decode(data)
         except DecodeError:
-            return InvalidRequest(
-                f"{len(data)} bytes came that are no such request; check the client's version"
-            )
+            return InvalidRequest(f"{len(data)} bytes came that are no such request; check the client's version")
 
     return read
 

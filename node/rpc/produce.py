@@ -175,7 +175,7 @@ class _Request:
             result.term = appended.term
             result.duplicate = appended.duplicate
             result.durability.CopyFrom(durability(led, appended))
-            result.log_start_offset = led.replica.log.start_offset
+            result.log_start_offset = led.replica.log_start
         else:
             self._fail(result, error)
         self._one_less()

@@ -7,6 +7,8 @@ Invariants
     a leader never changes what it appended; it commits by counting only items of its own term (Raft paper, 5.4.2)
     a follower cuts only at a true conflict, and never below what is committed
     the committed point never moves back, and never passes what this log is proved to share with the leader's
+    a follower drops its log only for a head whose base is committed and not in it: so it held nothing else to be kept;
+    what it may have acknowledged it keeps as its word
     what binds this replica leaves it only in `Effects.send_when_persisted`
 """
 
@@ -20,6 +22,7 @@ from .events import (
     Effects,
     Event,
     LeaderResigned,
+    LogBegan,
     PeerHeard,
     PeerSilent,
     Persisted,
@@ -40,6 +43,7 @@ from .messages import (
     AppendReply,
     AppendRequest,
     CampaignNow,
+    HeadOffer,
     ReadProbe,
     ReadProbeReply,
     Voter,
@@ -150,6 +154,7 @@ class RaftCore:
     def start(self) -> Effects:
         """Begin, as a follower that knows no leader."""
         effects = Effects()
+        self._maybe_reach_word(effects)
         self._await_leader(effects)
         return effects
 
@@ -161,6 +166,8 @@ class RaftCore:
                 self._on_append_request(event, effects)
             case AppendReply():
                 self._on_append_reply(event, effects)
+            case HeadOffer():
+                self._on_head_offer(event, effects)
             case Sent():
                 self._on_sent(event, effects)
             case Propose():
@@ -202,6 +209,8 @@ class RaftCore:
                 self._on_set_willing(event, effects)
             case DamageFound():
                 self._on_damage_found(event, effects)
+            case LogBegan():
+                self._on_log_began(event, effects)
         return effects
 
     # -- terms and elections -----------------------------------------------------------------------------------------
@@ -447,7 +456,7 @@ class RaftCore:
 
     def _new_session(self, progress: Progress, effects: Effects) -> None:
         """Begin again with a follower: nothing it said before counts, nothing on its way to it is relied on."""
-        progress.begin_session(min(progress.next, self.last), self.last)
+        progress.begin_session(max(min(progress.next, self.last), self.journal.base), self.last)
         self._pump(progress, effects)
 
     def _pump(self, progress: Progress, effects: Effects) -> None:
@@ -513,7 +522,11 @@ class RaftCore:
                 return
             # Every further refusal of this session would say the same: begin another one at the common point.
             progress.begin_session(self.journal.floor(reply.match), self.last)
-            self._pump(progress, effects)
+            if reply.match < self.journal.base:
+                # It lacks what we dropped, or differs from it: no item of ours can follow what it holds.
+                self._offer_head(progress, effects)
+            else:
+                self._pump(progress, effects)
             return
         assert reply.match <= self.last, f"{reply.sender} holds {reply.match}, past our own end {self.last}"
         progress.note_match(reply.match, counts=reply.counts)
@@ -522,11 +535,26 @@ class RaftCore:
         self._pump(progress, effects)
         self._maybe_hand_over(progress, effects)
 
+    def _offer_head(self, progress: Progress, effects: Effects) -> None:
+        """Let a follower begin anew where our log begins; the answer is that to a probe of our base."""
+        if progress.voter.broker_id in self._heard:
+            progress.awaits_reply = True
+            offer = HeadOffer(self.voter, progress.voter, self.term, progress.session, self.journal.base)
+            effects.offers.append(offer)
+
+    def _on_log_began(self, event: LogBegan, effects: Effects) -> None:
+        assert event.base <= self.committed, f"dropping through {event.base}, but only {self.committed} is committed"
+        self.journal.begin_at(event.base)
+        for progress in self.progress.values():
+            if progress.next < event.base:
+                self._new_session(progress, effects)
+
     def _on_persisted(self, event: Persisted, effects: Effects) -> None:
         if event.point <= self.persisted:
             return
         assert self.journal.holds(event.point), f"persisted {event.point}, but the log holds {self.journal.spans}"
         self.persisted = event.point
+        self._maybe_reach_word(effects)
         if self.role is Role.LEADER:
             self._advance_commit(effects)
         elif self.doubtful:
@@ -593,12 +621,13 @@ class RaftCore:
 
     # -- the follower's side of replication --------------------------------------------------------------------------
 
-    def _on_append_request(self, request: AppendRequest, effects: Effects) -> None:
+    def _takes_from_leader(self, request: AppendRequest | HeadOffer, effects: Effects) -> bool:
+        """Follow the sender. False if it does not lead any more, or this replica can take nothing; it is told so."""
         if request.to != self.voter or request.term > self.term + TERMS_AHEAD_MAX:
-            return
+            return False
         if request.term < self.term:
             effects.send_now.append(self._append_reply(request, accepted=False, match=ORIGIN))
-            return
+            return False
         if request.term > self.term:
             self._enter_term(request.term, effects, leader=request.sender)
         elif self.leader != request.sender or self.role is not Role.FOLLOWER:
@@ -610,6 +639,11 @@ class RaftCore:
             effects.send_when_persisted.append(
                 self._append_reply(request, accepted=False, match=self.last, counts=False)
             )
+            return False
+        return True
+
+    def _on_append_request(self, request: AppendRequest, effects: Effects) -> None:
+        if not self._takes_from_leader(request, effects):
             return
         if not self.journal.holds(request.prev):
             hint = self.journal.floor(request.prev)
@@ -647,8 +681,37 @@ class RaftCore:
         self.persisted = min(self.persisted, point)
         effects.cut = point
 
+    def _on_head_offer(self, offer: HeadOffer, effects: Effects) -> None:
+        if not self._takes_from_leader(offer, effects):
+            return
+        if offer.base < self.journal.base:
+            # An offer that came late: this log has dropped more since.
+            effects.send_when_persisted.append(self._append_reply(offer, accepted=False, match=self.journal.base))
+            return
+        if not self.journal.holds(offer.base):
+            self._begin_anew(offer, effects)
+        counts = not self.doubtful
+        effects.send_when_persisted.append(self._append_reply(offer, accepted=True, match=offer.base, counts=counts))
+
+    def _begin_anew(self, offer: HeadOffer, effects: Effects) -> None:
+        """Drop the log for a head: nothing committed in it would still be read. What it acknowledged stays our word."""
+        assert offer.base > self.committed, f"{offer.base} is not in the log, though {self.committed} is committed"
+        effects.notes.append(("reset", {"from": str(self.last), "to": str(offer.base), "term": self.term}))
+        self.word = max(self.word, self.last)
+        self.journal = TermJournal(offer.base)
+        self.voters = offer.voters
+        self.persisted = ORIGIN
+        self._doubted = None
+        self.committed = effects.committed = offer.base
+        effects.reset = offer
+
+    def _maybe_reach_word(self, effects: Effects) -> None:
+        if ORIGIN < self.word <= self.persisted and not self.damaged:
+            self.word = ORIGIN
+            effects.word_reached = True
+
     def _append_reply(
-        self, request: AppendRequest, *, accepted: bool, match: Point, counts: bool = True
+        self, request: AppendRequest | HeadOffer, *, accepted: bool, match: Point, counts: bool = True
     ) -> AppendReply:
         return AppendReply(
             self.voter, request.sender, self.term, request.session, accepted, match, self.committed, counts=counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .messages import AppendRequest, Message, Voter
+from .messages import AppendRequest, HeadOffer, Message, Voter
 from .points import Item, Point
 
 
@@ -113,6 +113,13 @@ class DamageFound:
     word: Point
 
 
+@dataclass(frozen=True, slots=True)
+class LogBegan:
+    """This replica's log begins at `base` now, which is committed; what was before is dropped."""
+
+    base: Point
+
+
 Event = (
     Message
     | Propose
@@ -130,6 +137,7 @@ Event = (
     | SetLearners
     | SetWilling
     | DamageFound
+    | LogBegan
 )
 
 
@@ -160,8 +168,12 @@ class Effects:
 
     promise: Promise | None = None
     doubt_cleared: bool = False
+    word_reached: bool = False
+    """The log end, on disk, has reached the word: it need not be remembered any more."""
     cut: Point | None = None
     """Forget everything after this point before appending; the leader's log differs there."""
+    reset: HeadOffer | None = None
+    """Drop the whole log and begin anew at this head, keeping the word, before anything else is done."""
     append: tuple[Item, ...] = ()
     append_time_ms: int = 0
     """When the leader appended them; 0: now, they are this leader's own."""
@@ -169,6 +181,8 @@ class Effects:
     send_when_persisted: list[Message] = field(default_factory=list)
     """A granted vote and own candidacy wait for the promise; an append's acknowledgement for the log too."""
     replicate: list[Replicate] = field(default_factory=list)
+    offers: list[HeadOffer] = field(default_factory=list)
+    """Fill in the head of our first segment, and send."""
     committed: Point | None = None
     reads_confirmed: list[int] = field(default_factory=list)
     reads_refused: list[int] = field(default_factory=list)

@@ -70,6 +70,24 @@ class AppendRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadOffer:
+    """To a follower that shares no point with what is left of the leader's log: begin anew where that begins.
+
+    Everything through `base` is committed. An AppendReply answers it.
+    """
+
+    sender: Voter
+    to: Voter
+    term: int
+    session: int
+    base: Point
+    voters: tuple[Voter, ...] = ()
+    """As of `base`."""
+    head: bytes = b""
+    """Of the leader's first segment: all that its items need of what stood before them."""
+
+
+@dataclass(frozen=True, slots=True)
 class AppendReply:
     sender: Voter
     to: Voter
@@ -111,4 +129,4 @@ class CampaignNow:
     term: int
 
 
-Message = VoteRequest | VoteReply | AppendRequest | AppendReply | ReadProbe | ReadProbeReply | CampaignNow
+Message = VoteRequest | VoteReply | AppendRequest | AppendReply | HeadOffer | ReadProbe | ReadProbeReply | CampaignNow

@@ -151,6 +151,16 @@ class TermJournal:
         kept = span.zero_width_offsets[: point.rank - span.rank_before]
         self._spans[-1] = span._replace(zero_width_offsets=kept, end_offset=point.offset)
 
+    def begin_at(self, base: Point) -> None:
+        """Forget everything before `base`, which the log holds: it begins there from now on."""
+        assert self.holds(base), f"cannot begin at {base}: the log holds {self._spans} from {self.base} on"
+        self._spans = [span for span in self._spans if span.term >= base.term]
+        if self._spans and self._spans[0].term == base.term:
+            span = self._spans[0]
+            kept = span.zero_width_offsets[base.rank - span.rank_before :]
+            self._spans[0] = span._replace(zero_width_offsets=kept, rank_before=base.rank)
+        self.base = base
+
     def point_after_records(self, end_offset: int, term: int) -> Point:
         """The point right after the batch of `term` whose records end before `end_offset`."""
         at = bisect_right(self._spans, term, key=lambda span: span.term) - 1

@@ -3,6 +3,7 @@
 Invariants
     it is a function of a segment's head and of the items after it, so a cut is a second reading from the head
     the landmarks are those of the segment that holds the end
+    the log start never moves back
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Contents:
             if placed.kind is ItemKind.VOTERS:
                 self.voters = decode_voters(placed.payload)
             elif placed.kind is ItemKind.LOG_START:
-                self.start_offset = decode_log_start(placed.payload)
+                self.start_offset = max(self.start_offset, decode_log_start(placed.payload, placed.point.offset))
             if self._landmarks[-1] != self.end:
                 self._landmarks.append(self.end)
             self._landmarks.append(placed.point)

@@ -6,8 +6,11 @@ Invariants
     files are synced oldest first, a segment's head and names before its items, so that none counts before the others
     an append that fails leaves the log as it was; a cut that fails ends the process
     a damaged log is read up to its hole, and nothing of what lies beyond is touched until it is cut
+    segments are dropped from the front oldest first, each durably before the next; what is left is a log by itself
+    an item's append time, as kept by segment, is never earlier than the truth: where it is not known, it is now
 
-The log knows nothing of marks and votes: its caller lowers the mark, durably, before a cut.
+The log knows nothing of marks, votes and commits: its caller lowers the mark, durably, before a cut or a reset, and
+says how far the log start that it acts on is committed and on disk.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ...proto.errors import CorruptBatch
@@ -25,14 +29,17 @@ from ..raft.messages import Voter
 from ..raft.points import ORIGIN, Item, ItemKind, Point, TermJournal
 from .chain import Placed, place
 from .contents import Contents
+from .log_starts import LogStarts
 from .promises import PARTITIONS_DIRECTORY
 from .recovery import Damage, Judgement, RecoveryVerdict, judge
+from .reset import forget_reset, note_reset, noted_reset
 from .scan import Scan, Unreadable, evidence, look_beyond, scan_log
 from .segment import (
     WINDOW_BYTES,
     DamagedLog,
     Segment,
     batches,
+    drop_segment,
     segment_bases,
     segment_files,
     segment_path,
@@ -42,7 +49,7 @@ from .segment_head import SegmentHead
 from .sparse_index import Place
 from .zero_width import decode_log_start, decode_voters, term_start
 
-__all__ = ["Damage", "DamagedLog", "PartitionLog", "RecoveryVerdict", "Ticket", "partition_path"]
+__all__ = ["ClosedSegment", "Damage", "DamagedLog", "PartitionLog", "RecoveryVerdict", "Ticket", "partition_path"]
 
 CLOSED_SEGMENTS_OPEN_MAX = 4
 """Descriptors and indexes that a log keeps of closed segments that were read."""
@@ -59,6 +66,16 @@ class Ticket(NamedTuple):
     written: int
     """Appends until then."""
     end: Point
+
+
+class ClosedSegment(NamedTuple):
+    """A segment that gets no more items: what retention judges."""
+
+    base_offset: int
+    end: Point
+    size_bytes: int
+    append_time_ms: int
+    """Wall clock of the leader that appended its last item, or a later one."""
 
 
 class _Written(NamedTuple):
@@ -100,7 +117,9 @@ class PartitionLog:
         self._config = config
         self._segments: list[Segment] = []
         self._beyond: list[int] = []
+        self._dropped: list[int] = []
         self._contents = Contents(_first_head(partition, ()))
+        self._starts = LogStarts(ORIGIN, 0)
         self._written = 0
         self._is_cutting = False
         self._dirty: list[Segment] = []
@@ -125,6 +144,7 @@ class PartitionLog:
         log = cls(env, directory, partition, config)
         env.disk.make_directory(log._directory)
         log._beyond = segment_bases(segment_files(env.disk, log._directory))
+        await forget_reset(env.disk, log._directory)
         await log._clear()
         log._contents = Contents(_first_head(partition, voters))
         await log._begin(_first_head(partition, voters))
@@ -151,12 +171,18 @@ class PartitionLog:
         """
         log = cls(env, directory, partition, config)
         env.disk.make_directory(log._directory)
+        resetting = noted_reset(env.disk, log._directory, partition)
+        if resetting is not None:
+            await log._begin_anew(resetting)
         found = scan_log(env.disk, log._directory, partition, mark, config)
         log._take(found)
         verdict = RecoveryVerdict()
         try:
             for segment, head in found.lost_heads:
-                await segment.replace_head(head)
+                # Nothing says when the item before it was appended.
+                dated = head.dated(max(head.append_time_ms, env.wall_ms()))
+                segment.append_time_before_ms = dated.append_time_ms
+                await segment.replace_head(dated)
             if found.unreadable is not None:
                 verdict = await log._settle(found, found.unreadable, mark, same_boot, on_doubt)
             await log._keep(found)
@@ -193,7 +219,15 @@ class PartitionLog:
     @property
     def start_offset(self) -> int:
         """As the newest move of the log start says, committed or not."""
-        return self._contents.start_offset
+        return self._starts.newest
+
+    def start_offset_at(self, point: Point) -> int:
+        """As the items through `point` say: what counts where `point` is committed. Never before the base."""
+        return self._starts.at(point)
+
+    def start_moved_past(self, offset: int) -> Point:
+        """The point as of which the log starts at or after `offset`, if it does so at its end."""
+        return self._starts.moved_past(offset)
 
     @property
     def voters(self) -> tuple[Voter, ...]:
@@ -210,14 +244,51 @@ class PartitionLog:
 
     @property
     def base(self) -> Point:
-        """Where the first segment begins."""
-        return self._segments[0].base if self._segments else ORIGIN
+        """Where the first segment begins, or will once a reset is over."""
+        return self.journal.base
+
+    def closed_segments(self) -> list[ClosedSegment]:
+        """All but the one that is appended to, oldest first."""
+        return [
+            ClosedSegment(this.base.offset, following.base, this.size, following.append_time_before_ms)
+            for this, following in pairwise(self._segments)
+        ]
+
+    def first_head(self) -> SegmentHead:
+        """At which another replica's log can begin in the place of its own: it says all that lies before `base`.
+
+        DamagedLog: it is unreadable.
+        """
+        first = self._segments[0]
+        try:
+            return first.head().as_first()
+        except ValueError as error:
+            raise DamagedLog(first.path, 0, f"head: {error}") from error
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def set_segment_bytes_max(self, size: int) -> None:
+    def set_segment_limits(self, bytes_max: int, ms_max: int) -> None:
         """From the next item on. A log is recovered before anybody knows its topic's settings."""
-        self._config = replace(self._config, segment_bytes_max=size)
+        self._config = replace(self._config, segment_bytes_max=bytes_max, segment_ms_max=ms_max)
+
+    def roll_if_old(self, now_ms: int, ms_max: int) -> bool:
+        """Close the last segment if its first item is older than that, or than a segment may get: only a closed one is
+        ever dropped for its age.
+
+        OSError: it goes on as it was.
+        """
+        segment = self._segments[-1]
+        if self.end.offset == segment.base.offset or not self._is_old(segment, now_ms, ms_max):
+            return False
+        self._roll()
+        return True
+
+    def roll_if_wholly_below(self, start_offset: int) -> bool:
+        """Close the last segment if it holds records, all below the log start. OSError: it goes on as it was."""
+        if not self._segments[-1].base.offset < self.end.offset <= start_offset:
+            return False
+        self._roll()
+        return True
 
     def append(self, items: Sequence[Item], append_time_ms: int) -> Ticket:
         """Add items, in the page cache.
@@ -237,11 +308,13 @@ class PartitionLog:
         run_bytes = 0
         segment = self._segments[-1]
         before = self.end
+        is_old = self._is_old(segment, append_time_ms)
         for written in checked:
             size = written.header.size
-            if segment.size + run_bytes + size > self._config.segment_bytes_max and before.offset > segment.base.offset:
+            is_full = segment.size + run_bytes + size > self._config.segment_bytes_max
+            if (is_full or is_old) and before.offset > segment.base.offset:
                 self._write(segment, run, run_bytes, append_time_ms)
-                run, run_bytes = [], 0
+                run, run_bytes, is_old = [], 0, False
                 segment = self._roll()
             run.append(written)
             run_bytes += size
@@ -265,6 +338,85 @@ class PartitionLog:
             self._dirty.remove(segment)
             if segment is not self._segments[-1]:
                 segment.release()
+
+    def has_segment_below(self, start_offset: int) -> bool:
+        """Would a log that starts there have anything to drop, or to close first?"""
+        if len(self._segments) > 1:
+            return self._segments[1].base.offset <= start_offset
+        return bool(self._segments) and self._segments[0].base.offset < self.end.offset <= start_offset
+
+    def first_needed(self, start_offset: int, through: Point) -> Point:
+        """Where the log could begin: at the last segment that holds the start, or to which `through` reaches.
+
+        Everything before `through` is committed and on disk, and so is what moved the start to `start_offset`.
+        """
+        needed = self.base
+        for segment in self._segments[1:]:
+            if segment.base.offset > start_offset or segment.base > through:
+                break
+            if segment.has_durable_head:
+                needed = segment.base
+        return needed
+
+    def drop_before(self, base: Point) -> None:
+        """Begin at the segment that begins at `base`. Nothing before it is read any more; `remove_dropped` frees it."""
+        assert not self._is_cutting, f"{self.partition} is being cut"
+        at = self._segment_at(base)
+        assert at >= 0 and self._segments[at].base == base, f"no segment of {self.partition} begins at {base}"
+        dropped = self._segments[:at]
+        for segment in dropped:
+            assert segment not in self._dirty, f"{segment.path} is dropped, but what follows may not be on disk"
+            self._read_last.pop(segment, None)
+            segment.close()
+        self._places = OrderedDict((key, kept) for key, kept in self._places.items() if kept[0] not in dropped)
+        del self._segments[:at]
+        self.journal.begin_at(base)
+        self._starts.begin_at(base)
+        self._dropped += [segment.base.offset for segment in dropped]
+
+    async def remove_dropped(self) -> None:
+        """Remove the files of the segments that were dropped, durably."""
+        try:
+            while self._dropped:
+                await drop_segment(self._env.disk, self._directory, self._dropped[0])
+                self._dropped.pop(0)
+        except OSError as error:
+            # Which of them a crash would bring back is not known any more, and they must go in their order.
+            self._env.halt(f"dropping segments of {self.partition}: {error}")
+
+    def reset(self, head: SegmentHead) -> Coroutine[Any, Any, None]:
+        """Drop everything and begin anew at `head`, durably. The mark is at the origin, durably, and the word kept.
+
+        Tickets from before are worthless from this call on, before the first await, and nothing is read any more.
+        """
+        self.announce_cut()
+        self._forget_all(head)
+        return self._reset(head)
+
+    async def _reset(self, head: SegmentHead) -> None:
+        try:
+            await note_reset(self._env.disk, self._directory, head)
+            await self._begin_anew(head)
+        except OSError as error:
+            self._env.halt(f"resetting {self.partition} to {head.base}: {error}")
+        self.damage = None
+        self._is_cutting = False
+
+    async def _begin_anew(self, head: SegmentHead) -> None:
+        """Carry a noted reset to its end."""
+        self._forget_all(head)
+        self._beyond = segment_bases(segment_files(self._env.disk, self._directory))
+        await self._clear()
+        await self._begin(head)
+        await forget_reset(self._env.disk, self._directory)
+
+    def _forget_all(self, head: SegmentHead) -> None:
+        """Be the log that begins and ends at `head`, in memory."""
+        self._close_all()
+        self._contents = Contents(head)
+        self._starts = LogStarts(head.base, head.start_offset)
+        self.journal = TermJournal(head.base)
+        self.append_time_ms = head.append_time_ms
 
     def announce_cut(self) -> None:
         """A cut is decided: from here on until it is done no ticket is worth anything.
@@ -310,13 +462,22 @@ class PartitionLog:
             raise
         if segment not in self._dirty:
             self._dirty.append(segment)
+        # Never back: retention asks for the age of the youngest item in a segment.
+        append_time_ms = max(append_time_ms, self.append_time_ms)
+        if not position:
+            segment.first_append_time_ms = append_time_ms
         contents, journal = self._contents, self.journal
         for placed, header, _ in run:
             index.note(contents.end, position, header.max_timestamp_ms)
             contents.note(placed, header)
             journal.extend(placed.point)
+            self._starts.note(placed.point, contents.start_offset)
             position += header.size
         self.append_time_ms = contents.append_time_ms = append_time_ms
+
+    def _is_old(self, segment: Segment, now_ms: int, ms_max: int | None = None) -> bool:
+        ms_max = self._config.segment_ms_max if ms_max is None else min(ms_max, self._config.segment_ms_max)
+        return segment.size > 0 and now_ms - segment.first_append_time_ms >= ms_max
 
     def _roll(self) -> Segment:
         """Begin a new segment at the end. The closed one stays dirty, and is synced first."""
@@ -337,13 +498,16 @@ class PartitionLog:
         self._segments = [segment]
         await segment.sync()
 
-    async def _clear(self) -> None:
+    def _close_all(self) -> None:
         for segment in self._segments:
             segment.close()
         self._segments = []
         self._dirty.clear()
         self._read_last.clear()
         self._places.clear()
+
+    async def _clear(self) -> None:
+        self._close_all()
         await self._remove_beyond()
         for name in segment_files(self._env.disk, self._directory):
             self._env.disk.unlink(f"{self._directory}/{name}")
@@ -370,8 +534,10 @@ class PartitionLog:
         last = self._segments[-1]
         self._read_last.pop(last, None)
         last.size = position
+        # When what is left of the segment was appended is not known: not after what is cut.
+        contents.append_time_ms = self.append_time_ms
         self._contents = contents
-        self.append_time_ms = contents.append_time_ms
+        self._starts.cut(point)
         self.journal.cut(point)
         return position
 
@@ -405,11 +571,21 @@ class PartitionLog:
         self.journal = found.journal
         if found.contents is not None:
             self._contents = found.contents
-            self.append_time_ms = found.contents.append_time_ms
+            self._starts = found.starts
+            self._date_last_segment()
         for name in segment_files(self._env.disk, self._directory):
             is_orphan = name.endswith(".new") or (not name.endswith(".log") and int(name[:20]) not in found.bases)
             if is_orphan:
                 self._env.disk.unlink(f"{self._directory}/{name}")
+
+    def _date_last_segment(self) -> None:
+        """When its items were appended is not written down: after the item before it, and by now."""
+        contents = self._contents
+        last = self._segments[-1] if self._segments else None
+        if last is not None and last.size:
+            last.first_append_time_ms = last.append_time_before_ms or self._env.wall_ms()
+            contents.append_time_ms = max(contents.append_time_ms, self._env.wall_ms())
+        self.append_time_ms = contents.append_time_ms
 
     async def _settle(
         self,
@@ -471,6 +647,7 @@ class PartitionLog:
                 segment.close()
             self._beyond = sorted({*self._beyond, *(segment.base.offset for segment in self._segments)})
             self._segments, self._contents, self.journal = [], Contents(_first_head(self.partition, ())), TermJournal()
+            self._starts = LogStarts(ORIGIN, 0)
         for segment in self._segments:
             segment.unsound = True
         word = max(held, mark, verdict.damage.word if verdict.damage is not None else ORIGIN)
@@ -520,6 +697,17 @@ class PartitionLog:
                 break
         return tuple(items)
 
+    def read_to_replicate(self, after: Point, upto: Point, bytes_max: int) -> tuple[tuple[Item, ...], int]:
+        """As `read_items`, but of one segment only, with the time at which its last item was appended, or a later one.
+
+        So a log that is copied years later rolls into segments that are as old as those it was copied from.
+        """
+        at = self._segment_at(after)
+        if at + 1 == len(self._segments):
+            return self.read_items(after, upto, bytes_max), self.append_time_ms
+        following = self._segments[at + 1]
+        return self.read_items(after, min(upto, following.base), bytes_max), following.append_time_before_ms
+
     def read_records(self, offset: int, upto_offset: int, bytes_max: int) -> list[memoryview]:
         """Whole batches from the one that holds `offset` on, as stored, each with all its records below `upto_offset`.
 
@@ -564,9 +752,12 @@ class PartitionLog:
             self._keep_place(offset, segment, position)
         return found
 
-    def offset_for_time(self, timestamp_ms: int, upto_offset: int) -> tuple[int, int] | None:
-        """Base offset and greatest timestamp of the first batch below `upto_offset` that reaches a time."""
-        for segment in self._segments:
+    def offset_for_time(self, timestamp_ms: int, offset: int, upto_offset: int) -> tuple[int, int] | None:
+        """Base offset and greatest timestamp of the first batch that reaches a time.
+
+        Of those that hold `offset` or a later one, and nothing from `upto_offset` on.
+        """
+        for segment in self._segments[max(self._segment_at_offset(offset), 0) :]:
             if segment.base.offset >= upto_offset:
                 return None
             index = self._opened(segment).index
@@ -578,7 +769,7 @@ class PartitionLog:
                     position = at
                     if header.next_offset > upto_offset:
                         return None
-                    if header.width and header.max_timestamp_ms >= timestamp_ms:
+                    if header.next_offset > offset and header.width and header.max_timestamp_ms >= timestamp_ms:
                         return header.base_offset, header.max_timestamp_ms
             except (CorruptBatch, OSError) as error:
                 raise DamagedLog(segment.path, position, str(error)) from error
@@ -692,7 +883,7 @@ def _checked(after: Point, item: Item) -> _Written:
     if placed.kind is ItemKind.VOTERS:
         decode_voters(placed.payload)
     elif placed.kind is ItemKind.LOG_START:
-        decode_log_start(placed.payload)
+        decode_log_start(placed.payload, placed.point.offset)
     return _Written(placed, header, data)
 
 

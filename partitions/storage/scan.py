@@ -19,9 +19,10 @@ from ..environment import Disk, PartitionId, ReplicaConfig
 from ..raft.points import ORIGIN, Point, TermJournal
 from .chain import links, place
 from .contents import Contents
-from .recovery import Evidence, holds_zero_sector, readable_batches
+from .log_starts import LogStarts
+from .recovery import SECTOR_BYTES, Evidence, holds_zero_sector, readable_batches
 from .segment import Segment, batches, read_head, segment_bases, segment_files, segment_path
-from .segment_head import SegmentHead
+from .segment_head import SegmentHead, head_size
 from .sparse_index import SparseIndex
 
 
@@ -59,6 +60,8 @@ class Scan:
     contents: Contents | None
     """At the end; None without a readable first segment."""
     journal: TermJournal
+    starts: LogStarts
+    """As exact as the segments were read; of one taken unread, as of the next head."""
     unreadable: Unreadable | None = None
     mark_place: tuple[int, int] | None = None
     """Segment and position right after the mark, if it was met; None: all that was read is past it."""
@@ -85,7 +88,7 @@ class _Scanner:
         except OSError:
             self._bases = []
         self._heads = [self._head(base) for base in self._bases]
-        found = Scan([], self._bases, [], None, TermJournal(ORIGIN))
+        found = Scan([], self._bases, [], None, TermJournal(ORIGIN), LogStarts(ORIGIN, 0))
         if not self._heads:
             found.unreadable = Unreadable("no segment is there", 0, 0, False, False)
             return found
@@ -95,13 +98,14 @@ class _Scanner:
             return found
         found.contents = Contents(first)
         found.journal = TermJournal(first.base)
+        found.starts = LogStarts(first.base, first.start_offset)
         self._take_unread(found)
         while found.unreadable is None and len(found.segments) < len(self._bases):
             self._read_segment(found, found.contents)
         if found.unreadable is None and found.contents.start_offset < self._bases[0]:
             # The items said that the log starts earlier: segments before the first one are gone.
             missing = Unreadable(f"no segment holds offset {found.contents.start_offset}", 0, 0, False, False)
-            return Scan([], self._bases, [], None, TermJournal(ORIGIN), missing)
+            return Scan([], self._bases, [], None, TermJournal(ORIGIN), LogStarts(ORIGIN, 0), missing)
         return found
 
     def _head(self, base_offset: int) -> SegmentHead | str:
@@ -138,6 +142,7 @@ class _Scanner:
             found.segments.append(segment)
             found.journal = journal
             found.contents = Contents(following)
+            found.starts.note(following.base, following.start_offset)
 
     def _read_segment(self, found: Scan, contents: Contents) -> None:
         at = len(found.segments)
@@ -157,6 +162,18 @@ class _Scanner:
             segment = self._segment(contents.end)
         except OSError as error:
             found.unreadable = Unreadable(f"it cannot be opened: {error}", at, 0, False, False)
+            return
+        if isinstance(head, str) and segment.size and contents.end >= self._mark:
+            # What stands before it would say what the head held, but past the mark an item without width may be missing
+            # there: the file's name tells offsets only, and the log would be joined over the gap.
+            segment.close()
+            found.unreadable = Unreadable(
+                f"the head at {offset}: {head}",
+                at - 1,
+                found.segments[-1].size,
+                runs_past_end=is_head_unfinished(self._disk, self._directory, offset),
+                can_be_zeros=False,
+            )
             return
         if isinstance(head, str):
             head = self._heads[at] = contents.next_head(self._partition, found.segments[-1].size)
@@ -179,6 +196,7 @@ class _Scanner:
                 contents.note(placed, header)
                 index.note(before, position, header.max_timestamp_ms)
                 found.journal.extend(placed.point)
+                found.starts.note(placed.point, contents.start_offset)
                 position += header.size
         except CorruptBatch as error:
             found.unreadable = Unreadable(str(error), at, position, error.facts["what"] == "cut short", True)
@@ -195,6 +213,23 @@ class _Scanner:
         if found.unreadable is None and len(found.segments) == len(self._bases) and contents.end < self._mark:
             why = f"the log ends at {contents.end}, before its mark {self._mark}"
             found.unreadable = Unreadable(why, at, segment.size, False, False)
+
+
+def is_head_unfinished(disk: Disk, directory: str, base_offset: int) -> bool:
+    """Does an unreadable head show that it never reached the disk, as a whole? Then no item behind it ever counted."""
+    path = segment_path(directory, base_offset) + ".head"
+    if not disk.exists(path):
+        return True
+    try:
+        file = disk.open(path)
+        try:
+            content = file.read(0, file.size())
+        finally:
+            file.close()
+    except OSError:
+        return False
+    sectors = (content[at : at + SECTOR_BYTES] for at in range(0, len(content), SECTOR_BYTES))
+    return len(content) < head_size(content) or not all(any(sector) for sector in sectors)
 
 
 def evidence(disk: Disk, directory: str, found: Scan, place_: Unreadable, *, mark: Point, same_boot: bool) -> Evidence:

@@ -59,6 +59,18 @@ async def unlink_segment(disk: Disk, directory: str, base_offset: int) -> None:
     await disk.sync_directory(directory)
 
 
+async def drop_segment(disk: Disk, directory: str, base_offset: int) -> None:
+    """Remove the oldest segment's files, durably.
+
+    Its items go first, durably: found again without their head, they would be a log whose beginning is damaged.
+    """
+    path = segment_path(directory, base_offset) + ".log"
+    if disk.exists(path):
+        disk.unlink(path)
+        await disk.sync_directory(directory)
+    await unlink_segment(disk, directory, base_offset)
+
+
 def read_head(disk: Disk, directory: str, base_offset: int) -> SegmentHead:
     """The head of a segment.
 
@@ -132,6 +144,8 @@ class Segment:
         self.size = size
         self.append_time_before_ms = 0
         """Wall clock of the leader that appended the last item before; what retention goes by."""
+        self.first_append_time_ms = 0
+        """Of its first item, or a little earlier; what says when the segment is to be closed."""
         self.unsound = False
         """A sync of it failed: no sync of this file can be believed any more."""
         self._disk = disk
@@ -171,6 +185,11 @@ class Segment:
     @property
     def is_dirty(self) -> bool:
         return self._writes != self._synced_writes
+
+    @property
+    def has_durable_head(self) -> bool:
+        """Would a crash now leave this segment, whatever of its items, under its name?"""
+        return self._new_head is None
 
     @property
     def file(self) -> File:

@@ -44,6 +44,14 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
     landmarks_before: tuple[Point, ...] = ()
     """Points from which the journal of the segment before is built: zero-width items, and records' ends between."""
 
+    def dated(self, append_time_ms: int) -> SegmentHead:
+        return msgspec.structs.replace(self, append_time_ms=append_time_ms)
+
+    def as_first(self) -> SegmentHead:
+        """The same for a log of which nothing before the base is left: it starts there, whatever was said before."""
+        start_offset = max(self.start_offset, self.base.offset)
+        return msgspec.structs.replace(self, start_offset=start_offset, bytes_before=None, landmarks_before=())
+
     def to_bytes(self) -> bytes:
         payload = _encode(self)
         prefix = _PREFIX.pack(_MAGIC, FORMAT_VERSION, 0, len(payload))
@@ -74,6 +82,11 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
                 known=FORMAT_VERSION,
             )
         return _decode(payload)  # msgspec's errors are ValueErrors
+
+
+def head_size(content: bytes) -> int:
+    """How many bytes the head is meant to have, as far as its first ones tell; at least what is needed to tell."""
+    return _PAYLOAD_POSITION + _PREFIX.unpack_from(content)[3] if len(content) >= _PREFIX.size else _PAYLOAD_POSITION
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -4,6 +4,7 @@ Invariants
     a term start says its term once more: the one in the header lies outside the CRC, and a flipped bit there would
     make a log look newer than all others
     a voter change names the whole new set, a move of the log start the whole new start: nothing older is needed
+    the log never starts past the end that it had when its start was moved
 """
 
 from __future__ import annotations
@@ -53,12 +54,17 @@ def encode_log_start(start_offset: int) -> bytes:
     return msgspec.msgpack.encode(start_offset)
 
 
-def decode_log_start(payload: bytes) -> int:
-    """CorruptBatch if `encode_log_start` cannot have made it."""
+def decode_log_start(payload: bytes, end_offset: int) -> int:
+    """CorruptBatch if `encode_log_start` cannot have made it for a log that ended at `end_offset`."""
     try:
-        return _decode_log_start(payload)
+        start_offset = _decode_log_start(payload)
     except msgspec.MsgspecError as error:
         raise CorruptBatch(f"a move of the log start says no offset: {error}", what="log start", position=0) from error
+    if not 0 <= start_offset <= end_offset:
+        raise CorruptBatch(
+            f"a log that ends at {end_offset} cannot start at {start_offset}", what="log start", position=0
+        )
+    return start_offset
 
 
 def _item(point: Point, kind: ItemKind, payload: bytes, timestamp_ms: int) -> Item:

@@ -190,13 +190,17 @@ secret = "{SECRET}"
 class Brokers:
     """A cluster of them."""
 
-    def __init__(self, directory: Path, count: int = 3) -> None:
+    def __init__(self, directory: Path, count: int = 3, *, settings: str = "") -> None:
+        """`settings`: lines of TOML for every broker's configuration file."""
         with free_ports(3 * count) as ports:
             peers = {broker_id: ports[3 * broker_id + 1] for broker_id in range(count)}
             self.all = [
                 Broker(broker_id, directory, tuple(ports[3 * broker_id : 3 * broker_id + 3]), peers)  # type: ignore[arg-type]
                 for broker_id in range(count)
             ]
+        for broker in self.all:
+            with broker.config_path.open("a") as config:
+                config.write(settings)
 
     def __getitem__(self, broker_id: int) -> Broker:
         return self.all[broker_id]
@@ -229,9 +233,11 @@ class Brokers:
         for broker in self.all:
             broker.stop()
 
-    def create_topic(self, name: str, partitions: int = 1, replication: int = 0) -> admin_pb.TopicDescription:
+    def create_topic(
+        self, name: str, partitions: int = 1, replication: int = 0, config: dict[str, str] | None = None
+    ) -> admin_pb.TopicDescription:
         request = admin_pb.CreateTopicRequest(
-            name=name, partitions=partitions, replication=replication, topic_id=os.urandom(16).hex()
+            name=name, partitions=partitions, replication=replication, topic_id=os.urandom(16).hex(), config=config
         )
         return self.running[0].admin.CreateTopic(request, timeout=20).topic
 

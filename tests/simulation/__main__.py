@@ -53,6 +53,8 @@ def print_summary(reports: list[Report], seconds: float) -> None:
         ("simulated seconds", round(simulated)),
         ("records acknowledged", sum(report.records_acknowledged for report in reports)),
         ("records read", sum(report.records_read for report in reports)),
+        ("moves of a log start", sum(report.trims for report in reports)),
+        ("resets", sum(report.resets for report in reports)),
         ("leaders elected", sum(report.leaders_elected for report in reports)),
         ("process starts", sum(report.starts for report in reports)),
         ("messages delivered", sum(report.messages for report in reports)),

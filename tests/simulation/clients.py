@@ -1,4 +1,4 @@
-"""Producers and readers, which hold the brokers to what they answer.
+"""Producers, readers and trimmers, which hold the brokers to what they answer.
 
 A producer follows the rules of an idempotent client: sequences count from 0 for each partition, at most five batches
 are open, and whatever goes wrong it sends again from the oldest open batch on, none overtaking another. If it gives a
@@ -14,7 +14,7 @@ from random import Random
 
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.replica import Appended, Chunk
-from lograft.proto.errors import LograftError
+from lograft.proto.errors import LograftError, OffsetOutOfRange
 from lograft.proto.record_batch import NewRecord, encode
 
 from tests.simulation.cluster import Cluster
@@ -182,6 +182,7 @@ class Reader:
 
     def _ask(self, broker_id: int) -> None:
         cluster, partition, position = self._cluster, self.partition, self._position
+        trimmed = cluster.invariants.trimmed[partition]
         if self._random.random() < 0.2:
             known = cluster.invariants.acknowledged[partition]
             cluster.call(
@@ -193,13 +194,55 @@ class Reader:
         cluster.call(
             broker_id,
             lambda process, answer: process.fetch(partition, position, bytes_max, answer),
-            lambda chunk: self._take(position, chunk),
+            lambda outcome: self._take(position, trimmed, outcome),
         )
 
-    def _take(self, position: int, chunk: object) -> None:
+    def _take(self, position: int, trimmed: int, chunk: object) -> None:
+        if isinstance(chunk, OffsetOutOfRange) and position == self._position:
+            start = int(chunk.facts["start"])
+            if position < start:
+                self._position = self._cluster.invariants.note_refused(self.partition, position, start)
+            return
         if not isinstance(chunk, Chunk) or position != self._position:
             return
-        self._position = self._cluster.invariants.note_read(self.partition, position, chunk.batches)
+        self._position = self._cluster.invariants.note_read(self.partition, position, chunk.batches, trimmed)
         self.records_read += self._position - position
         if self._position == chunk.committed_offset and self._random.random() < 0.05:
             self._position = 0
+
+
+class Trimmer:
+    """Lets the log of one partition start later now and then: a little, or at all that is acknowledged."""
+
+    def __init__(self, cluster: Cluster, partition: PartitionId, *, pace_ms: float) -> None:
+        self.partition = partition
+        self.is_stopped = False
+        self._cluster = cluster
+        self._random = Random(f"{cluster.seed} trimmer {partition}")
+        self._pace_ms = pace_ms
+
+    def start(self) -> None:
+        self._cluster.loop.call_later(self._random.uniform(0, self._pace_ms) / 1000.0, self._trim_on)
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+    def _trim_on(self) -> None:
+        if self.is_stopped:
+            return
+        leader = self._cluster.leader_of(self.partition)
+        if leader is not None:
+            self._trim(leader.voter.broker_id)
+        self._cluster.loop.call_later(self._random.expovariate(1 / self._pace_ms) / 1000.0, self._trim_on)
+
+    def _trim(self, broker_id: int) -> None:
+        cluster, partition = self._cluster, self.partition
+        end = cluster.invariants.acknowledged[partition]
+        offset = self._random.choice((end, end, max(end - 10, 0), self._random.randint(0, end), end + 1))
+
+        def take(outcome: object) -> None:
+            if isinstance(outcome, int):
+                cluster.trace.note("trimmed", f"{partition.number} to {offset}: {outcome}")
+                cluster.invariants.note_trimmed(partition, offset, outcome)
+
+        cluster.call(broker_id, lambda process, answer: process.trim(partition, offset, answer), take)

@@ -16,12 +16,14 @@ from typing import Any
 
 from lograft.node.heartbeats import FRAME_TYPES, Heartbeats
 from lograft.node.peer.raft_codec import decode_raft, encode_raft
+from lograft.node.retention import is_clock_trusted
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.flusher import Flusher
-from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message, Voter, VoteReply
+from lograft.partitions.raft.messages import AppendReply, AppendRequest, HeadOffer, Message, Voter, VoteReply
 from lograft.partitions.raft.points import Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.promises import Promises
+from lograft.partitions.storage.retention import RetentionLimits
 from lograft.proto.errors import LograftError
 from lograft.proto.peer_frames import FrameType
 from lograft.proto.record_batch import read_header
@@ -37,6 +39,7 @@ from tests.simulation.virtual_loop import VirtualLoop
 HEARTBEAT_MS = 100.0
 SILENCE_MS = 500.0
 RECONNECT_MS = 100.0
+RETENTION_MS = 200.0
 
 Answer = Callable[[Any], None]
 """Takes what a broker answered: a value, or a LograftError. It is not called if the answer is lost."""
@@ -53,6 +56,8 @@ class Options:
     clock_rates: tuple[float, ...]
     write_back_chance: float = 0.05
     flush_threads: int = 4
+    retention: RetentionLimits | None = None
+    """What every partition may keep."""
 
 
 class BrokerProcess:
@@ -119,6 +124,19 @@ class BrokerProcess:
         self.is_open = True
         self._ticked_ms = self.environment.monotonic_ms()
         self._tick()
+        if self._cluster.options.retention is not None:
+            self._enforce(self._cluster.options.retention)
+
+    def _enforce(self, limits: RetentionLimits) -> None:
+        """As `node.retention` does, but that other brokers' clocks are asked in no time."""
+        walls = self._cluster.wall_clocks()
+        now_ms = walls[self.broker_id]
+        ahead_ms = {broker_id: wall_ms - now_ms for broker_id, wall_ms in walls.items()}
+        for replica in self.replicas.values():
+            trusted = is_clock_trusted(self.broker_id, [voter.broker_id for voter in replica.voters], ahead_ms)
+            if not self._cluster.is_healed:
+                replica.enforce_retention(limits, now_ms if trusted else None)
+        self.environment.call_later(RETENTION_MS, lambda: self._enforce(limits))
 
     def _tick(self) -> None:
         now = self.environment.monotonic_ms()
@@ -210,6 +228,18 @@ class BrokerProcess:
             self.environment.enter(lambda: answer(outcome))
 
         self.environment.spawn(confirm())
+
+    def trim(self, partition: PartitionId, offset: int, answer: Answer) -> None:
+        """Move the log start; the answer is the start."""
+
+        async def move() -> None:
+            try:
+                outcome: object = await self.replicas[partition].move_log_start(offset)
+            except LograftError as refusal:
+                outcome = refusal
+            self.environment.enter(lambda: answer(outcome))
+
+        self.environment.spawn(move())
 
     def transfer(self, partition: PartitionId, broker_id: int) -> None:
         async def hand_over() -> None:
@@ -320,6 +350,8 @@ class Cluster:
         self.on_sent: Callable[[BrokerProcess, Message], None] | None = None
         """Told of each message once it has left: the moment at which a promise begins to bind."""
         self.restarts_ms: tuple[float, float] = (10.0, 1500.0)
+        self.is_healed = False
+        """Nothing is forgotten any more: what is there can be compared."""
         self._sessions: dict[tuple[int, int], tuple[BrokerProcess, BrokerProcess]] = {}
         self._moved: dict[Replica, None] = {}
         self._forgotten: set[Replica] = set()
@@ -445,6 +477,14 @@ class Cluster:
 
     # -- what can be asked ---------------------------------------------------------------------------------------------
 
+    def wall_clocks(self) -> dict[int, int]:
+        """Of the brokers that are up."""
+        return {
+            machine.broker_id: machine.process.environment.wall_ms()
+            for machine in self.machines.values()
+            if machine.is_up and machine.process is not None
+        }
+
     def live_replicas(self, partition: PartitionId) -> list[Replica]:
         return [
             machine.process.replicas[partition]
@@ -469,6 +509,8 @@ def told(partition: PartitionId, message: Message) -> str:
         case AppendRequest():
             upto = message.items[-1].point if message.items else "nothing"
             return f"{way} append s{message.session} {message.prev} .. {upto} committed {message.committed}"
+        case HeadOffer():
+            return f"{way} head s{message.session} {message.base}"
         case AppendReply():
             verdict = "accepted" if message.accepted else "refused"
             counts = "" if message.counts else " does not count"

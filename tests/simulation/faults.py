@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
-from lograft.partitions.raft.messages import AppendReply, Message, VoteReply, VoteRequest
+from lograft.partitions.raft.messages import AppendReply, HeadOffer, Message, VoteReply, VoteRequest
 
 from tests.simulation.cluster import BrokerProcess, Cluster, Machine
 
@@ -38,6 +38,8 @@ RARE = (
     "crash_everywhere_at_disk_operations",
     "swizzle",
 )
+WHERE_LOGS_ARE_TRIMMED = ("leave_behind", "leave_behind", "crash_at_reset")
+"""What it takes for a follower to be behind its leader's first segment, and for its reset to be disturbed."""
 
 
 class Nemesis:
@@ -48,6 +50,7 @@ class Nemesis:
         self._cluster = cluster
         self._random = Random(f"{seed} nemesis")
         self._crash_after: dict[type[Message], float] = {}
+        self._crash_at_reset = False
         self._is_over = False
         self._decaying: Machine | None = None
         cluster.on_sent = self._look_at
@@ -69,6 +72,7 @@ class Nemesis:
         self._is_over = True
         cluster = self._cluster
         self._crash_after.clear()
+        self._crash_at_reset = False
         cluster.network.mend_all()
         for machine in cluster.machines.values():
             machine.disk.sync_delay_ms = 0.0
@@ -109,6 +113,11 @@ class Nemesis:
         kind = self._random.choice((VoteReply, VoteReply, AppendReply, VoteRequest))
         self._crash_after[kind] = 0.02 if kind is AppendReply else 0.5
         self._later(self._random.uniform(500, 3000), lambda: self._crash_after.pop(kind, None))
+
+    def crash_at_reset(self) -> None:
+        """For a while, whoever is offered a head crashes at one of its next disk operations."""
+        self._crash_at_reset = True
+        self._later(self._random.uniform(1000, 6000), lambda: setattr(self, "_crash_at_reset", False))
 
     def pause(self) -> None:
         machine = self._some_machine()
@@ -179,6 +188,13 @@ class Nemesis:
             lost = others[: len(self._cluster.machines) // 2 + self._random.randint(0, 1)]
             self._cut([(one, other) for other in lost] + [(other, one) for other in lost])
 
+    def leave_behind(self) -> None:
+        """A follower is cut off for so long that the others may drop what it needs."""
+        leader = self._cluster.leader_of(self._random.choice(self._cluster.partitions))
+        if leader is not None:
+            one = self._random.choice(self._others(leader.voter.broker_id))
+            self._cut([(one, other) for other in self._others(one)] + [(other, one) for other in self._others(one)])
+
     def cut_one_way(self) -> None:
         one = self._some_machine().broker_id
         to = self._random.sample(self._others(one), self._random.randint(1, len(self._others(one))))
@@ -209,6 +225,8 @@ class Nemesis:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _look_at(self, process: BrokerProcess, message: Message) -> None:
+        if isinstance(message, HeadOffer) and self._crash_at_reset:
+            self._plan_crash(self._cluster.machines[message.to.broker_id], within=25)
         chance = self._crash_after.get(type(message))
         if chance is None or getattr(message, "pre", False):
             return
@@ -227,14 +245,15 @@ class Nemesis:
             # Often so soon that the others are still at what they asked it for.
             self._later(self._random.choice((2, 20, 80, 800)), partial(self._cluster.ensure_up, machine))
 
-    def _plan_crash(self, machine: Machine) -> None:
+    def _plan_crash(self, machine: Machine, *, within: int | None = None) -> None:
         process = machine.process
         if process is not None and process.is_alive:
             machine.power_fails = self._random.random() < 0.6
             environment = process.environment
-            environment.crash_at_operation = environment.disk_operations + self._random.choice(
-                (1, 2, 3, self._random.randint(1, 30), self._random.randint(1, 200))
-            )
+            count = self._random.choice((1, 2, 3, self._random.randint(1, 30), self._random.randint(1, 200)))
+            if within is not None:
+                count = self._random.randint(1, within)
+            environment.crash_at_operation = environment.disk_operations + count
 
     def _some_machine(self) -> Machine:
         """Often one that leads: that is where most can go wrong."""

@@ -16,10 +16,16 @@ Each rule has a name, which a violation carries:
     sequences-in-order   a producer's batches are committed in the order of their sequences, none missing
     log-matching         two logs that share a point are the same before it
     reads-committed      a reader gets the committed batches, unaltered, and an end no older than its question
+    start-committed      no replica starts its log later than what it has committed says, nor drops what is
+                         at or above the committed start
+    start-rises          the log start of a replica never moves back, and no leader that serves has an older one than
+                         what a trim was answered with
+    start-served         a reader from the log start on is served; one below what a trim was answered with is not
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -30,7 +36,8 @@ from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.log import DamagedLog
-from lograft.proto.record_batch import decode, read_header
+from lograft.partitions.storage.zero_width import decode_log_start
+from lograft.proto.record_batch import decode, read_header, read_zero_width
 
 
 class Violation(AssertionError):
@@ -63,11 +70,23 @@ class CommittedLog:
     starts: dict[int, int] = field(default_factory=dict)
     """Base offset of each batch of records -> its place in `prints`."""
     offsets: dict[bytes, int] = field(default_factory=dict)
+    places: dict[Point, int] = field(default_factory=lambda: {ORIGIN: 0})
+    """Each committed point -> how many items are before it."""
+    moves: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
+    """Of the log start: how many items make it so, and where it is then."""
     next_sequences: dict[int, int] = field(default_factory=dict)
 
     @property
     def end(self) -> Point:
         return self.prints[-1].point if self.prints else ORIGIN
+
+    @property
+    def start(self) -> int:
+        return self.moves[-1][1]
+
+    def start_at(self, place: int) -> int:
+        """Where the log starts for who has committed so many items."""
+        return self.moves[bisect_right(self.moves, place, key=lambda move: move[0]) - 1][1]
 
     def take(self, place: int, item: Item, who: str) -> bool:
         """`who` has committed `item` as the `place`-th of its log. True if nobody had before."""
@@ -83,6 +102,12 @@ class CommittedLog:
         elif item.point.offset != len(self.values):
             raise Violation("offsets-whole", f"{who}: {item.point} has no width, but {len(self.values)} was next")
         self.prints.append(found)
+        self.places[item.point] = place + 1
+        if item.kind is ItemKind.LOG_START:
+            start = decode_log_start(read_zero_width(item.data)[1], item.point.offset)
+            if start <= self.start:
+                raise Violation("start-rises", f"{who} committed a move of the start from {self.start} to {start}")
+            self.moves.append((place + 1, start))
         return True
 
     def _take_records(self, item: Item, place: int, who: str) -> None:
@@ -115,6 +140,7 @@ class _Progress:
 
     place: int = 0
     committed: Point = ORIGIN
+    start: int = 0
 
 
 class Invariants:
@@ -134,6 +160,9 @@ class Invariants:
         self.acknowledged: dict[PartitionId, int] = dict.fromkeys(partitions, 0)
         """The end of what producers were told is committed."""
         self.acknowledged_records = 0
+        self.trimmed: dict[PartitionId, int] = dict.fromkeys(partitions, 0)
+        """The latest start that a trim was answered with."""
+        self.resets = 0
         self.leaders: dict[tuple[PartitionId, int], Voter] = {}
         self.unreadable: set[Voter] = set()
         """Voters whose disk was damaged on purpose: they need not be whole, but they still have to keep their word."""
@@ -184,9 +213,10 @@ class Invariants:
     def note_opened(self, replica: Replica) -> None:
         """A replica was recovered."""
         self._progress[replica] = _Progress()
+        self._begin_at_base(replica)
         status = replica.status()
         word = self._words.get((replica.partition, replica.voter), ORIGIN)
-        if status.end < word and not status.doubtful and not status.damaged:
+        if max(status.end, status.word) < word and not status.doubtful and not status.damaged:
             raise Violation("word-kept", f"{replica.voter} acknowledged {word}, and is back with {status.end} only")
 
     def note_leader(self, partition: PartitionId, term: int, leader: Voter) -> None:
@@ -209,6 +239,9 @@ class Invariants:
             raise Violation("committed-rises", f"{replica.voter} went from {progress.committed} back to {committed}")
         oracle = self.committed[replica.partition]
         who = f"{replica.voter} in term {replica.term}"
+        if progress.committed < replica.log.base:
+            self.resets += 1
+            self._begin_at_base(replica)
         while progress.committed < committed:
             items = self._committed_items(replica, progress.committed)
             for item in items:
@@ -216,6 +249,34 @@ class Invariants:
                     self._check_durable(replica.partition, item.point)
                 progress.place += 1
                 progress.committed = item.point
+        self.check_start(replica)
+
+    def _begin_at_base(self, replica: Replica) -> None:
+        """A replica's log was reset, or recovered: what lies before its base must be committed."""
+        base = replica.log.base
+        place = self.committed[replica.partition].places.get(base)
+        if place is None:
+            raise Violation("start-committed", f"{replica.voter} begins at {base}, which nobody committed")
+        progress = self._progress[replica]
+        progress.place, progress.committed = place, base
+
+    def check_start(self, replica: Replica) -> None:
+        """What a replica takes for the start of its log, and what it has dropped."""
+        progress = self._progress[replica]
+        oracle, base = self.committed[replica.partition], replica.log.base
+        if base.offset > oracle.start:
+            raise Violation("start-committed", f"{replica.voter} begins at {base}, but {oracle.start} is committed")
+        start = max(oracle.start_at(progress.place), base.offset)
+        if replica.log_start > start:
+            raise Violation(
+                "start-committed", f"{replica.voter} starts at {replica.log_start}, but has committed {start}"
+            )
+        trimmed = self.trimmed[replica.partition] if replica.is_ready else 0
+        if replica.log_start < max(progress.start, trimmed):
+            raise Violation(
+                "start-rises", f"{replica.voter} started at {max(progress.start, trimmed)}, now at {replica.log_start}"
+            )
+        progress.start = replica.log_start
 
     def _committed_items(self, replica: Replica, after: Point) -> Sequence[Item]:
         """What a replica has committed after a point; read from another where its own disk was damaged on purpose."""
@@ -268,8 +329,28 @@ class Invariants:
             self.acknowledged[partition] = max(self.acknowledged[partition], end)
         self.acknowledged_records += len(values)
 
-    def note_read(self, partition: PartitionId, position: int, batches: Iterable[bytes | memoryview]) -> int:
-        """A reader at `position` got these; where it goes on."""
+    def note_trimmed(self, partition: PartitionId, asked: int, start: int) -> None:
+        """A trim to `asked` was answered: the log starts at `start`."""
+        if not asked <= start <= self.committed[partition].start:
+            known = self.committed[partition].start
+            raise Violation("start-rises", f"{partition} was trimmed to {asked}: {start} answered, {known} committed")
+        self.trimmed[partition] = max(self.trimmed[partition], start)
+
+    def note_refused(self, partition: PartitionId, position: int, start: int) -> int:
+        """A reader at `position` was told that the log starts at `start`; where it goes on."""
+        known = self.committed[partition].start
+        if position >= known or not position < start <= known:
+            raise Violation(
+                "start-served", f"{partition} starts at {known}; a reader at {position} was told that it is {start}"
+            )
+        return start
+
+    def note_read(
+        self, partition: PartitionId, position: int, batches: Iterable[bytes | memoryview], trimmed_before: int
+    ) -> int:
+        """A reader at `position` got these, when a trim to `trimmed_before` had been answered; where it goes on."""
+        if position < trimmed_before:
+            raise Violation("start-served", f"{partition} was trimmed to {trimmed_before}, and read at {position}")
         oracle = self.committed[partition]
         for batch in batches:
             header = read_header(batch)
@@ -295,6 +376,8 @@ class Invariants:
         logs = [[print_of(item) for item in all_items(replica)] for replica in replicas]
         for at, one in enumerate(logs):
             for beside, other in enumerate(logs[:at]):
+                base = max(replicas[at].log.base, replicas[beside].log.base)
+                one, other = ([found for found in log if found.point > base] for log in (logs[at], other))
                 common = {found.point for found in one} & {found.point for found in other}
                 if not common:
                     continue
@@ -311,7 +394,13 @@ class Invariants:
         """At the end: every replica holds the committed log, all of it, and nothing else."""
         for replica in replicas:
             held = [print_of(item) for item in all_items(replica)]
-            wanted = self.committed[replica.partition].prints
+            oracle = self.committed[replica.partition]
+            wanted = oracle.prints[oracle.places[replica.log.base] :]
+            self.check_start(replica)
+            if replica.log_start != oracle.start:
+                raise Violation(
+                    "start-rises", f"in the end {replica.voter} starts at {replica.log_start}, not at {oracle.start}"
+                )
             if replica.voter in self.unreadable:
                 # A flaw in a closed segment may not have been met yet: what stands before it must be right.
                 wanted = wanted[: len(held)]
@@ -324,7 +413,7 @@ class Invariants:
 def all_items(replica: Replica) -> list[Item]:
     """What it holds, up to a hole if there is one."""
     items: list[Item] = []
-    after = ORIGIN
+    after = replica.log.base
     while after < replica.log.end:
         try:
             found = replica.log.read_items(after, replica.log.end, 1 << 30)

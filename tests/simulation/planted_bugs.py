@@ -15,14 +15,21 @@ from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.core import RaftCore
 from lograft.partitions.raft.events import Effects
 from lograft.partitions.raft.messages import AppendRequest, Message, Voter
-from lograft.partitions.raft.points import Point
+from lograft.partitions.raft.points import ItemKind, Point
 from lograft.partitions.raft.progress import held_by_majority
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
+from lograft.partitions.storage.chain import Placed
+from lograft.partitions.storage.contents import Contents
 from lograft.partitions.storage.log import PartitionLog, Ticket
+from lograft.partitions.storage.log_starts import LogStarts, _Move
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.recovery import Evidence, Judgement
+from lograft.partitions.storage.reset import note_reset
 from lograft.partitions.storage.segment import Segment
+from lograft.partitions.storage.segment_head import SegmentHead
+from lograft.partitions.storage.zero_width import decode_log_start
+from lograft.proto.record_batch import BatchHeader
 
 from tests.simulation.simulation import Plan
 
@@ -150,6 +157,45 @@ def takes_a_batch_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "append", append)
 
 
+def lets_the_start_move_back(patch: pytest.MonkeyPatch) -> None:
+    right = Contents.note
+
+    def note(contents: Contents, placed: Placed, header: BatchHeader) -> None:
+        right(contents, placed, header)
+        if placed.kind is ItemKind.LOG_START:
+            contents.start_offset = decode_log_start(placed.payload, placed.point.offset)
+
+    def note_start(starts: LogStarts, point: Point, start_offset: int) -> None:
+        if start_offset != starts.newest:
+            starts._moves.append(_Move(point, start_offset))
+
+    async def move_log_start(replica: Replica, offset: int) -> int:
+        replica.require_ready()
+        replica._propose_log_start(min(offset, replica.committed.offset))
+        return await right_move(replica, offset)
+
+    right_move = Replica.move_log_start
+    patch.setattr(Contents, "note", note)
+    patch.setattr(LogStarts, "note", note_start)
+    patch.setattr(Replica, "move_log_start", move_log_start)
+
+
+def acts_on_a_start_that_is_not_committed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PartitionLog, "start_offset_at", lambda log, point: log.start_offset)
+
+
+def forgets_its_word_at_a_reset(patch: pytest.MonkeyPatch) -> None:
+    async def reset(log: PartitionLog, head: SegmentHead) -> None:
+        # The log is empty for a moment, as it would be with any reset that is not noted first.
+        for begin in (log_module._first_head(log.partition, log.voters), head):
+            await note_reset(log._env.disk, log._directory, begin)
+            await log._begin_anew(begin)
+        log._is_cutting = False
+
+    patch.setattr(PartitionLog, "_reset", reset)
+    patch.setattr(Promises, "note_word", lambda promises, partition, word: promises.synced)
+
+
 class _Unproduced:
     """A header that does not own up to its producer."""
 
@@ -212,6 +258,29 @@ PLANTED_BUGS = (
         name="trusts the page cache after a failed sync",
         plant=trusts_the_page_cache_after_a_failed_sync,
         plan=Plan(faults=("fail_sync", "fail_sync", "lose_power"), fault_count=10),
+    ),
+    PlantedBug(
+        name="lets the start move back",
+        plant=lets_the_start_move_back,
+        plan=Plan(fault_count=3, trim_pace_ms=200.0),
+        seeds=3,
+    ),
+    PlantedBug(
+        name="acts on a start that is not committed",
+        plant=acts_on_a_start_that_is_not_committed,
+        plan=Plan(faults=CONFLICTS, fault_count=4, trim_pace_ms=200.0),
+        seeds=3,
+    ),
+    PlantedBug(
+        name="forgets its word at a reset",
+        plant=forgets_its_word_at_a_reset,
+        plan=Plan(
+            faults=("leave_behind", "leave_behind", "crash_at_reset"),
+            fault_count=12,
+            brokers=3,
+            segment_bytes_max=1000,
+            trim_pace_ms=150.0,
+        ),
     ),
     PlantedBug(
         name="takes a batch twice", plant=takes_a_batch_twice, plan=Plan(faults=("bad_weather", "kill"), fault_count=6)

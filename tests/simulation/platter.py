@@ -1,7 +1,8 @@
 """What of a replica's log would survive any power loss: read from the platter, not asked of the code under test.
 
 Invariants
-    a point is durable here only if its item and every item before it are synced, under names that are synced too
+    a point is durable here only if its item and every item before it, from the log's base on, are synced, under names
+    that are synced too; what lies before the base is not looked for
     nothing is remembered across a cut, a removed file or a restart: then it is read again from the start
 """
 
@@ -11,6 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from lograft.partitions.raft.points import ORIGIN, Point
+from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import CorruptBatch
 from lograft.proto.record_batch import HEADER_SIZE, read_header
 
@@ -20,10 +22,11 @@ from tests.simulation.disk import SimulatedDisk
 @dataclass(slots=True)
 class _Reading:
     removals: int
+    base: Point = ORIGIN
     end: Point = ORIGIN
     path: str = ""
     position: int = 0
-    points: set[Point] = field(default_factory=lambda: {ORIGIN})
+    points: set[Point] = field(default_factory=set)
 
 
 class Platter:
@@ -40,7 +43,7 @@ class Platter:
             reading = self._readings[directory] = _Reading(self._disk.removals)
         if point not in reading.points:
             self._read_on(directory, reading)
-        return point in reading.points
+        return point in reading.points or (bool(reading.path) and point < reading.base)
 
     def _read_on(self, directory: str, reading: _Reading) -> None:
         paths = self._disk.paths(directory, ".log")
@@ -51,6 +54,13 @@ class Platter:
                 inode = self._disk.files.get(head)
                 if inode is None or not self._disk.is_synced(head, 0, len(inode.cache)):
                     return
+                if not reading.path:
+                    try:
+                        base = SegmentHead.from_bytes(bytes(inode.cache), head).base
+                    except ValueError:
+                        return  # of a log that was about to begin here
+                    reading.base = reading.end = base
+                    reading.points.add(base)
                 reading.path, reading.position = path, 0
             if not self._read_segment(path, reading):
                 return

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.replica import Replica
+from lograft.partitions.storage.retention import RetentionLimits
 
-from tests.simulation.clients import Producer, Reader
+from tests.simulation.clients import Producer, Reader, Trimmer
 from tests.simulation.cluster import Cluster, Options
-from tests.simulation.faults import COMMON, RARE, Nemesis
+from tests.simulation.faults import COMMON, RARE, WHERE_LOGS_ARE_TRIMMED, Nemesis
 from tests.simulation.invariants import Violation
 from tests.simulation.network import FAIR, Weather
 from tests.simulation.trace import Trace
@@ -37,6 +38,8 @@ class Plan:
     brokers: int | None = None
     segment_bytes_max: int | None = None
     pace_ms: float | None = None
+    trim_pace_ms: float | None = None
+    """Mean time between two moves of a log's start; 0: it stays."""
     events_shown: int = 60
     """Of the trace, if the run fails."""
 
@@ -54,6 +57,8 @@ class Report:
     steps: int = 0
     records_acknowledged: int = 0
     records_read: int = 0
+    trims: int = 0
+    resets: int = 0
     leaders_elected: int = 0
     starts: int = 0
     messages: int = 0
@@ -63,7 +68,8 @@ class Report:
     def __str__(self) -> str:
         return (
             f"seed {self.seed}: {self.simulated_ms:.0f} ms, {self.records_acknowledged} records acknowledged, "
-            f"{self.records_read} read, {self.leaders_elected} leaders, {self.starts} starts, {self.messages} messages"
+            f"{self.records_read} read, {self.trims} trims, {self.resets} resets, "
+            f"{self.leaders_elected} leaders, {self.starts} starts, {self.messages} messages"
         )
 
 
@@ -76,15 +82,20 @@ class Simulation:
         self.loop = VirtualLoop()
         self.trace = Trace(self.loop.now_ms, kept=self.plan.events_shown)
         random = Random(f"{seed} options")
-        self.options = self._draw_options(random)
+        self.options = replace(self._draw_options(random), retention=self._draw_retention())
         self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
         self.nemesis = Nemesis(self.cluster, str(seed))
         self._span_ms = self.plan.span_ms or random.choice((4_000.0, 6_000.0, 10_000.0))
         self._fault_count = self.plan.fault_count or random.choice((3, 6, 10, 16))
         self._pace_ms = self.plan.pace_ms or random.choice((40.0, 80.0, 160.0))
         self._value_bytes = random.choice((20, 200, 1500))
+        # Of its own, so that what else is drawn for a seed stays as it was.
+        trim_paces = (0.0, 0.0, 300.0, 1_000.0)
+        drawn = Random(f"{seed} trims").choice(trim_paces)
+        self._trim_pace_ms = drawn if self.plan.trim_pace_ms is None else self.plan.trim_pace_ms
         self._producers: list[Producer] = []
         self._readers: list[Reader] = []
+        self._trimmers: list[Trimmer] = []
 
     def run(self) -> Report:
         report = Report(self.seed, drawn=str(self.options))
@@ -114,9 +125,13 @@ class Simulation:
                     )
                 )
             self._readers.append(Reader(cluster, partition, pace_ms=100.0))
-        for client in (*self._producers, *self._readers):
+            if self._trim_pace_ms:
+                self._trimmers.append(Trimmer(cluster, partition, pace_ms=self._trim_pace_ms))
+        for client in (*self._producers, *self._readers, *self._trimmers):
             client.start()
         self.nemesis.start(self.plan.faults, self._fault_count, self._span_ms)
+        if self._trimmers:
+            self.nemesis.start(WHERE_LOGS_ARE_TRIMMED, 4, self._span_ms)
         for _ in range(2):
             await asyncio.sleep(self._span_ms / 2000.0)
             self._check_log_matching()
@@ -127,11 +142,12 @@ class Simulation:
         cluster = self.cluster
         self.trace.note("heal")
         self.nemesis.heal()
+        cluster.is_healed = True
         cluster.network.weather = FAIR
         for machine in cluster.machines.values():
             cluster.ensure_up(machine)
-        for producer in self._producers:
-            producer.stop()
+        for client in (*self._producers, *self._trimmers):
+            client.stop()
         deadline = self.loop.now_ms() + SETTLE_MS
         while any(producer.open_batches for producer in self._producers):
             await self._pass(deadline, "open batches were never answered")
@@ -211,6 +227,17 @@ class Simulation:
             flush_threads=random.choice((1, 4)),
         )
 
+    def _draw_retention(self) -> RetentionLimits | None:
+        # Of its own, so that what else is drawn for a seed stays as it was.
+        random = Random(f"{self.seed} retention")
+        if self.plan.trim_pace_ms is not None or random.random() < 0.7:
+            return None
+        return RetentionLimits(
+            ms_max=random.choice((None, 1_000, 3_000)),
+            bytes_max=random.choice((None, 3_000, 20_000)),
+            follower_bytes_max=random.choice((0, 5_000, 1 << 30)),
+        )
+
     def _report(self, report: Report) -> None:
         report.digest = self.trace.digest
         report.simulated_ms = self.loop.now_ms()
@@ -220,7 +247,10 @@ class Simulation:
         report.starts = sum(machine.starts for machine in self.cluster.machines.values())
         report.records_read = sum(reader.records_read for reader in self._readers)
         if self._producers:
-            report.records_acknowledged = self.cluster.invariants.acknowledged_records
+            invariants = self.cluster.invariants
+            report.records_acknowledged = invariants.acknowledged_records
+            report.resets = invariants.resets
+            report.trims = sum(len(log.moves) - 1 for log in invariants.committed.values())
             report.leaders_elected = len(self.cluster.invariants.leaders)
 
     def _end_loop(self) -> None:

@@ -65,6 +65,11 @@ class AdminServiceStub:
                 request_serializer=lograft_dot_v1_dot_admin__service__pb2.TransferLeadershipRequest.SerializeToString,
                 response_deserializer=lograft_dot_v1_dot_admin__service__pb2.TransferLeadershipResponse.FromString,
                 _registered_method=True)
+        self.TrimTopic = channel.unary_unary(
+                '/lograft.v1.AdminService/TrimTopic',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.TrimTopicRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.TrimTopicResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -109,6 +114,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TrimTopic(self, request, context):
+        """Let the logs of a topic's partitions start later. Any broker forwards it to their leaders; answered once it is
+        committed. Nothing is trimmed if one of the offsets is refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -141,6 +154,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.TransferLeadership,
                     request_deserializer=lograft_dot_v1_dot_admin__service__pb2.TransferLeadershipRequest.FromString,
                     response_serializer=lograft_dot_v1_dot_admin__service__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'TrimTopic': grpc.unary_unary_rpc_method_handler(
+                    servicer.TrimTopic,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.TrimTopicRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.TrimTopicResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -306,6 +324,33 @@ class AdminService:
             '/lograft.v1.AdminService/TransferLeadership',
             lograft_dot_v1_dot_admin__service__pb2.TransferLeadershipRequest.SerializeToString,
             lograft_dot_v1_dot_admin__service__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrimTopic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/TrimTopic',
+            lograft_dot_v1_dot_admin__service__pb2.TrimTopicRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.TrimTopicResponse.FromString,
             options,
             channel_credentials,
             insecure,

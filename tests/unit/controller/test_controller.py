@@ -152,7 +152,7 @@ def test_what_may_not_be_is_refused_and_nothing_is_half_made() -> None:
             (create("t", OTHER_ID, 45), InvalidPartitions),
             (create("t", OTHER_ID, 1, -5), InvalidReplication),
             (create("t", OTHER_ID, 1, 4), InvalidReplication),
-            (create("t", OTHER_ID, 1, config={"retention.ms": "1"}), InvalidConfig),
+            (create("t", OTHER_ID, 1, config={"cleanup.policy": "1"}), InvalidConfig),
         ]
         for call, kind in refusals:
             assert isinstance(await error_of(call), kind)

@@ -120,10 +120,32 @@ def test_a_topic_cannot_take_larger_batches_than_its_brokers_or_its_segments() -
 
 
 def test_settings_are_the_brokers_own_where_the_topic_sets_nothing_and_never_larger_batches() -> None:
-    assert settings_of({}, LIMITS) == TopicSettings("fsync", 1 << 20, 128 << 20)
+    assert settings_of({}, LIMITS) == TopicSettings("fsync", 1 << 20, 128 << 20, 604_800_000, -1, -1, 1 << 30)
     smaller = TopicLimits(batch_bytes_max=1 << 16)
     kept = {"batch.bytes.max": "200000", "segment.bytes.max": "1048576", "of.later": "1"}
-    assert settings_of(kept, smaller) == TopicSettings("fsync", 1 << 16, 1 << 20)
+    assert settings_of(kept, smaller)[:3] == ("fsync", 1 << 16, 1 << 20)
+
+
+def test_a_topic_keeps_what_its_brokers_keep_unless_it_says_otherwise() -> None:
+    forgetful = TopicLimits(retention_ms=5_000, retention_bytes=1 << 20)
+    assert settings_of({}, forgetful)[4:6] == (5_000, 1 << 20)
+    assert settings_of({"retention.ms": "-1", "retention.bytes": "7"}, forgetful)[4:6] == (-1, 7)
+
+
+@pytest.mark.parametrize("name", ["retention.ms", "retention.bytes"])
+def test_a_limit_of_retention_is_a_number_above_zero_or_left_open(name: str) -> None:
+    for value in ("1", str(2**63 - 1), "-1", "86400000"):
+        assert check_config({name: value}, LIMITS) == {name: value}
+    for value in ("0", "-2", str(2**63), "9" * 5000, "", "7d", "1.5", "None"):
+        with pytest.raises(InvalidConfig, match=r"from 1 to 9223372036854775807, or -1 for no limit"):
+            check_config({name: value}, LIMITS)
+
+
+def test_a_segment_is_closed_after_a_second_at_the_earliest() -> None:
+    assert check_config({"segment.ms": "1000", "retention.follower.bytes": "0"}, LIMITS)
+    for config in ({"segment.ms": "999"}, {"segment.ms": "-1"}, {"retention.follower.bytes": "-1"}):
+        with pytest.raises(InvalidConfig, match="whole number of"):
+            check_config(config, LIMITS)
 
 
 @given(st.dictionaries(st.sampled_from([*CONFIG_KEYS, "x"]) | st.text(), st.text() | st.integers().map(str)))

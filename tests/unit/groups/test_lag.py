@@ -38,7 +38,7 @@ class FakeReplica:
             batch = record_batch.encode([NewRecord(time, None, b"v") for time in times], compression=Compression.LZ4)
             self.batches.append(record_batch.stamp(batch, end, 1))
             end += len(times)
-        self.log = SimpleNamespace(start_offset=start)
+        self.log_start = start
         self.committed = Point(1, end, 1)
         self.leads = True
         self.rounds = 0

@@ -209,6 +209,22 @@ def test_a_broker_with_a_full_disk_still_takes_decisions_so_that_deleting_a_topi
     assert cluster.heard == [decision]
 
 
+def test_a_broker_with_a_full_disk_still_takes_what_brings_no_records_so_that_a_log_can_start_later() -> None:
+    replica = FakeReplica(leader=OTHER)
+    scene = Scene(replica)
+    scene.free_bytes = CONFIG.disk.replication_stop_free_bytes - 1
+    scene.replicas.look_at_disk()
+    start = Item(Point(5, 0, 1), ItemKind.TERM_START, b"")
+    move = Item(Point(5, 0, 2), ItemKind.LOG_START, b"")
+    small = AppendRequest(OTHER, MINE, 5, 1, ORIGIN, ORIGIN, ORIGIN, (start, move))
+    large = AppendRequest(
+        OTHER, MINE, 5, 1, ORIGIN, ORIGIN, ORIGIN, (start, Item(Point(5, 1, 1), ItemKind.RECORDS, b""))
+    )
+    scene.replicas.receive(2, PARTITION, large)
+    scene.replicas.receive(2, PARTITION, small)
+    assert replica.heard == [small]
+
+
 def test_clients_do_not_write_to_internal_topics() -> None:
     scene = Scene(FakeReplica(leader=MINE), name="__offsets")
     with pytest.raises(NotAuthorized):

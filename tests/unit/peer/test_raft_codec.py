@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lograft.node.peer.raft_codec import decode_raft, decode_raft_bundle, encode_raft
 from lograft.partitions.environment import PartitionId
+from lograft.partitions.producers import ProducerTable
 from lograft.partitions.raft.messages import (
     AppendReply,
     AppendRequest,
     CampaignNow,
+    HeadOffer,
     Message,
     ReadProbe,
     ReadProbeReply,
@@ -19,6 +22,7 @@ from lograft.partitions.raft.messages import (
     VoteRequest,
 )
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
+from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto import record_batch
 from lograft.proto.peer_frames import PeerFrameError
 
@@ -101,6 +105,21 @@ messages = st.one_of(
 def an_append(*steps: int) -> AppendRequest:
     prev = Point(3, 10, 1)
     return AppendRequest(LEADER, FOLLOWER, 9, 1, prev, prev, ORIGIN, items_after(prev, list(steps)), 5)
+
+
+def an_offer(**changes: object) -> HeadOffer:
+    """`changes` are made to the head alone."""
+    base = Point(3, 10, 2)
+    head = SegmentHead(
+        partition=PARTITION,
+        base=base,
+        voters=(LEADER, FOLLOWER),
+        start_offset=10,
+        producers=ProducerTable().to_bytes(),
+        append_time_ms=5,
+    )
+    content = msgspec.structs.replace(head, **changes).to_bytes()
+    return HeadOffer(LEADER, FOLLOWER, 9, 1, base, (LEADER, FOLLOWER), content)
 
 
 def body_of(*all_of_them: Message) -> bytes:
@@ -243,3 +262,33 @@ def test_sizes_that_claim_more_than_came_are_refused_without_reading_on() -> Non
 def test_body_of_two_messages_is_not_taken_for_one() -> None:
     with pytest.raises(PeerFrameError, match="expected one"):
         decode_raft(body_of(CampaignNow(LEADER, FOLLOWER, 1), CampaignNow(LEADER, FOLLOWER, 1)))
+
+
+def test_an_offered_head_comes_back_with_the_voters_that_it_names() -> None:
+    offer = an_offer()
+    assert decode_raft(b"".join(encode_raft(PARTITION, offer))) == (PARTITION, offer)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"partition": PartitionId("f" * 32, 3)},
+        {"base": Point(3, 10, 3)},
+        {"start_offset": 9},  # the log would start where nothing is
+        {"producers": b"none"},
+    ],
+)
+def test_a_head_that_no_log_of_the_partition_can_begin_with_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(PeerFrameError, match="the head that is offered"):
+        decode_raft(b"".join(encode_raft(PARTITION, an_offer(**changes))))
+
+
+def test_a_head_cut_short_or_flipped_anywhere_is_refused() -> None:
+    offer = an_offer()
+    for at in range(len(offer.head)):
+        flipped = bytearray(offer.head)
+        flipped[at] ^= 1
+        for head in (bytes(flipped), offer.head[:at]):
+            broken = HeadOffer(LEADER, FOLLOWER, 9, 1, offer.base, offer.voters, head)
+            with pytest.raises(PeerFrameError):
+                decode_raft(b"".join(encode_raft(PARTITION, broken)))

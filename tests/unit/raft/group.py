@@ -10,6 +10,7 @@ from lograft.partitions.raft.core import RaftCore, Role
 from lograft.partitions.raft.events import (
     Effects,
     Event,
+    LogBegan,
     PeerHeard,
     PeerSilent,
     Persisted,
@@ -91,6 +92,7 @@ class Member:
     reads_confirmed: list[int] = field(default_factory=list)
     reads_refused: list[int] = field(default_factory=list)
     cuts: list[Point] = field(default_factory=list)
+    resets: list[Point] = field(default_factory=list)
 
 
 class Group:
@@ -144,6 +146,10 @@ class Group:
             member.cuts.append(effects.cut)
             member.log = [item for item in member.log if item.point <= effects.cut]
             member.waiting = [message for message in member.waiting if not isinstance(message, AppendReply)]
+        if effects.reset is not None:
+            member.resets.append(effects.reset.base)
+            member.log = []
+            member.waiting = [message for message in member.waiting if not isinstance(message, AppendReply)]
         member.log.extend(effects.append)
         member.reads_confirmed += effects.reads_confirmed
         member.reads_refused += effects.reads_refused
@@ -159,6 +165,8 @@ class Group:
                     size += len(item.data)
             self.network.append(replace(asked.request, items=tuple(items)))
             self.step(broker_id, Sent(asked.request.to, asked.request.session, items[-1].point, size))
+        for offer in effects.offers:
+            self.network.append(replace(offer, voters=member.core.voters, head=b"head"))
         member.waiting.extend(effects.send_when_persisted)
         if broker_id not in self.slow_disks:
             self.flush(broker_id)
@@ -207,6 +215,12 @@ class Group:
         )
         self.step(broker_id, Propose(items))
         return items[-1].point
+
+    def drop_before(self, broker_id: int, base: Point) -> None:
+        """Its log begins at `base` from now on."""
+        member = self.members[broker_id]
+        member.log = [item for item in member.log if item.point > base]
+        self.step(broker_id, LogBegan(base))
 
     def terms(self, broker_id: int) -> list[int]:
         """The log as one number a record, its term."""

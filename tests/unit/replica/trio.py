@@ -47,6 +47,10 @@ class Watch:
     def committed(self, replica: Replica) -> None:
         self._changed.set()
 
+    def logged(self, event: str, **facts: object) -> None:
+        """An environment's log: what is done in the background ends with a word to the operator."""
+        self._changed.set()
+
     async def until(self, is_true: Callable[[], bool], *, seconds: float = 10) -> None:
         async with asyncio.timeout(seconds):
             while not is_true():
@@ -55,15 +59,18 @@ class Watch:
 
 
 class Trio:
-    def __init__(self, root: Path, count: int) -> None:
+    def __init__(self, root: Path, count: int, segment_bytes_max: int) -> None:
         self.root = root
+        self.segment_bytes_max = segment_bytes_max
         self.count = count
         self.network = Network()
         self.watch = Watch()
         self._closing: list[Callable[[], object]] = []
 
     async def start(self) -> None:
-        config = ReplicaConfig(election_timeout_ms=200, election_stagger_ms=20)
+        config = ReplicaConfig(
+            election_timeout_ms=200, election_stagger_ms=20, segment_bytes_max=self.segment_bytes_max
+        )
         promises = {}
         for broker_id in range(self.count):
             directory = self.root / str(broker_id)
@@ -71,13 +78,15 @@ class Trio:
             environment = RealEnvironment(str(directory))
             environment.random = Random(broker_id)
             environment.transport = self.network
+            environment.log = self.watch.logged
             promises[broker_id] = (environment, await Promises.open(environment, str(directory)))
         voters = tuple(Voter(broker_id, word.directory_id, 1) for broker_id, (_, word) in promises.items())
         for broker_id, (environment, word) in promises.items():
+            flusher = Flusher(environment)
             self.network.replicas[broker_id] = await Replica.open(
                 environment=environment,
                 promises=word,
-                flusher=Flusher(environment),
+                flusher=flusher,
                 directory=str(self.root / str(broker_id)),
                 partition=PARTITION,
                 voter=voters[broker_id],
@@ -85,7 +94,7 @@ class Trio:
                 config=config,
                 observer=self.watch,
             )
-            self._closing += [word.close, environment.disk.stop]
+            self._closing += [flusher.drain, word.close, environment.disk.stop]
         for broker_id, replica in self.network.replicas.items():
             for other in range(self.count):
                 if other != broker_id:
@@ -113,10 +122,18 @@ class Trio:
                 other.take(PeerSilent(gone))
                 replica.take(PeerSilent(broker_id))
 
+    def join(self) -> None:
+        """Everybody hears everybody again."""
+        self.network.is_cut = lambda _: False
+        for broker_id, replica in self.network.replicas.items():
+            for other in self.network.replicas:
+                if other != broker_id:
+                    replica.take(PeerHeard(other))
+
 
 @asynccontextmanager
-async def a_trio(root: Path, count: int = 3) -> AsyncIterator[Trio]:
-    trio = Trio(root, count)
+async def a_trio(root: Path, count: int = 3, *, segment_bytes_max: int = 1 << 20) -> AsyncIterator[Trio]:
+    trio = Trio(root, count, segment_bytes_max)
     await trio.start()
     try:
         yield trio

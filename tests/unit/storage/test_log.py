@@ -155,10 +155,10 @@ def test_the_first_batch_that_reaches_a_time_is_found_though_clocks_go_back() ->
         log = await a_log(FakeEnvironment(FakeDisk()), "T1", config=CONFIG)
         for timestamp_ms in (10, 50, 20, 60, 60, 30, 90):
             log.append([records(log.end, 2, timestamp_ms=timestamp_ms, size=100)], 5)
-        assert [log.offset_for_time(t, 14) for t in (0, 11, 50, 51, 61, 91)] == [
+        assert [log.offset_for_time(t, 0, 14) for t in (0, 11, 50, 51, 61, 91)] == [
             (0, 10), (2, 50), (2, 50), (6, 60), (12, 90), None,
         ]  # fmt: skip
-        assert log.offset_for_time(61, 13) is None
+        assert log.offset_for_time(61, 0, 13) is None
 
     asyncio.run(scenario())
 

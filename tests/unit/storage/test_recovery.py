@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lograft.partitions.raft.points import ORIGIN, Item, Point
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.recovery import Evidence, Judgement, holds_zero_sector, judge
+from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import NewerFormat
 
 from tests.unit.storage.fakes import (
@@ -310,16 +311,43 @@ def test_a_segment_swapped_in_from_another_partition_is_seen() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("is_flipped", [False, True])
+def test_a_log_is_not_joined_over_a_lost_item_where_the_next_head_is_lost_too(is_flipped: bool) -> None:
+    """A term start at the end of a segment and the head of the next were lost in one power cut. The offset was the same
+    without the item, so the next segment was taken for what follows."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", "T2", 1, "T3", config=CONFIG)
+        mark = log.end
+        log.append(items_of(log.end, "T4"), 5)
+        log.append(items_of(log.end, "T5"), 5)
+        assert log.base != log._segments[-1].base == Point(4, 1, 1)
+        head = f"{LOG_DIRECTORY}/{1:020d}.head"
+        first = f"{LOG_DIRECTORY}/{0:020d}.log"
+        disk.lose_power(lambda path, page: path != first and (is_flipped or path != head))
+        if is_flipped:
+            disk.flip(head, 30)
+        again, verdict = await recovered(FakeEnvironment(disk), mark, same_boot=False, config=CONFIG)
+        assert again.end == mark and verdict.damage is None and verdict.doubtful == is_flipped
+        disk.lose_power()
+        assert (await recovered(FakeEnvironment(disk), mark, same_boot=False, config=CONFIG))[0].end == mark
+
+    asyncio.run(scenario())
+
+
 def test_a_lost_head_is_written_again_from_what_stands_before_it() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
         full = await synced_log(disk, "T1", 1, VOTERS[:2], *[1] * 20, config=CONFIG)
         heads = [f"{LOG_DIRECTORY}/{name}" for name in disk.list(LOG_DIRECTORY) if name.endswith(".head")]
-        before = bytes(disk.names[heads[2]].cache)
+        before = SegmentHead.from_bytes(bytes(disk.names[heads[2]].cache), heads[2])
         disk.flip(heads[2], 20)
         log, verdict = await recovered(FakeEnvironment(disk), full.end, same_boot=False, config=CONFIG)
         assert verdict.damage is None and log.voters == VOTERS[:2] and points_of(log) == points_of(full)
-        assert len(disk.names[heads[2]].synced) == len(before)
+        # When the item before it was appended nothing says: now, lest retention drop the segment too soon.
+        written = SegmentHead.from_bytes(bytes(disk.names[heads[2]].synced), heads[2])
+        assert written == before.dated(FakeEnvironment(disk).wall_ms()) and before.append_time_ms == 5
         disk.lose_power()
         again, verdict = await recovered(FakeEnvironment(disk), full.end, same_boot=False, config=CONFIG)
         assert verdict.damage is None and again.journal.spans == full.journal.spans
