@@ -230,20 +230,20 @@ def wait_until_told(told: Path, text: str) -> None:
         time.sleep(0.05)
 
 
-def test_trim_forgets_the_oldest_records_and_says_where_each_partition_starts(home: CommandLine) -> None:
-    home.run("topic", "create", "trimmed", "-p", "2", "-c", "retention.bytes=1000000", "-c", "retention.ms=-1")
-    home.run("produce", "trimmed", "-p", "0", given="".join(f"{number}\n" for number in range(10)))
-    home.run("produce", "trimmed", "-p", "1", given="x\ny\n")
-    told = home.run("topic", "trim", "trimmed", "--to", "4", "-p", "0").stderr
+def test_trim_forgets_the_oldest_records_and_says_where_each_partition_starts(lograft: CommandLine) -> None:
+    lograft.run("topic", "create", "trimmed", "-p", "2", "-c", "retention.bytes=1000000", "-c", "retention.ms=-1")
+    lograft.run("produce", "trimmed", "-p", "0", given="".join(f"{number}\n" for number in range(10)))
+    lograft.run("produce", "trimmed", "-p", "1", given="x\ny\n")
+    told = lograft.run("topic", "trim", "trimmed", "--to", "4", "-p", "0").stderr
     assert told == "trimmed partition 0 starts at 4\n"
-    assert home.run("consume", "trimmed", "-o", "start", "-e", "-p", "0").stdout.split() == list("456789")
-    assert home.run("topic", "trim", "trimmed", "--to", "1", "-p", "0").stderr == told  # nothing to do
-    told = home.run("topic", "trim", "trimmed", "--to", "-1").stderr
+    assert lograft.run("consume", "trimmed", "-o", "start", "-e", "-p", "0").stdout.split() == list("456789")
+    assert lograft.run("topic", "trim", "trimmed", "--to", "1", "-p", "0").stderr == told  # nothing to do
+    told = lograft.run("topic", "trim", "trimmed", "--to", "-1").stderr
     assert told == "trimmed partition 0 starts at 9\ntrimmed partition 1 starts at 1\n"
-    described = json.loads(home.run("topic", "describe", "trimmed", "-o", "json").stdout)
+    described = json.loads(lograft.run("topic", "describe", "trimmed", "-o", "json").stdout)
     assert [partition["log_start_offset"] for partition in described["partitions"]] == [9, 1]
-    home.run("topic", "trim", "trimmed", "--to", "end")
-    assert home.run("consume", "trimmed", "-o", "start", "-e").stdout == ""
+    lograft.run("topic", "trim", "trimmed", "--to", "end")
+    assert lograft.run("consume", "trimmed", "-o", "start", "-e").stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -255,15 +255,15 @@ def test_trim_forgets_the_oldest_records_and_says_where_each_partition_starts(ho
         (("--to", "stored"), "belongs to a group"),
     ],
 )
-def test_a_trim_that_cannot_be_says_why(home: CommandLine, arguments: tuple[str, ...], says: str) -> None:
+def test_a_trim_that_cannot_be_says_why(lograft: CommandLine, arguments: tuple[str, ...], says: str) -> None:
     name = f"untrimmed-{says.split()[0]}"
-    home.run("topic", "create", name, "-p", "1")
-    home.run("produce", name, given="".join(f"{number}\n" for number in range(10)))
-    assert says in home.run("topic", "trim", name, *arguments, exit_code=1).stderr
-    assert home.run("consume", name, "-o", "start", "-e").stdout.split() == list("0123456789")
+    lograft.run("topic", "create", name, "-p", "1")
+    lograft.run("produce", name, given="".join(f"{number}\n" for number in range(10)))
+    assert says in lograft.run("topic", "trim", name, *arguments, exit_code=1).stderr
+    assert lograft.run("consume", name, "-o", "start", "-e").stdout.split() == list("0123456789")
 
 
 @pytest.mark.parametrize("setting", ["retention.ms=0", "retention.bytes=-2", "retention.ms=9223372036854775808"])
-def test_a_limit_of_retention_that_cannot_be_is_refused(home: CommandLine, setting: str) -> None:
-    told = home.run("topic", "create", "unmade", "-c", setting, exit_code=1).stderr
+def test_a_limit_of_retention_that_cannot_be_is_refused(lograft: CommandLine, setting: str) -> None:
+    told = lograft.run("topic", "create", "unmade", "-c", setting, exit_code=1).stderr
     assert "from 1 to 9223372036854775807, or -1 for no limit" in told
