@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from ...partitions.environment import PartitionId, TimerHandle
 from ...proto.errors import LograftError, NoLeader, UnknownGroup
@@ -37,6 +37,8 @@ from .facts import Change, encode_batch
 from .office import Office
 from .rules import GroupsLimits, check_group, check_member_id
 from .state import GroupFacts, GroupsState
+
+Decided = TypeVar("Decided")
 
 TAKING_OFFICE_MS = 20.0
 """Between two looks whether a new leader is ready to decide."""
@@ -111,19 +113,14 @@ class Coordinator:
         check_group(beat.group)
         check_member_id(beat.member_id)
         office = self._in_office()
-        now_ms = deadline_ms = self._outside.monotonic_ms()
-        refusal: LograftError | None = None
-        try:
+        now_ms = self._outside.monotonic_ms()
+
+        def take_in() -> float:
             office.heartbeat(beat, now_ms, self._outside.wall_ms())
-            if not beat.leave:
-                # Now: once others have decided it may be a member no more.
-                deadline_ms += self._longest_wait_ms(beat, office)
-        except LograftError as error:
-            refusal = error
-        self._propose(office)
-        await self._decider.settled()
-        if refusal is not None:
-            await self._refuse(refusal)
+            # Worked out now: once others have decided it may be a member no more.
+            return now_ms if beat.leave else now_ms + self._longest_wait_ms(beat, office)
+
+        deadline_ms = await self._decide(office, take_in)
         if beat.leave:
             return HeartbeatAnswer(0)
         while True:
@@ -152,16 +149,8 @@ class Coordinator:
             check_member_id(member_id)
         ends = await self._ends_for(entries)
         office = self._in_office()
-        refusal: LograftError | None = None
-        results: list[LograftError | None] = []
-        try:
-            results = office.store(group, member_id, entries, ends, self._outside.wall_ms())
-        except LograftError as error:
-            refusal = error
-        self._propose(office)
-        await self._decider.settled()
-        if refusal is not None:
-            await self._refuse(refusal)
+        wall_ms = self._outside.wall_ms()
+        results = await self._decide(office, lambda: office.store(group, member_id, entries, ends, wall_ms))
         if any(results):
             await self._decider.confirmed()
         return results
@@ -248,34 +237,17 @@ class Coordinator:
         check_group(group)
         ends = await self._ends_for(targets)
         office = self._in_office()
-        sought: Seeked | None = None
-        refusal: LograftError | None = None
-        try:
-            sought = office.seek(group, targets, ends, self._outside.wall_ms(), dry=validate_only)
-        except LograftError as error:
-            refusal = error
-        self._propose(office)
-        await self._decider.settled()
-        if refusal is not None:
-            await self._refuse(refusal)
+        wall_ms = self._outside.wall_ms()
+        sought = await self._decide(office, lambda: office.seek(group, targets, ends, wall_ms, dry=validate_only))
         if validate_only:
             await self._decider.confirmed()
-        assert sought is not None
         return sought
 
     async def delete(self, group: str) -> None:
         """Raises UnknownGroup, GroupNotEmpty."""
         check_group(group)
         office = self._in_office()
-        refusal: LograftError | None = None
-        try:
-            office.delete(group)
-        except LograftError as error:
-            refusal = error
-        self._propose(office)
-        await self._decider.settled()
-        if refusal is not None:
-            await self._refuse(refusal)
+        await self._decide(office, lambda: office.delete(group))
 
     # -- what its broker tells it ------------------------------------------------------------------------------------
 
@@ -319,6 +291,19 @@ class Coordinator:
             self._wake([*self._parked])
             self._arm_next(self._office)
         return self._office
+
+    async def _decide(self, office: Office, decision: Callable[[], Decided]) -> Decided:
+        """Have the office decide, and answer once that is committed; raise what it refuses with once that is sure."""
+        refusal: LograftError | None = None
+        try:
+            decided = decision()
+        except LograftError as error:
+            refusal = error
+        self._propose(office)
+        await self._decider.settled()
+        if refusal is not None:
+            await self._refuse(refusal)
+        return decided
 
     def _propose(self, office: Office) -> None:
         """Log what the office decided, if it did, and go on at the time it names."""
