@@ -1,7 +1,7 @@
 """Who is in touch with whom: the pair of each other broker, ticked, told and listened to on behalf of all replicas.
 
 Invariants
-    a replica hears of a broker exactly what that broker's pair says, also a replica opened later
+    a replica hears of a broker exactly what that broker's pair says, also a replica opened later, and on which disk
     a leader is summed up in the pairs of the brokers that hold a replica of its group; a follower in its leader's pair
 """
 
@@ -124,9 +124,12 @@ class Heartbeats:
         self._silence_ms = silence_ms
         self._pairs: dict[int, Pair] = {}
         self._in_session: set[int] = set()
+        self._directories: dict[int, str] = {}
+        """Broker id -> directory id, of those that were ever in session: as of the latest one."""
 
-    def session_up(self, broker_id: int, now_ms: float) -> None:
+    def session_up(self, broker_id: int, directory_id: str, now_ms: float) -> None:
         self._in_session.add(broker_id)
+        self._directories[broker_id] = directory_id
         pair = self._pair(broker_id)
         self._carry_out(broker_id, pair.begin_session(now_ms))
 
@@ -155,7 +158,7 @@ class Heartbeats:
         """A replica that did not hear the sessions begin is told of them now."""
         for broker_id, pair in sorted(self._pairs.items()):
             if pair.heard:
-                replica.take(PeerHeard(broker_id))
+                replica.take(self.heard(broker_id))
         self.role_changed(replica)
 
     def closed(self, partition: PartitionId) -> None:
@@ -173,6 +176,10 @@ class Heartbeats:
             pair.set_leading(partition, term if broker_id in members else None)
             pair.set_following(partition, term if broker_id == leader else None)
 
+    def heard(self, broker_id: int) -> PeerHeard:
+        """What to tell a replica of a broker that is in touch."""
+        return PeerHeard(broker_id, self._directories[broker_id])
+
     def is_heard(self, broker_id: int) -> bool:
         pair = self._pairs.get(broker_id)
         return broker_id == self._own_broker_id or (pair is not None and pair.heard)
@@ -187,9 +194,10 @@ class Heartbeats:
         if effects.went_silent:
             self._tell(self._replicas, PeerSilent(broker_id))
         if effects.was_heard_again:
-            self._tell(self._replicas, PeerHeard(broker_id))
+            self._tell(self._replicas, self.heard(broker_id))
         self._tell(effects.silent, PeerSilent(broker_id))  # type: ignore[arg-type]
-        self._tell(effects.wake, PeerHeard(broker_id))  # type: ignore[arg-type]
+        if effects.wake:
+            self._tell(effects.wake, self.heard(broker_id))  # type: ignore[arg-type]
         for group, term in effects.resigned:
             self._tell([group], LeaderResigned(broker_id, term))  # type: ignore[list-item]
         for group, term in effects.newer:

@@ -384,7 +384,7 @@ class Node:
         for part in self._sightings.own_parts():
             self._links.send_control(peer.broker_id, FrameType.SIGHTING, part)
         self._board.session_up(peer.broker_id)
-        self._replicas.session_up(peer.broker_id)
+        self._replicas.session_up(peer.broker_id, peer.directory_id)
         self._formation.session_up(peer.broker_id, peer.directory_id, peer.cluster_id or "")
 
     def session_down(self, broker_id: int, why: str) -> None:

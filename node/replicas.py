@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Protocol
 
 from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.flusher import Flusher
-from ..partitions.raft.events import PeerHeard
 from ..partitions.raft.messages import AppendRequest, Message, Voter
 from ..partitions.raft.points import ItemKind
 from ..partitions.replica import Replica
@@ -271,8 +270,8 @@ class Replicas:
             return
         replica.receive(message)
 
-    def session_up(self, broker_id: int) -> None:
-        self.heartbeats.session_up(broker_id, self._environment.monotonic_ms())
+    def session_up(self, broker_id: int, directory_id: str) -> None:
+        self.heartbeats.session_up(broker_id, directory_id, self._environment.monotonic_ms())
 
     def session_down(self, broker_id: int) -> None:
         self.heartbeats.session_down(broker_id)
@@ -285,7 +284,7 @@ class Replicas:
         for broker_id, partition in self.transport.take_cut_off():
             replica = self.table.get(partition)
             if replica is not None and self.heartbeats.is_heard(broker_id):
-                replica.take(PeerHeard(broker_id))
+                replica.take(self.heartbeats.heard(broker_id))
 
     def look_at_disk(self) -> None:
         """Once a second: is there room for clients, and for replication?"""

@@ -271,7 +271,7 @@ class Replica:
                 environment.log("replica_doubtful", partition=str(partition), end=str(log.end))
         core = RaftCore(
             voter=voter,
-            voters=log.voters,
+            voter_sets=log.voter_sets.copy(),
             journal=log.journal.copy(),
             random=environment.random,
             term=term,
@@ -371,7 +371,7 @@ class Replica:
                 FollowerStatus(
                     voter=progress.voter,
                     votes=progress.voter in core.voters,
-                    heard=core.is_heard(progress.voter.broker_id),
+                    heard=core.is_heard(progress.voter),
                     match=progress.match,
                     counts=progress.counted >= progress.match,
                 )
@@ -746,7 +746,7 @@ class Replica:
             committed=self._committed,
             limits=limits,
             now_ms=now_ms,
-            followers=[each.match.offset for each in core.progress.values() if core.is_heard(each.voter.broker_id)],
+            followers=[each.match.offset for each in core.progress.values() if core.is_heard(each.voter)],
         )
         if start_offset > self.log.start_offset:
             self._propose_log_start(start_offset)

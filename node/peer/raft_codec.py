@@ -36,6 +36,7 @@ from ...partitions.raft.messages import (
 from ...partitions.raft.points import Item, ItemKind, Point
 from ...partitions.storage.contents import Contents
 from ...partitions.storage.segment_head import SegmentHead
+from ...partitions.storage.zero_width import item_of
 from ...proto import record_batch
 from ...proto.errors import LograftError
 from ...proto.peer_frames import PeerFrameError
@@ -320,10 +321,11 @@ def _decode_item(prev: Point, header: _WireItem, data: memoryview) -> Item:
             raise PeerFrameError(
                 f"an item of kind {kind.name} at {point} holds a batch that ends at {batch.next_offset}"
             )
-        if batch.is_control and record_batch.read_zero_width(data)[0] != kind:
+        code, payload = record_batch.read_zero_width(data) if batch.is_control else (kind, b"")
+        if code != kind:
             raise PeerFrameError(f"an item of kind {kind.name} at {point} holds a control batch of another kind")
+        return item_of(point, kind, payload, data)
     except PeerFrameError:
         raise
     except LograftError as error:
         raise PeerFrameError(f"an item at {point} is unreadable: {error}") from None
-    return Item(point, kind, data)

@@ -9,6 +9,9 @@ Invariants
     the committed point never moves back, and never passes what this log is proved to share with the leader's
     a follower drops its log only for a head whose base is committed and not in it: so it held nothing else to be kept;
     what it may have acknowledged it keeps as its word
+    who votes is what the newest voter change in this log says, committed or not; a cut brings the earlier set back
+    a leader changes one voter at a time: each change only once the one before is committed, and an item of its own term
+    a voter is in touch, votes and counts as that identity alone: not whoever else bears its broker id
     what binds this replica leaves it only in `Effects.send_when_persisted`
 """
 
@@ -52,6 +55,7 @@ from .messages import (
 )
 from .points import ORIGIN, Item, ItemKind, Point, TermJournal
 from .progress import Pace, Progress, held_by_majority, majority
+from .voter_sets import VoterSets
 
 TERMS_AHEAD_MAX = 1_000_000
 """A term further ahead than this is no term that elections could have reached."""
@@ -70,15 +74,16 @@ class Role(Enum):
 class RaftCore:
     """One member of one group.
 
-    `voters` is empty for a learner, which follows whoever leads and never campaigns.
-    `journal` becomes the core's own; all of it is persisted when the core begins.
+    Whoever is not among the newest of `voter_sets` follows whoever leads and never campaigns, but answers for its vote
+    like any other: who counts it goes by their own log.
+    `journal` and `voter_sets` become the core's own; all of the log is persisted when the core begins.
     """
 
     def __init__(
         self,
         *,
         voter: Voter,
-        voters: tuple[Voter, ...],
+        voter_sets: VoterSets,
         journal: TermJournal,
         random: Random,
         term: int = 0,
@@ -92,7 +97,7 @@ class RaftCore:
         in_flight_bytes_max: int = 16 << 20,
     ) -> None:
         self.voter = voter
-        self.voters = voters
+        self.voter_sets = voter_sets
         self.learners: tuple[Voter, ...] = ()
         self.journal = journal
         self.term = max(term, journal.last.term)
@@ -108,7 +113,8 @@ class RaftCore:
         self.committed = journal.base
         self.progress: dict[Voter, Progress] = {}
         self.transfer_target: Voter | None = None
-        self._heard: set[int] = set()
+        self._heard: dict[int, str] = {}
+        """Broker id -> directory id of those in touch."""
         self._votes: dict[Voter, bool] = {}
         self._refusals: set[Voter] = set()
         self._campaigns_failed = 0
@@ -123,6 +129,8 @@ class RaftCore:
         self._append_bytes_max = append_bytes_max
         self._in_flight_bytes_max = in_flight_bytes_max
         self._term_start = ORIGIN
+        self._end_before = ORIGIN
+        """Of a leader: where its log ended when its timer last fired."""
         self._leader_timer_set = False
 
     # -- what can be asked -------------------------------------------------------------------------------------------
@@ -130,6 +138,10 @@ class RaftCore:
     @property
     def last(self) -> Point:
         return self.journal.last
+
+    @property
+    def voters(self) -> tuple[Voter, ...]:
+        return self.voter_sets.newest
 
     @property
     def is_leader(self) -> bool:
@@ -146,8 +158,37 @@ class RaftCore:
             (self.persisted if voter == self.voter else self.progress[voter].counted) >= point for voter in self.voters
         )
 
-    def is_heard(self, broker_id: int) -> bool:
-        return broker_id in self._heard
+    def is_heard(self, voter: Voter) -> bool:
+        """Is its broker in touch, on the disk that this identity belongs to?"""
+        return self._heard.get(voter.broker_id) == voter.directory_id
+
+    def is_within_reach(self, voter: Voter) -> bool:
+        """Does a peer surely hold what this leader's log held when its timer last fired? Less is not caught up.
+
+        The timer fires at least once an election timeout while anything is appended.
+        """
+        progress = self.progress.get(voter)
+        return progress is not None and self.is_heard(voter) and progress.counted >= self._end_before
+
+    def refuses_voters(self, voters: tuple[Voter, ...]) -> str | None:
+        """Why this replica cannot make `voters` the voters now, in words; None if it can."""
+        if not self.is_ready:
+            return "it does not lead, or has not committed anything of its own term yet"
+        if self.voter_sets.changed_at > self.committed:
+            return f"the change of voters at {self.voter_sets.changed_at} is not committed yet"
+        if self.transfer_target is not None:
+            return f"leadership is being handed to {self.transfer_target}"
+        # Two sets that differ by one voter have no two majorities apart from each other.
+        changed = {*voters} ^ {*self.voters}
+        if len(changed) != 1 or len({*voters}) != len(voters) or not voters:
+            return "a change adds or removes exactly one voter, and leaves at least one"
+        for added in changed & {*voters}:
+            if not self.is_within_reach(added):
+                return f"{added} has not caught up"
+        able = sum(voter == self.voter or self.is_within_reach(voter) for voter in voters)
+        if able < majority(len(voters)):
+            return f"only {able} of the {len(voters)} voters would be in touch and caught up, which is no majority"
+        return None
 
     # -- the one entrance --------------------------------------------------------------------------------------------
 
@@ -226,6 +267,7 @@ class RaftCore:
     def _become_follower(self, leader: Voter | None, effects: Effects) -> None:
         if self.role is Role.LEADER:
             effects.notes.append(("leadership_lost", {"term": self.term}))
+            effects.timer_ms = 0
             self._refuse_reads(effects)
         self.role = Role.FOLLOWER
         self.leader = leader
@@ -244,10 +286,10 @@ class RaftCore:
 
     def _is_led(self) -> bool:
         """Is there a leader whose silence we would be told of? Of one that is silent already nobody tells us again."""
-        return self.leader is not None and (self.leader == self.voter or self.leader.broker_id in self._heard)
+        return self.leader is not None and (self.leader == self.voter or self.is_heard(self.leader))
 
     def _is_heard_by_majority(self) -> bool:
-        in_touch = sum(voter == self.voter or voter.broker_id in self._heard for voter in self.voters)
+        in_touch = sum(voter == self.voter or self.is_heard(voter) for voter in self.voters)
         return in_touch >= majority(len(self.voters))
 
     def _await_leader(self, effects: Effects) -> None:
@@ -379,7 +421,7 @@ class RaftCore:
         effects.role_changed = True
         effects.timer_ms = 0
         before = self.last
-        self._term_start = Point(self.term, before.offset, 1)
+        self._term_start = self._end_before = Point(self.term, before.offset, 1)
         effects.notes.append(("leading", {"term": self.term, "offset": before.offset}))
         self._append((Item(self._term_start, ItemKind.TERM_START, b""),), effects)
         self.progress = {
@@ -397,7 +439,7 @@ class RaftCore:
     # -- who is in touch ---------------------------------------------------------------------------------------------
 
     def _on_peer_heard(self, event: PeerHeard, effects: Effects) -> None:
-        self._heard.add(event.broker_id)
+        self._heard[event.broker_id] = event.directory_id
         if self.role is Role.LEADER:
             for progress in self.progress.values():
                 if progress.voter.broker_id == event.broker_id:
@@ -406,15 +448,15 @@ class RaftCore:
                 self._send_read_probes(effects)
             self._keep_timer(effects)
         elif self.leader is not None:
-            if self.leader.broker_id == event.broker_id:
+            if self._is_led():
                 effects.timer_ms = 0
-        elif self._may_campaign() and any(voter.broker_id == event.broker_id for voter in self.voters):
+        elif self._may_campaign() and (event.broker_id, event.directory_id) in {voter[:2] for voter in self.voters}:
             # A new session may be what was missing for a majority. The order keeps voters out of each other's way.
             self._campaigns_failed = 0
             effects.timer_ms = self._election_stagger_ms * (self.voters.index(self.voter) + 1)
 
     def _on_peer_silent(self, event: PeerSilent, effects: Effects) -> None:
-        self._heard.discard(event.broker_id)
+        self._heard.pop(event.broker_id, None)
         if self.role is Role.LEADER:
             if not self._is_heard_by_majority():
                 self._step_down("no majority is in touch", effects)
@@ -443,16 +485,46 @@ class RaftCore:
 
     def _on_propose(self, event: Propose, effects: Effects) -> None:
         assert self.role is Role.LEADER and self.transfer_target is None, f"proposal to a {self.role.value}"
+        for item in event.items:
+            if item.kind is ItemKind.VOTERS:
+                refusal = self.refuses_voters(item.voters)
+                assert refusal is None and len(event.items) == 1, f"{self.voter} changes its voters: {refusal}"
         self._append(event.items, effects)
         for progress in self.progress.values():
             self._pump(progress, effects)
         self._keep_timer(effects)
+        # With fewer voters, what they hold already may be enough.
+        self._advance_commit(effects)
 
     def _append(self, items: tuple[Item, ...], effects: Effects) -> None:
         for item in items:
             assert item.point.term == self.term, f"a leader of term {self.term} appends {item.point}"
             self.journal.extend(item.point)
+            if item.kind is ItemKind.VOTERS:
+                self._lead_new_voters(item, effects)
         effects.append = items
+
+    def _lead_new_voters(self, item: Item, effects: Effects) -> None:
+        """The set that a change names counts from now on. Who votes no more gets the log on: so it hears that."""
+        removed = tuple(voter for voter in self.voters if voter not in item.voters and voter != self.voter)
+        self._note_voters(item, effects)
+        self.learners = (*(learner for learner in self.learners if learner not in self.voters), *removed)
+        if self._reads_in_round:
+            self._send_read_probes(effects)
+            self._maybe_end_read_round(effects)
+
+    def _note_voters(self, item: Item, effects: Effects) -> None:
+        self.voter_sets.note(item.point, item.voters)
+        effects.role_changed = True
+        effects.notes.append(("voters", {"voters": [str(voter) for voter in item.voters], "at": str(item.point)}))
+
+    def _leave(self, effects: Effects) -> None:
+        """The others committed the change that removes this leader: the one that holds most takes over at once."""
+        able = [progress for progress in self.progress.values() if progress.voter in self.voters]
+        heir = max(able, key=lambda progress: (self.is_heard(progress.voter), progress.match), default=None)
+        if heir is not None and heir.match == self.last:
+            effects.send_now.append(CampaignNow(self.voter, heir.voter, self.term))
+        self._step_down("it votes no more", effects)
 
     def _new_session(self, progress: Progress, effects: Effects) -> None:
         """Begin again with a follower: nothing it said before counts, nothing on its way to it is relied on."""
@@ -461,7 +533,7 @@ class RaftCore:
 
     def _pump(self, progress: Progress, effects: Effects) -> None:
         """Send a follower what it lacks, as far as its window allows; else the news of the committed point."""
-        if progress.voter.broker_id not in self._heard or progress.pace is Pace.HALTED or progress.filling:
+        if not self.is_heard(progress.voter) or progress.pace is Pace.HALTED or progress.filling:
             return
         if progress.pace is Pace.PROBE:
             if not progress.awaits_reply:
@@ -532,12 +604,13 @@ class RaftCore:
         progress.note_match(reply.match, counts=reply.counts)
         progress.committed = max(progress.committed, reply.committed)
         self._advance_commit(effects)
-        self._pump(progress, effects)
-        self._maybe_hand_over(progress, effects)
+        if self.role is Role.LEADER:
+            self._pump(progress, effects)
+            self._maybe_hand_over(progress, effects)
 
     def _offer_head(self, progress: Progress, effects: Effects) -> None:
         """Let a follower begin anew where our log begins; the answer is that to a probe of our base."""
-        if progress.voter.broker_id in self._heard:
+        if self.is_heard(progress.voter):
             progress.awaits_reply = True
             offer = HeadOffer(self.voter, progress.voter, self.term, progress.session, self.journal.base)
             effects.offers.append(offer)
@@ -545,6 +618,7 @@ class RaftCore:
     def _on_log_began(self, event: LogBegan, effects: Effects) -> None:
         assert event.base <= self.committed, f"dropping through {event.base}, but only {self.committed} is committed"
         self.journal.begin_at(event.base)
+        self.voter_sets.begin_at(event.base)
         for progress in self.progress.values():
             if progress.next < event.base:
                 self._new_session(progress, effects)
@@ -574,6 +648,8 @@ class RaftCore:
         for progress in self.progress.values():
             self._pump(progress, effects)
         self._keep_timer(effects)
+        if self.voter not in self.voters and self.voter_sets.changed_at <= self.committed:
+            self._leave(effects)
 
     def _keep_timer(self, effects: Effects) -> None:
         """A leader's timer runs only while a follower in touch has not acknowledged everything."""
@@ -584,13 +660,14 @@ class RaftCore:
     def _is_behind(self, progress: Progress) -> bool:
         return (
             progress.pace is not Pace.HALTED
-            and progress.voter.broker_id in self._heard
+            and self.is_heard(progress.voter)
             and (progress.match < self.last or progress.committed < self.committed)
         )
 
     def _nudge_followers(self, effects: Effects) -> None:
         """Messages can be lost: begin a new session with each follower that should have answered by now."""
         self._leader_timer_set = False
+        self._end_before = self.last
         for progress in self.progress.values():
             if not self._is_behind(progress):
                 continue
@@ -668,6 +745,9 @@ class RaftCore:
                     self._cut(common, effects)
                 new = request.items[at:]
                 self.journal.extend_all(one.point for one in new)
+                for one in new:
+                    if one.kind is ItemKind.VOTERS:
+                        self._note_voters(one, effects)
                 effects.append = new
                 effects.append_time_ms = request.append_time_ms
                 return new[-1].point
@@ -678,6 +758,9 @@ class RaftCore:
         assert point >= self.committed, f"cutting to {point}, but {self.committed} is committed"
         effects.notes.append(("cut", {"from": str(self.last), "to": str(point), "term": self.term}))
         self.journal.cut(point)
+        if self.voter_sets.changed_at > point:
+            self.voter_sets.cut(point)
+            effects.role_changed = True
         self.persisted = min(self.persisted, point)
         effects.cut = point
 
@@ -699,7 +782,8 @@ class RaftCore:
         effects.notes.append(("reset", {"from": str(self.last), "to": str(offer.base), "term": self.term}))
         self.word = max(self.word, self.last)
         self.journal = TermJournal(offer.base)
-        self.voters = offer.voters
+        self.voter_sets = VoterSets(offer.base, offer.voters)
+        effects.role_changed = True
         self.persisted = ORIGIN
         self._doubted = None
         self.committed = effects.committed = offer.base
@@ -795,7 +879,8 @@ class RaftCore:
             self._maybe_end_read_round(effects)
 
     def _maybe_end_read_round(self, effects: Effects) -> None:
-        if self._reads_in_round and len(self._read_replies) >= majority(len(self.voters)):
+        confirmed = sum(voter in self._read_replies for voter in self.voters)
+        if self._reads_in_round and confirmed >= majority(len(self.voters)):
             effects.reads_confirmed.extend(self._reads_in_round)
             self._reads_in_round = []
             self._begin_read_round(effects)
@@ -807,10 +892,10 @@ class RaftCore:
     def _on_transfer_to(self, event: TransferTo, effects: Effects) -> None:
         if self.role is not Role.LEADER:
             return
-        for progress in self.progress.values():
-            if progress.voter.broker_id == event.broker_id and progress.voter in self.voters:
-                self.transfer_target = progress.voter
-                self._maybe_hand_over(progress, effects)
+        there = [voter for voter in self.voters if voter.broker_id == event.broker_id and voter in self.progress]
+        if there:
+            self.transfer_target = max(there, key=self.is_heard)
+            self._maybe_hand_over(self.progress[self.transfer_target], effects)
 
     def _maybe_hand_over(self, progress: Progress, effects: Effects) -> None:
         if self.role is Role.LEADER and progress.voter == self.transfer_target and progress.match == self.last:

@@ -10,7 +10,10 @@ from .points import Item, Point
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Append these items, which follow the log end in the core's own term (leader only)."""
+    """Append these items, which follow the log end in the core's own term (leader only).
+
+    A voter change goes alone, and only if `RaftCore.refuses_voters` does not object.
+    """
 
     items: tuple[Item, ...]
 
@@ -42,6 +45,8 @@ class PeerHeard:
     """A broker is in touch (again): whatever was under way to it before may be lost."""
 
     broker_id: int
+    directory_id: str
+    """Of the disk it runs on now: identities of another one are not in touch, whoever bears their broker id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +192,7 @@ class Effects:
     reads_confirmed: list[int] = field(default_factory=list)
     reads_refused: list[int] = field(default_factory=list)
     role_changed: bool = False
-    """Role, term or leader are not what they were."""
+    """Role, term, leader or voters are not what they were."""
     timer_ms: float | None = None
     """None: as it is. 0: cancel it. Else: fire then, in place of the one set before."""
     notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)

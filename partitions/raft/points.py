@@ -15,7 +15,10 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .messages import Voter
 
 
 class Point(NamedTuple):
@@ -53,6 +56,8 @@ class Item:
     kind: ItemKind
     data: bytes | bytearray | memoryview
     """As stored: one RecordBatch v2, its base offset and term already stamped."""
+    voters: tuple[Voter, ...] = ()
+    """Of a voter change: the whole new set, which the data says too."""
 
 
 class TermSpan(NamedTuple):

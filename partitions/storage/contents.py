@@ -2,7 +2,7 @@
 
 Invariants
     it is a function of a segment's head and of the items after it, so a cut is a second reading from the head
-    the landmarks are those of the segment that holds the end
+    the landmarks, and the voter changes, are those of the segment that holds the end
     the log start never moves back
 """
 
@@ -12,6 +12,7 @@ from ...proto.record_batch import BatchHeader
 from ..environment import PartitionId
 from ..producers import ProducerTable
 from ..raft.points import ItemKind, Point
+from ..raft.voter_sets import VoterChange
 from .chain import Placed
 from .segment_head import SegmentHead
 from .zero_width import decode_log_start, decode_voters
@@ -28,6 +29,7 @@ class Contents:
         self.producers = ProducerTable.from_bytes(head.producers)
         self.append_time_ms = head.append_time_ms
         self._landmarks: list[Point] = [head.base]
+        self._voter_changes: list[VoterChange] = []
 
     def note(self, placed: Placed, header: BatchHeader) -> None:
         """Take the item that follows. CorruptBatch, and nothing taken, if its payload says nothing."""
@@ -37,6 +39,7 @@ class Contents:
         else:
             if placed.kind is ItemKind.VOTERS:
                 self.voters = decode_voters(placed.payload)
+                self._voter_changes.append(VoterChange(placed.point, self.voters))
             elif placed.kind is ItemKind.LOG_START:
                 self.start_offset = max(self.start_offset, decode_log_start(placed.payload, placed.point.offset))
             if self._landmarks[-1] != self.end:
@@ -48,6 +51,7 @@ class Contents:
         """The same, seen from a segment that begins at the end. This object is used up."""
         assert base == self.end, f"a segment at {base}, but the log ends at {self.end}"
         self._landmarks = [base]
+        self._voter_changes = []
         return self
 
     def next_head(self, partition: PartitionId, segment_bytes: int) -> SegmentHead:
@@ -64,4 +68,5 @@ class Contents:
             append_time_ms=self.append_time_ms,
             bytes_before=segment_bytes,
             landmarks_before=tuple(landmarks),
+            voter_changes_before=tuple(self._voter_changes),
         )

@@ -27,6 +27,7 @@ from ..environment import Environment, PartitionId, ReplicaConfig
 from ..producers import ProducerTable
 from ..raft.messages import Voter
 from ..raft.points import ORIGIN, Item, ItemKind, Point, TermJournal
+from ..raft.voter_sets import VoterSets
 from .chain import Placed, place
 from .contents import Contents
 from .log_starts import LogStarts
@@ -47,7 +48,7 @@ from .segment import (
 )
 from .segment_head import SegmentHead
 from .sparse_index import Place
-from .zero_width import decode_log_start, decode_voters, term_start
+from .zero_width import decode_log_start, decode_voters, item_of, term_start
 
 __all__ = ["ClosedSegment", "Damage", "DamagedLog", "PartitionLog", "RecoveryVerdict", "Ticket", "partition_path"]
 
@@ -111,6 +112,8 @@ class PartitionLog:
         """Wall clock of the leader that appended the last item, as far as it is known."""
         self.damage: Damage | None = None
         self.journal = TermJournal(ORIGIN)
+        self.voter_sets = VoterSets(ORIGIN, ())
+        """As its items say, committed or not; before any voter change, as the first head does."""
         self._env = env
         self._data_directory = directory
         self._directory = partition_path(directory, partition)
@@ -147,6 +150,7 @@ class PartitionLog:
         await forget_reset(env.disk, log._directory)
         await log._clear()
         log._contents = Contents(_first_head(partition, voters))
+        log.voter_sets = VoterSets(ORIGIN, voters)
         await log._begin(_first_head(partition, voters))
         await env.disk.sync_directory(f"{directory}/{PARTITIONS_DIRECTORY}")
         await env.disk.sync_directory(directory)
@@ -232,7 +236,7 @@ class PartitionLog:
     @property
     def voters(self) -> tuple[Voter, ...]:
         """As the newest voter change says, committed or not; those of the first head before any."""
-        return self._contents.voters
+        return self.voter_sets.newest
 
     @property
     def producers(self) -> ProducerTable:
@@ -372,6 +376,7 @@ class PartitionLog:
         del self._segments[:at]
         self.journal.begin_at(base)
         self._starts.begin_at(base)
+        self.voter_sets.begin_at(base)
         self._dropped += [segment.base.offset for segment in dropped]
 
     async def remove_dropped(self) -> None:
@@ -415,6 +420,7 @@ class PartitionLog:
         self._close_all()
         self._contents = Contents(head)
         self._starts = LogStarts(head.base, head.start_offset)
+        self.voter_sets = VoterSets(head.base, head.voters)
         self.journal = TermJournal(head.base)
         self.append_time_ms = head.append_time_ms
 
@@ -472,6 +478,8 @@ class PartitionLog:
             contents.note(placed, header)
             journal.extend(placed.point)
             self._starts.note(placed.point, contents.start_offset)
+            if placed.kind is ItemKind.VOTERS:
+                self.voter_sets.note(placed.point, contents.voters)
             position += header.size
         self.append_time_ms = contents.append_time_ms = append_time_ms
 
@@ -538,6 +546,8 @@ class PartitionLog:
         contents.append_time_ms = self.append_time_ms
         self._contents = contents
         self._starts.cut(point)
+        self.voter_sets.cut(point)
+        assert self.voters == contents.voters, f"{self.voters} vote, but {contents.voters} as of {point}"
         self.journal.cut(point)
         return position
 
@@ -572,6 +582,7 @@ class PartitionLog:
         if found.contents is not None:
             self._contents = found.contents
             self._starts = found.starts
+            self.voter_sets = found.voter_sets
             self._date_last_segment()
         for name in segment_files(self._env.disk, self._directory):
             is_orphan = name.endswith(".new") or (not name.endswith(".log") and int(name[:20]) not in found.bases)
@@ -647,7 +658,7 @@ class PartitionLog:
                 segment.close()
             self._beyond = sorted({*self._beyond, *(segment.base.offset for segment in self._segments)})
             self._segments, self._contents, self.journal = [], Contents(_first_head(self.partition, ())), TermJournal()
-            self._starts = LogStarts(ORIGIN, 0)
+            self._starts, self.voter_sets = LogStarts(ORIGIN, 0), VoterSets(ORIGIN, ())
         for segment in self._segments:
             segment.unsound = True
         word = max(held, mark, verdict.damage.word if verdict.damage is not None else ORIGIN)
@@ -682,7 +693,7 @@ class PartitionLog:
                     placed = place(after, header, batch)
                     if placed.point > upto:
                         return tuple(items)
-                    items.append(Item(placed.point, placed.kind, batch))
+                    items.append(item_of(placed.point, placed.kind, placed.payload, batch))
                     after = placed.point
                     position += header.size
                     left -= header.size

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from ...proto.errors import CorruptBatch
 from ...proto.record_batch import BatchHeader, read_header, verify
 from ..environment import Disk, PartitionId, ReplicaConfig
-from ..raft.points import ORIGIN, Point, TermJournal
+from ..raft.points import ORIGIN, ItemKind, Point, TermJournal
+from ..raft.voter_sets import VoterSets
 from .chain import links, place
 from .contents import Contents
 from .log_starts import LogStarts
@@ -62,6 +63,7 @@ class Scan:
     journal: TermJournal
     starts: LogStarts
     """As exact as the segments were read; of one taken unread, as of the next head."""
+    voter_sets: VoterSets
     unreadable: Unreadable | None = None
     mark_place: tuple[int, int] | None = None
     """Segment and position right after the mark, if it was met; None: all that was read is past it."""
@@ -88,7 +90,7 @@ class _Scanner:
         except OSError:
             self._bases = []
         self._heads = [self._head(base) for base in self._bases]
-        found = Scan([], self._bases, [], None, TermJournal(ORIGIN), LogStarts(ORIGIN, 0))
+        found = self._nothing()
         if not self._heads:
             found.unreadable = Unreadable("no segment is there", 0, 0, False, False)
             return found
@@ -99,14 +101,19 @@ class _Scanner:
         found.contents = Contents(first)
         found.journal = TermJournal(first.base)
         found.starts = LogStarts(first.base, first.start_offset)
+        found.voter_sets = VoterSets(first.base, first.voters)
         self._take_unread(found)
         while found.unreadable is None and len(found.segments) < len(self._bases):
             self._read_segment(found, found.contents)
         if found.unreadable is None and found.contents.start_offset < self._bases[0]:
             # The items said that the log starts earlier: segments before the first one are gone.
             missing = Unreadable(f"no segment holds offset {found.contents.start_offset}", 0, 0, False, False)
-            return Scan([], self._bases, [], None, TermJournal(ORIGIN), LogStarts(ORIGIN, 0), missing)
+            found = self._nothing()
+            found.unreadable = missing
         return found
+
+    def _nothing(self) -> Scan:
+        return Scan([], self._bases, [], None, TermJournal(ORIGIN), LogStarts(ORIGIN, 0), VoterSets(ORIGIN, ()))
 
     def _head(self, base_offset: int) -> SegmentHead | str:
         try:
@@ -137,8 +144,12 @@ class _Scanner:
                 if not links(journal.last, landmark):
                     return
                 journal.extend(landmark)
-            if segment.size != following.bytes_before or journal.last != following.base:
+            changes = following.voter_changes_before
+            voters = changes[-1].voters if changes else found.voter_sets.newest
+            if (segment.size, journal.last, voters) != (following.bytes_before, following.base, following.voters):
                 return
+            for change in changes:
+                found.voter_sets.note(*change)
             found.segments.append(segment)
             found.journal = journal
             found.contents = Contents(following)
@@ -197,6 +208,8 @@ class _Scanner:
                 index.note(before, position, header.max_timestamp_ms)
                 found.journal.extend(placed.point)
                 found.starts.note(placed.point, contents.start_offset)
+                if placed.kind is ItemKind.VOTERS:
+                    found.voter_sets.note(placed.point, contents.voters)
                 position += header.size
         except CorruptBatch as error:
             found.unreadable = Unreadable(str(error), at, position, error.facts["what"] == "cut short", True)

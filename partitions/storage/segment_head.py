@@ -5,7 +5,7 @@ Invariants
     a head is written whole when its segment is made, and synced before any of the segment's items counts
 
 It also says what the segment before holds (bytes and landmarks), so that a closed segment that surely is on disk need
-not be read again at each start. Producers and landmarks are as of the base.
+not be read again at each start. Producers, voters and landmarks are as of the base.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ...proto.errors import NewerFormat
 from ..environment import PartitionId
 from ..raft.messages import Voter
 from ..raft.points import Point
+from ..raft.voter_sets import VoterChange
 
 FORMAT_VERSION = 1
 
@@ -43,6 +44,8 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
     """Size of the segment before; None if there is none."""
     landmarks_before: tuple[Point, ...] = ()
     """Points from which the journal of the segment before is built: zero-width items, and records' ends between."""
+    voter_changes_before: tuple[VoterChange, ...] = ()
+    """Those in the segment before."""
 
     def dated(self, append_time_ms: int) -> SegmentHead:
         return msgspec.structs.replace(self, append_time_ms=append_time_ms)
@@ -50,7 +53,9 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
     def as_first(self) -> SegmentHead:
         """The same for a log of which nothing before the base is left: it starts there, whatever was said before."""
         start_offset = max(self.start_offset, self.base.offset)
-        return msgspec.structs.replace(self, start_offset=start_offset, bytes_before=None, landmarks_before=())
+        return msgspec.structs.replace(
+            self, start_offset=start_offset, bytes_before=None, landmarks_before=(), voter_changes_before=()
+        )
 
     def to_bytes(self) -> bytes:
         payload = _encode(self)

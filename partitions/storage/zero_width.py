@@ -10,11 +10,12 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import msgspec
 
 from ...proto.errors import CorruptBatch
-from ...proto.record_batch import zero_width
+from ...proto.record_batch import Buffer, zero_width
 from ..raft.messages import Voter
 from ..raft.points import Item, ItemKind, Point
 
@@ -27,11 +28,17 @@ def term_start(point: Point, timestamp_ms: int = 0) -> Item:
 
 
 def voter_change(point: Point, voters: Iterable[Voter], timestamp_ms: int = 0) -> Item:
-    return _item(point, ItemKind.VOTERS, encode_voters(voters), timestamp_ms)
+    voters = tuple(voters)
+    return replace(_item(point, ItemKind.VOTERS, encode_voters(voters), timestamp_ms), voters=voters)
 
 
 def log_start_move(point: Point, start_offset: int, timestamp_ms: int = 0) -> Item:
     return _item(point, ItemKind.LOG_START, encode_log_start(start_offset), timestamp_ms)
+
+
+def item_of(point: Point, kind: ItemKind, payload: bytes, data: Buffer) -> Item:
+    """The item in `data`, whose payload, of a zero-width one, has been read. CorruptBatch: it names no voters."""
+    return Item(point, kind, data, decode_voters(payload) if kind is ItemKind.VOTERS else ())
 
 
 def encode_term_start(term: int) -> bytes:
@@ -43,11 +50,14 @@ def encode_voters(voters: Iterable[Voter]) -> bytes:
 
 
 def decode_voters(payload: bytes) -> tuple[Voter, ...]:
-    """CorruptBatch if `encode_voters` cannot have made it."""
+    """CorruptBatch if it is no set that a leader could have made."""
     try:
-        return _decode_voters(payload)
+        voters = _decode_voters(payload)
     except msgspec.MsgspecError as error:
         raise CorruptBatch(f"a voter change says no voters: {error}", what="voters", position=0) from error
+    if not voters or len({*voters}) != len(voters):
+        raise CorruptBatch(f"a voter change names nobody, or one twice: {voters}", what="voters", position=0)
+    return voters
 
 
 def encode_log_start(start_offset: int) -> bytes:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lograft.partitions.raft.events import PeerHeard, TimerFired, TransferTo
+from lograft.partitions.raft.events import TimerFired, TransferTo
 from lograft.partitions.raft.messages import (
     AppendReply,
     AppendRequest,
@@ -32,7 +32,7 @@ from lograft.partitions.raft.messages import (
     VoteRequest,
 )
 
-from tests.unit.raft.group import Group
+from tests.unit.raft.group import Group, heard
 
 
 def commands(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -99,8 +99,8 @@ class _Conversation:
             case ["join", name]:
                 for other in self._group.members:
                     if other != _number(name):
-                        self._group.step(other, PeerHeard(_number(name)))
-                        self._group.step(_number(name), PeerHeard(other))
+                        self._group.step(other, heard(_number(name)))
+                        self._group.step(_number(name), heard(other))
             case ["slow", "disk", name]:
                 self._group.slow_disks.add(_number(name))
             case ["flush", name]:

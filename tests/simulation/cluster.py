@@ -162,9 +162,11 @@ class BrokerProcess:
 
     # -- peers ---------------------------------------------------------------------------------------------------------
 
-    def session_up(self, broker_id: int) -> None:
+    def session_up(self, broker_id: int, directory_id: str) -> None:
         self.sessions.add(broker_id)
-        self.environment.enter(lambda: self.heartbeats.session_up(broker_id, self.environment.monotonic_ms()))
+        self.environment.enter(
+            lambda: self.heartbeats.session_up(broker_id, directory_id, self.environment.monotonic_ms())
+        )
 
     def session_down(self, broker_id: int) -> None:
         self.sessions.discard(broker_id)
@@ -439,8 +441,9 @@ class Cluster:
             if ready and not self.network.is_cut(*pair) and not self.network.is_cut(*reversed(pair)):
                 self.network.reset(*pair)
                 self._sessions[pair] = processes
-                one.process.session_up(other.broker_id)
-                other.process.session_up(one.broker_id)
+                for process, peer in zip(processes, reversed(processes), strict=True):
+                    assert peer.promises is not None, f"{peer.environment.name} is open, but has no promises"
+                    process.session_up(peer.broker_id, peer.promises.directory_id)
 
     def end_session(self, one_id: int, other_id: int) -> None:
         """Both connections of a pair break."""

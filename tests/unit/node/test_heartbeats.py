@@ -68,8 +68,8 @@ class TwoBrokers:
         return replica
 
     def meet(self) -> None:
-        self.heartbeats[1].session_up(2, self.now_ms)
-        self.heartbeats[2].session_up(1, self.now_ms)
+        self.heartbeats[1].session_up(2, "d2", self.now_ms)
+        self.heartbeats[2].session_up(1, "d1", self.now_ms)
         self.deliver()
 
     def deliver(self) -> None:
@@ -91,7 +91,7 @@ def test_a_new_session_is_heard_by_every_replica_also_by_one_that_is_opened_late
     early = brokers.add(FakeReplica(1))
     brokers.meet()
     late = brokers.add(FakeReplica(2))
-    assert (early.heard, late.heard) == ([PeerHeard(2)], [PeerHeard(1)])
+    assert (early.heard, late.heard) == ([PeerHeard(2, "d2")], [PeerHeard(1, "d1")])
 
 
 def test_silence_past_the_limit_is_told_once_and_so_is_its_end() -> None:
@@ -101,12 +101,12 @@ def test_silence_past_the_limit_is_told_once_and_so_is_its_end() -> None:
     brokers.pass_time(2_000)
     brokers.cut = True
     brokers.pass_time(400)
-    assert replica.heard == [PeerHeard(2)]
+    assert replica.heard == [PeerHeard(2, "d2")]
     brokers.pass_time(1_000)
-    assert replica.heard == [PeerHeard(2), PeerSilent(2)] and not brokers.heartbeats[1].is_heard(2)
+    assert replica.heard == [PeerHeard(2, "d2"), PeerSilent(2)] and not brokers.heartbeats[1].is_heard(2)
     brokers.cut = False
     brokers.pass_time(200)
-    assert replica.heard == [PeerHeard(2), PeerSilent(2), PeerHeard(2)]
+    assert replica.heard == [PeerHeard(2, "d2"), PeerSilent(2), PeerHeard(2, "d2")]
 
 
 def test_a_session_that_ends_is_silence_at_once() -> None:
@@ -114,7 +114,7 @@ def test_a_session_that_ends_is_silence_at_once() -> None:
     replica = brokers.add(FakeReplica(1))
     brokers.meet()
     brokers.heartbeats[1].session_down(2)
-    assert replica.heard == [PeerHeard(2), PeerSilent(2)]
+    assert replica.heard == [PeerHeard(2, "d2"), PeerSilent(2)]
 
 
 def test_a_broker_whose_link_breaks_as_we_speak_to_it_is_silent_in_the_end() -> None:
@@ -124,7 +124,7 @@ def test_a_broker_whose_link_breaks_as_we_speak_to_it_is_silent_in_the_end() -> 
 
     replica = FakeReplica(1, leader=1)
     heartbeats = Heartbeats(1, {GROUP: replica}, send, silence_ms=500)  # type: ignore[dict-item]
-    heartbeats.session_up(2, 0)
+    heartbeats.session_up(2, "d2", 0)
     heartbeats.role_changed(replica)  # type: ignore[arg-type]
     for now_ms in range(100, 800, 100):
         heartbeats.tick(now_ms)
@@ -137,10 +137,10 @@ def test_a_leader_hears_from_a_broker_that_has_no_such_replica_as_silence_until_
     leader = brokers.add(FakeReplica(1, leader=1))
     brokers.meet()
     brokers.pass_time(200)
-    assert leader.heard == [PeerHeard(2), PeerSilent(2)]
+    assert leader.heard == [PeerHeard(2, "d2"), PeerSilent(2)]
     follower = brokers.add(FakeReplica(2, leader=None))
     brokers.pass_time(1_000)
-    assert len(leader.heard) > 2 and set(leader.heard[2:]) == {PeerHeard(2)}
+    assert len(leader.heard) > 2 and set(leader.heard[2:]) == {PeerHeard(2, "d2")}
     follower.leader = leader.voter
     brokers.heartbeats[2].role_changed(follower)  # type: ignore[arg-type]
     brokers.pass_time(200)

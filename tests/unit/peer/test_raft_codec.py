@@ -23,6 +23,7 @@ from lograft.partitions.raft.messages import (
 )
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from lograft.partitions.storage.segment_head import SegmentHead
+from lograft.partitions.storage.zero_width import voter_change
 from lograft.proto import record_batch
 from lograft.proto.peer_frames import PeerFrameError
 
@@ -50,8 +51,9 @@ def items_after(prev: Point, steps: list[int]) -> tuple[Item, ...]:
         if step == 0 or prev.term == 0:
             item = zero_width(ItemKind.TERM_START, Point(prev.term + 1, prev.offset, 1))
         elif step <= 2:
-            kind = ItemKind.VOTERS if step == 1 else ItemKind.LOG_START
-            item = zero_width(kind, Point(prev.term, prev.offset, prev.rank + 1), b"payload")
+            point = Point(prev.term, prev.offset, prev.rank + 1)
+            changed = voter_change(point, [LEADER, FOLLOWER], 1_700_000_000_000)
+            item = changed if step == 1 else zero_width(ItemKind.LOG_START, point, b"payload")
         else:
             item = records(prev, [bytes([step]) * step] * (step - 2))
         items.append(item)
@@ -217,6 +219,9 @@ def with_items(message: AppendRequest, *items: Item) -> AppendRequest:
         (zero_width(ItemKind.TERM_START, Point(10, 10, 1)), "a term later than the message's"),
         (zero_width(ItemKind.VOTERS, Point(3, 10, 3)), "a rank left out"),
         (Item(Point(3, 10, 2), ItemKind.VOTERS, b""), "voters without bytes"),
+        (zero_width(ItemKind.VOTERS, Point(3, 10, 2), b"payload"), "voters that cannot be read"),
+        (voter_change(Point(3, 10, 2), []), "a change that leaves no voter"),
+        (voter_change(Point(3, 10, 2), [LEADER, LEADER]), "a voter named twice"),
         (Item(Point(3, 11, 1), ItemKind.RECORDS, b""), "records without bytes"),
         (
             Item(Point(3, 12, 1), ItemKind.RECORDS, records(Point(3, 10, 1), [b"x"]).data),

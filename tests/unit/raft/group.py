@@ -17,14 +17,20 @@ from lograft.partitions.raft.events import (
     Promise,
     Propose,
     Sent,
+    SetLearners,
     TimerFired,
 )
 from lograft.partitions.raft.messages import AppendReply, Message, Voter
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point, TermJournal
+from lograft.partitions.raft.voter_sets import VoterSets
 
 
 def voter(broker_id: int, replica_number: int = 1) -> Voter:
     return Voter(broker_id, f"directory-{broker_id}", replica_number)
+
+
+def heard(broker_id: int) -> PeerHeard:
+    return PeerHeard(broker_id, voter(broker_id).directory_id)
 
 
 def items_of_terms(*terms: int) -> tuple[Item, ...]:
@@ -63,7 +69,7 @@ def a_core(
     """A core that has not been started; `in_touch`: with all other brokers."""
     core = RaftCore(
         voter=voter(broker_id),
-        voters=() if learner else tuple(voter(each) for each in range(1, of + 1)),
+        voter_sets=VoterSets(ORIGIN, () if learner else tuple(voter(each) for each in range(1, of + 1))),
         journal=journal_of(items_of_terms(*log)),
         random=Random(broker_id),
         term=term,
@@ -75,7 +81,7 @@ def a_core(
     )
     for other in range(1, of + 1):
         if in_touch and other != broker_id:
-            core.step(PeerHeard(other))
+            core.step(heard(other))
     return core
 
 
@@ -120,7 +126,7 @@ class Group:
         for one in self.members:
             for other in self.members:
                 if one != other:
-                    self.step(one, PeerHeard(other))
+                    self.step(one, heard(other))
 
     def cut_off(self, broker_id: int) -> None:
         """Nobody hears this broker, and it hears nobody."""
@@ -221,6 +227,24 @@ class Group:
         member = self.members[broker_id]
         member.log = [item for item in member.log if item.point > base]
         self.step(broker_id, LogBegan(base))
+
+    def change_voters(self, broker_id: int, *voters: Voter) -> Point:
+        """The leader appends a change of the voters, which it must not refuse."""
+        core = self.core(broker_id)
+        point = core.last._replace(rank=core.last.rank + 1)
+        self.step(broker_id, Propose((Item(point, ItemKind.VOTERS, b"", voters),)))
+        return point
+
+    def add_learner(self, core: RaftCore, leader_id: int) -> None:
+        """A new member, in touch with all others, that the leader sends its log."""
+        new = core.voter.broker_id
+        self.members[new] = Member(core)
+        self._carry_out(new, core.start())
+        for other in self.members:
+            if other != new:
+                self.step(other, heard(new))
+                self.step(new, heard(other))
+        self.step(leader_id, SetLearners((*self.core(leader_id).learners, core.voter)))
 
     def terms(self, broker_id: int) -> list[int]:
         """The log as one number a record, its term."""

@@ -7,7 +7,6 @@ from lograft.partitions.raft.core import Role
 from lograft.partitions.raft.events import (
     DamageFound,
     LeaderResigned,
-    PeerHeard,
     PeerSilent,
     Persisted,
     Promise,
@@ -23,7 +22,7 @@ from lograft.partitions.raft.events import (
 from lograft.partitions.raft.messages import AppendReply, AppendRequest, CampaignNow, ReadProbe, VoteReply, VoteRequest
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 
-from .group import Group, a_core, items_of_terms, voter
+from .group import Group, a_core, heard, items_of_terms, voter
 
 N1, N2, N3 = voter(1), voter(2), voter(3)
 
@@ -289,7 +288,7 @@ def test_reply_of_an_older_session_or_term_counts_for_nothing() -> None:
     group.drop(lambda message: True)
     end = group.propose(1)
     session = core.progress[N2].session
-    group.step(1, PeerHeard(2))
+    group.step(1, heard(2))
     group.step(1, AppendReply(N2, N1, core.term, session, accepted=True, match=end, committed=ORIGIN))
     group.step(1, AppendReply(N2, N1, core.term - 1, session + 1, accepted=True, match=end, committed=ORIGIN))
     assert core.committed < end
@@ -421,8 +420,8 @@ def test_whoever_granted_a_vote_waits_one_whole_timeout() -> None:
 
 def test_session_with_a_broker_outside_the_group_puts_no_election_off() -> None:
     core = a_core()
-    assert core.step(PeerHeard(9)).timer_ms is None
-    assert core.step(PeerHeard(2)).timer_ms == 150
+    assert core.step(heard(9)).timer_ms is None
+    assert core.step(heard(2)).timer_ms == 150
 
 
 def test_unwilling_replica_votes_and_follows_but_does_not_lead_until_it_may() -> None:
@@ -470,7 +469,7 @@ def test_follower_of_a_leader_that_is_silent_campaigns_when_its_time_is_over() -
     core = a_core(log=(1,), term=1, in_touch=False)
     core.step(append(N2, term=1, prev=Point(1, 1, 1)))
     assert core.leader == N2
-    core.step(PeerHeard(3))
+    core.step(heard(3))
     core.step(TimerFired())
     assert (core.role, core.leader) == (Role.PRE_CANDIDATE, None)
 
@@ -479,8 +478,8 @@ def test_leader_that_is_heard_again_stops_the_timer_of_its_follower() -> None:
     core = a_core(log=(1,), term=1, in_touch=False)
     assert core.step(append(N2, term=1, prev=Point(1, 1, 1))).timer_ms
     assert core.step(append(N2, term=1, prev=Point(1, 1, 1))).timer_ms, "each word of it counts"
-    assert core.step(PeerHeard(3)).timer_ms is None
-    assert core.step(PeerHeard(2)).timer_ms == 0
+    assert core.step(heard(3)).timer_ms is None
+    assert core.step(heard(2)).timer_ms == 0
     assert core.step(append(N2, term=1, prev=Point(1, 1, 1))).timer_ms is None
 
 

@@ -60,7 +60,7 @@ def test_batch_of_a_deposed_leader_is_not_answered_by_what_its_successor_committ
             await new.append(*a_batch(b"instead"), None).committed
             assert old.is_leader, "it hears of its successor, of the conflict and of the commit in one message"
             trio.network.is_cut = lambda _: False
-            new.take(PeerHeard(old.voter.broker_id))
+            new.take(PeerHeard(*old.voter[:2]))
             with pytest.raises(UnknownOutcome):
                 await asyncio.wait_for(doomed.committed, 10)
             assert values_of(old) == [b"kept"], "the tail is not cut yet, and none of it is taken for committed"
@@ -89,7 +89,7 @@ def test_batch_that_a_successor_commits_is_of_unknown_outcome_to_whoever_sent_it
             new = next(one for one in others_of(trio, old) if one.is_ready)
             assert old.is_leader
             trio.network.is_cut = lambda _: False
-            new.take(PeerHeard(old.voter.broker_id))
+            new.take(PeerHeard(*old.voter[:2]))
             with pytest.raises(UnknownOutcome):
                 await asyncio.wait_for(inherited.committed, 10)
             await trio.watch.until(lambda: old.committed == new.committed)

@@ -192,7 +192,7 @@ def test_tail_that_was_never_committed_is_cut_when_its_writer_comes_back(tmp_pat
             for one in trio.network.replicas.values():
                 for other in trio.network.replicas.values():
                     if one is not other:
-                        one.take(PeerHeard(other.voter.broker_id))
+                        one.take(PeerHeard(*other.voter[:2]))
             await trio.watch.until(lambda: old.committed == new.committed)
             assert values_of(old.read_committed(0, 1 << 20)) == [b"kept", b"instead"]
 

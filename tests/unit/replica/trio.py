@@ -98,7 +98,7 @@ class Trio:
         for broker_id, replica in self.network.replicas.items():
             for other in range(self.count):
                 if other != broker_id:
-                    replica.take(PeerHeard(other))
+                    replica.take(PeerHeard(other, voters[other].directory_id))
 
     async def stop(self) -> None:
         for replica in self.network.replicas.values():
@@ -128,7 +128,7 @@ class Trio:
         for broker_id, replica in self.network.replicas.items():
             for other in self.network.replicas:
                 if other != broker_id:
-                    replica.take(PeerHeard(other))
+                    replica.take(PeerHeard(*self.network.replicas[other].voter[:2]))
 
 
 @asynccontextmanager
