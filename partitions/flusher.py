@@ -4,6 +4,7 @@ Invariants
     a log has at most one round in flight; what is asked meanwhile shares the next one
     `done` gets the ticket taken when its round began, after the request, once all up to it is on disk
     a log that nobody asks about costs nothing
+    a log that was let go is not touched any more: its files may be closed, or removed
     a sync that fails ends the process: its pages are marked clean now, and a second try would lie
 """
 
@@ -27,7 +28,8 @@ class Flusher:
         self._syncs_at_once = syncs_at_once
         self._asked: dict[PartitionLog, list[Done]] = {}
         self._ready: deque[PartitionLog] = deque()
-        self._in_flight: set[PartitionLog] = set()
+        self._in_flight: dict[PartitionLog, asyncio.Event] = {}
+        """The logs being flushed, each with what is set at the end of its round."""
         self._workers = 0
         self._idle: list[asyncio.Future[None]] = []
 
@@ -40,6 +42,12 @@ class Flusher:
         self._asked[log] = [done]
         if log not in self._in_flight:
             self._make_ready(log)
+
+    async def let_go(self, log: PartitionLog) -> None:
+        """Answer no request for `log` that is open yet. Returns once no round of it is in flight."""
+        self._asked.pop(log, None)
+        if log in self._in_flight:
+            await self._in_flight[log].wait()
 
     async def drain(self) -> None:
         """Return once every request so far is answered."""
@@ -57,9 +65,11 @@ class Flusher:
     async def _work(self) -> None:
         while self._ready:
             log = self._ready.popleft()
-            self._in_flight.add(log)
+            if log not in self._asked:
+                continue
+            self._in_flight[log] = asyncio.Event()
             await self._flush(log)
-            self._in_flight.discard(log)
+            self._in_flight.pop(log).set()
             if log in self._asked:
                 self._ready.append(log)
         self._workers -= 1

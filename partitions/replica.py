@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from ..proto.errors import NoLeader, NotLeader, OffsetOutOfRange, ReplicaDamaged, UnknownOutcome
+from ..proto.errors import NoLeader, NotLeader, OffsetOutOfRange, ReplicaDamaged, UnknownOutcome, VotersUnchanged
 from ..proto.record_batch import BatchHeader, read_header, stamp
 from .environment import Environment, PartitionId, ReplicaConfig, TimerHandle
 from .flusher import Flusher
@@ -49,7 +49,7 @@ from .storage.log import DamagedLog, PartitionLog, Ticket
 from .storage.promises import Promises
 from .storage.retention import RetentionLimits, start_to_keep
 from .storage.segment_head import SegmentHead
-from .storage.zero_width import log_start_move
+from .storage.zero_width import log_start_move, voter_change
 
 WAITERS_SWEPT_AT = 64
 """How many may wait for a commit before those who gave up are looked for."""
@@ -308,6 +308,11 @@ class Replica:
     @property
     def voters(self) -> tuple[Voter, ...]:
         return self._core.voters
+
+    @property
+    def committed_voters(self) -> tuple[Voter, ...]:
+        """Who votes as far as is committed: those named later may yet be cut."""
+        return self._core.voter_sets.at(self._committed)
 
     @property
     def learners(self) -> tuple[Voter, ...]:
@@ -914,6 +919,24 @@ class Replica:
             f"{self.partition} is led by broker {leader.broker_id}", leader_id=leader.broker_id, term=self._core.term
         )
 
+    def change_voters(self, voters: tuple[Voter, ...]) -> None:
+        """Append a change of the voters, which counts from now on. It is committed later, or cut with this leadership.
+
+        Raises NotLeader, NoLeader, VotersUnchanged.
+        """
+        self.require_ready()
+        core = self._core
+        refusal = core.refuses_voters(voters)
+        if refusal is not None:
+            raise VotersUnchanged(f"the voters of {self.partition} stay {_listed(core.voters)}: {refusal}")
+        assert not self._draining, "changing the voters from within a step"
+        point = core.last._replace(rank=core.last.rank + 1)
+        self.take(Propose((voter_change(point, voters, self._environment.wall_ms()),)))
+
+    def keeps_up(self, voter: Voter) -> bool:
+        """Leader only: is it in touch, and holds what this log held a moment ago?"""
+        return voter == self.voter or self._core.is_within_reach(voter)
+
     async def transfer_leadership(self, broker_id: int, timeout_ms: int = 3000) -> None:
         """Hand leadership to the voter on `broker_id`.
 
@@ -972,10 +995,15 @@ class Replica:
         for future in self._reads.values():
             if not future.done():
                 future.set_exception(self._not_leader())
-        # A cut or a drop that finds its files closed, or gone with a deleted topic, would end the process.
+        # A cut, a drop or a flush that finds its files closed, or gone with a deleted one, would end the process.
         await self._cut_is_over.wait()
         await self._drop_is_over.wait()
+        await self._flusher.let_go(self.log)
         self.log.close()
+
+
+def _listed(voters: tuple[Voter, ...]) -> str:
+    return ", ".join(map(str, voters))
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

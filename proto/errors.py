@@ -114,6 +114,12 @@ class InvalidRequest(LograftError):
     reason, grpc_status, kafka_code, retriable = "INVALID_REQUEST", "INVALID_ARGUMENT", 42, False
 
 
+class VotersUnchanged(LograftError):
+    """The voters of a partition cannot be changed so just now; nothing was done."""
+
+    reason, grpc_status, kafka_code, retriable = "VOTERS_UNCHANGED", "FAILED_PRECONDITION", 7, True
+
+
 class CorruptBatch(LograftError):
     """Bytes that are no whole RecordBatch v2, or do not match their CRC. Facts: what, position."""
 

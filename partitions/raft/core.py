@@ -300,7 +300,18 @@ class RaftCore:
 
     def _may_campaign(self) -> bool:
         # With its word above its log end this replica once held more than it can show: it must not win.
-        return self.willing and self.voter in self.voters and not self.damaged and self.word <= self.last
+        return self.willing and self._is_needed() and not self.damaged and self.word <= self.last
+
+    def _is_needed(self) -> bool:
+        """Does it vote, or did it until a change that is not known to be committed?
+
+        The others may need it to commit that change, if it alone holds it (Raft dissertation, 4.2.2). It then leads
+        without counting itself. Once the removal is known to be committed, it campaigns no more.
+        """
+        voters = self.voter_sets
+        return self.voter in voters.newest or (
+            voters.changed_at > self.committed and self.voter in voters.at(self.committed)
+        )
 
     def _step_down(self, reason: str, effects: Effects) -> None:
         if self.role is Role.LEADER:
@@ -453,7 +464,7 @@ class RaftCore:
         elif self._may_campaign() and (event.broker_id, event.directory_id) in {voter[:2] for voter in self.voters}:
             # A new session may be what was missing for a majority. The order keeps voters out of each other's way.
             self._campaigns_failed = 0
-            effects.timer_ms = self._election_stagger_ms * (self.voters.index(self.voter) + 1)
+            effects.timer_ms = self._election_stagger_ms * self._turn(self.voters)
 
     def _on_peer_silent(self, event: PeerSilent, effects: Effects) -> None:
         self._heard.pop(event.broker_id, None)
@@ -478,8 +489,12 @@ class RaftCore:
         self._doubted = None
         effects.role_changed = True
         if self._may_campaign():
-            remaining = [voter for voter in self.voters if voter != gone]
-            effects.timer_ms = self._election_stagger_ms * (remaining.index(self.voter) + 1)
+            remaining = tuple(voter for voter in self.voters if voter != gone)
+            effects.timer_ms = self._election_stagger_ms * self._turn(remaining)
+
+    def _turn(self, voters: tuple[Voter, ...]) -> int:
+        """Which of the voters it is, from 1; who is about to be none comes after them all."""
+        return (voters.index(self.voter) if self.voter in voters else len(voters)) + 1
 
     # -- the leader's side of replication ----------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ Invariants
     a broker's machine (disk, clock) outlives its processes; a process knows nothing but what is on its disk
     two brokers talk only within a session, which ends with either process, and nothing said in it outlives it
     every message that leaves a broker passes the invariants first
+    replicas are created, deleted and made voters by what a broker knows of the decisions, which may be old
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from lograft.node.controller.facts import TopicFact
+from lograft.node.departures import Departures, lets_go
 from lograft.node.heartbeats import FRAME_TYPES, Heartbeats
 from lograft.node.peer.raft_codec import decode_raft, encode_raft
+from lograft.node.replicas import remove_tree
 from lograft.node.retention import is_clock_trusted
+from lograft.node.voter_steps import ChangeVoters, HandOver, next_step
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.flusher import Flusher
 from lograft.partitions.raft.messages import AppendReply, AppendRequest, HeadOffer, Message, Voter, VoteReply
@@ -24,10 +29,11 @@ from lograft.partitions.raft.points import Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.retention import RetentionLimits
-from lograft.proto.errors import LograftError
+from lograft.proto.errors import BrokerUnavailable, LograftError, NoLeader
 from lograft.proto.peer_frames import FrameType
 from lograft.proto.record_batch import read_header
 
+from tests.simulation.decisions import Decisions
 from tests.simulation.disk import ROOT, SimulatedDisk
 from tests.simulation.environment import Clock, SimulatedEnvironment
 from tests.simulation.invariants import Invariants, Violation
@@ -40,6 +46,9 @@ HEARTBEAT_MS = 100.0
 SILENCE_MS = 500.0
 RECONNECT_MS = 100.0
 RETENTION_MS = 200.0
+RECONCILE_MS = 100.0
+ASKED_MS = 700.0
+"""How long a broker waits for another's answer."""
 
 Answer = Callable[[Any], None]
 """Takes what a broker answered: a value, or a LograftError. It is not called if the answer is lost."""
@@ -50,6 +59,8 @@ class Options:
     """What a seed draws before it begins."""
 
     brokers: int = 3
+    replicas: int = 0
+    """Of each partition when it begins; 0: one on every broker."""
     partitions: int = 1
     config: ReplicaConfig
     weather: Weather
@@ -74,6 +85,11 @@ class BrokerProcess:
         self._cluster = cluster
         self._machine = machine
         self._ticked_ms = environment.monotonic_ms()
+        self._departures = Departures(self._ask_whether_let_go)
+        self._known = 0
+        """How many decisions are applied, but for the first."""
+        self._decided_before = 0
+        self._flusher: Flusher | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -82,10 +98,13 @@ class BrokerProcess:
     async def open(self) -> None:
         """Recover what the disk holds. A broker that cannot does not start."""
         await self._or_halt(self.open_promises())
+        self._cluster.registered_later(self._machine)
+        self._decided_before = len(self._cluster.decisions.versions) - 1
+        self._known = self.environment.random.randint(0, self._decided_before)
         await self._or_halt(self.open_replicas())
 
     async def create(self) -> None:
-        """Make the replicas, once the promises are open and every voter is known."""
+        """Make the first replicas, once the promises are open and everybody's place is decided."""
         await self._or_halt(self.open_replicas())
 
     async def _or_halt(self, opening: Coroutine[Any, Any, None]) -> None:
@@ -105,27 +124,19 @@ class BrokerProcess:
 
     async def open_replicas(self) -> None:
         assert self.promises is not None
-        flusher = Flusher(self.environment, syncs_at_once=self._cluster.options.flush_threads)
-        for partition in self._cluster.partitions:
-            replica = await Replica.open(
-                environment=self.environment,
-                promises=self.promises,
-                flusher=flusher,
-                directory=ROOT,
-                partition=partition,
-                voter=self._cluster.voters[self.broker_id],
-                first_voters=tuple(self._cluster.voters.values()),
-                config=self._cluster.options.config,
-                observer=self,
-            )
-            self._cluster.invariants.note_opened(replica)
-            self.replicas[partition] = replica
-            self.heartbeats.opened(replica)
+        self._flusher = Flusher(self.environment, syncs_at_once=self._cluster.options.flush_threads)
+        for partition in self.promises.listed():
+            known = self.promises.recall(partition)
+            assert known is not None, f"{partition} is listed, and not recalled"
+            await self._open_replica(partition, known.replica_number, ())
+        await self._create_placed()
         self.is_open = True
         self._ticked_ms = self.environment.monotonic_ms()
         self._tick()
         if self._cluster.options.retention is not None:
             self._enforce(self._cluster.options.retention)
+
+        self.environment.spawn(self._reconcile())
 
     def _enforce(self, limits: RetentionLimits) -> None:
         """As `node.retention` does, but that other brokers' clocks are asked in no time."""
@@ -137,6 +148,131 @@ class BrokerProcess:
             if not self._cluster.is_healed:
                 replica.enforce_retention(limits, now_ms if trusted else None)
         self.environment.call_later(RETENTION_MS, lambda: self._enforce(limits))
+
+    async def _open_replica(self, partition: PartitionId, replica_number: int, first_voters: tuple[Voter, ...]) -> None:
+        assert self.promises is not None and self._flusher is not None, "not open yet"
+        self._machine.numbers[partition] = replica_number
+        replica = await Replica.open(
+            environment=self.environment,
+            promises=self.promises,
+            flusher=self._flusher,
+            directory=ROOT,
+            partition=partition,
+            voter=Voter(self.broker_id, self.promises.directory_id, replica_number),
+            first_voters=first_voters,
+            config=self._cluster.options.config,
+            observer=self,
+        )
+        self._cluster.invariants.note_opened(replica)
+        self.replicas[partition] = replica
+        self.heartbeats.opened(replica)
+
+    # -- decisions -----------------------------------------------------------------------------------------------------
+
+    @property
+    def topic(self) -> TopicFact:
+        """As far as this process knows."""
+        return self._cluster.decisions.versions[self._known]
+
+    def placement(self, partition: PartitionId) -> tuple[Voter, ...]:
+        return self.topic.partitions[partition.number].placement
+
+    async def _reconcile(self) -> None:
+        """Hear of some more decisions, and act on them as a broker does; again after a while."""
+        newest = len(self._cluster.decisions.versions) - 1
+        if self.environment.random.random() < 0.5:
+            self._known = self.environment.random.randint(self._known, newest)
+        await self._or_halt(self._create_placed())
+        for partition, replica in list(self.replicas.items()):
+            self._take_step(partition, replica)
+        for partition, replica in list(self.replicas.items()):
+            if self._departs(partition, replica) and await self._departures.may_delete(partition, replica.voter):
+                await self._or_halt(self._delete(partition, replica))
+        delay_ms = RECONCILE_MS * self.environment.random.uniform(0.5, 1.5)
+        self.environment.call_later(delay_ms, lambda: self.environment.spawn(self._reconcile()))
+
+    async def _create_placed(self) -> None:
+        assert self.promises is not None
+        if self._known < self._decided_before:
+            return
+        for partition in self._cluster.partitions:
+            for placed in self.placement(partition):
+                is_here = placed[:2] == (self.broker_id, self.promises.directory_id)
+                if is_here and partition not in self.replicas and self.promises.recall(partition) is None:
+                    first_voters = self.topic.partitions[partition.number].first_voters
+                    await self._open_replica(partition, placed.replica_number, first_voters)
+
+    def _take_step(self, partition: PartitionId, replica: Replica) -> None:
+        """Let the leader of a partition bring its voters nearer to where replicas should be."""
+        if not replica.is_leader:
+            return
+        placed = self.placement(partition)
+        learners = tuple(voter for voter in placed if voter not in replica.voters)
+        if learners != replica.learners and self.environment.random.random() < 0.5:
+            replica.set_learners(learners)
+            self.heartbeats.role_changed(replica)
+        step = next_step(replica.voter, replica.voters, placed, replica.keeps_up)
+        if isinstance(step, HandOver):
+            if self.environment.random.random() < 0.5:
+                self.transfer(partition, step.broker_id)
+                return
+            # A broker would not, but a leader may remove itself: then the others commit it.
+            step = ChangeVoters(tuple(voter for voter in replica.voters if voter != replica.voter))
+        if step is not None:
+            before = replica.voters
+            try:
+                replica.change_voters(step.voters)
+            except LograftError as refusal:
+                self._cluster.trace.note("refused", str(refusal))
+            else:
+                self._cluster.invariants.note_voters_changed(replica, before)
+
+    def _departs(self, partition: PartitionId, replica: Replica) -> bool:
+        was_placed = replica.voter.replica_number < self.topic.next_replica_number
+        return was_placed and replica.voter not in self.placement(partition)
+
+    async def _ask_whether_let_go(self, partition: PartitionId, identity: Voter) -> bool:
+        leader = self._cluster.leader_of(partition)
+        if leader is None:
+            raise NoLeader(f"{partition} has no leader")
+        answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+        def answer(outcome: object) -> None:
+            if not answered.done():
+                self.environment.enter(lambda: answered.done() or answered.set_result(outcome))
+
+        self._cluster.call(
+            leader.voter.broker_id, lambda process, answer: process.let_go(partition, identity, answer), answer
+        )
+        self.environment.call_later(ASKED_MS, lambda: answer(BrokerUnavailable("no answer in time")))
+        outcome = await answered
+        if isinstance(outcome, LograftError):
+            raise outcome
+        return outcome is True
+
+    def let_go(self, partition: PartitionId, identity: Voter, answer: Answer) -> None:
+        """Another broker asks whether a replica of it is needed here; the answer is a bool."""
+
+        async def decide() -> None:
+            try:
+                outcome: object = await lets_go(self.replica(partition), identity, lambda: self.placement(partition))
+            except LograftError as refusal:
+                outcome = refusal
+            self.environment.enter(lambda: answer(outcome))
+
+        self.environment.spawn(decide())
+
+    async def _delete(self, partition: PartitionId, replica: Replica) -> None:
+        assert self.promises is not None
+        self._cluster.trace.note("delete", f"{partition.number} {replica.voter}")
+        del self.replicas[partition]
+        self.heartbeats.closed(partition)
+        await replica.stop()
+        self._cluster.forget(replica)
+        self._machine.numbers.pop(partition, None)
+        await self.promises.sync(self.promises.note_deleted(partition))
+        await remove_tree(self.environment, log_directory(partition))
+        self._departures.deleted(partition)
 
     def _tick(self) -> None:
         now = self.environment.monotonic_ms()
@@ -193,7 +329,7 @@ class BrokerProcess:
         partition, message = decode_raft(letter.body)
         self._cluster.trace.note("receive", told(partition, message))
         replica = self.replicas.get(partition)
-        if replica is not None:
+        if replica is not None and not self._departures.is_silent(partition):
             self._cluster.invariants.note_received(partition, message)
             replica.receive(message)
 
@@ -201,6 +337,13 @@ class BrokerProcess:
         self._cluster.network.send(self, broker_id, Letter(frame_type, body))
 
     # -- clients -------------------------------------------------------------------------------------------------------
+
+    def replica(self, partition: PartitionId) -> Replica:
+        """Raises NoLeader if there is none here."""
+        replica = self.replicas.get(partition)
+        if replica is None:
+            raise NoLeader(f"{self.environment.name} has no replica of {partition}")
+        return replica
 
     def produce(self, partition: PartitionId, batch: bytes, first_open: int, answer: Answer) -> None:
         """Append; the answer is an Appended."""
@@ -210,13 +353,13 @@ class BrokerProcess:
             outcome = failure if failure is not None else future.result()
             self.environment.enter(lambda: answer(outcome))
 
-        replica = self.replicas[partition]
+        replica = self.replica(partition)
         appending = replica.append(batch, read_header(batch), first_open)
         appending.committed.add_done_callback(settled)
 
     def fetch(self, partition: PartitionId, offset: int, bytes_max: int, answer: Answer) -> None:
         """Read; the answer is a Chunk."""
-        chunk = self.replicas[partition].read(offset, bytes_max)
+        chunk = self.replica(partition).read(offset, bytes_max)
         answer(chunk._replace(batches=[bytes(batch) for batch in chunk.batches]))
 
     def confirm_end(self, partition: PartitionId, answer: Answer) -> None:
@@ -224,7 +367,7 @@ class BrokerProcess:
 
         async def confirm() -> None:
             try:
-                outcome: object = await self.replicas[partition].confirm_read()
+                outcome: object = await self.replica(partition).confirm_read()
             except LograftError as refusal:
                 outcome = refusal
             self.environment.enter(lambda: answer(outcome))
@@ -236,7 +379,7 @@ class BrokerProcess:
 
         async def move() -> None:
             try:
-                outcome: object = await self.replicas[partition].move_log_start(offset)
+                outcome: object = await self.replica(partition).move_log_start(offset)
             except LograftError as refusal:
                 outcome = refusal
             self.environment.enter(lambda: answer(outcome))
@@ -246,7 +389,7 @@ class BrokerProcess:
     def transfer(self, partition: PartitionId, broker_id: int) -> None:
         async def hand_over() -> None:
             try:
-                await self.replicas[partition].transfer_leadership(broker_id)
+                await self.replica(partition).transfer_leadership(broker_id)
             except LograftError as refusal:
                 self._cluster.trace.note("transfer", f"{partition.number} to {broker_id}: {refusal.reason}")
 
@@ -264,8 +407,12 @@ class Machine:
         self.platter = Platter(self.disk)
         self.clock = Clock(rate=rate)
         self.directory_id: str | None = None
+        self.numbers: dict[PartitionId, int] = {}
+        """Replica number of what is, or is being made, on the disk."""
         self.process: BrokerProcess | None = None
         self.starts = 0
+        self.losses = 0
+        """Of its disk."""
         self.power_fails = False
         """The next end of the process that the broker does not choose is a power loss."""
         self.may_halt = False
@@ -309,10 +456,27 @@ class Machine:
         self.disk.kill()
 
     def lose_power(self) -> None:
+        if self._cluster.is_short_of_a_disk():
+            # What a power loss tears is in doubt, and beside a lost disk nobody is left to lift that.
+            self.kill()
+            return
         if self.process is not None and self.process.is_alive:
             self.process.environment.crash()
             self._cleared("lost power")
         self.disk.lose_power()
+
+    def lose_disk(self) -> None:
+        """The disk is gone, with all that it held; the machine gets another one."""
+        self.kill()
+        assert self.directory_id is not None, f"{self.name} has nothing to lose yet"
+        for number in self.numbers.values():
+            self._cluster.invariants.lost.add(Voter(self.broker_id, self.directory_id, number))
+        self.losses += 1
+        self.disk = SimulatedDisk(Random(f"{self._cluster.seed} disk {self.broker_id} after {self.losses}"))
+        self.disk.write_back_chance = self._cluster.options.write_back_chance
+        self.platter = Platter(self.disk)
+        self.directory_id = None
+        self.numbers = {}
 
     def _ended(self, why: str) -> None:
         """The process ended in the middle of something."""
@@ -320,7 +484,7 @@ class Machine:
         if why.startswith("halted") and not self.may_halt:
             self._cluster.fail(Violation("no-needless-halt", f"{self.name} {why}"))
         # Not now: the process's code is still on the stack.
-        after = self.disk.lose_power if self.power_fails else self.disk.kill
+        after = self.disk.lose_power if self.power_fails and not self._cluster.is_short_of_a_disk() else self.disk.kill
         self.power_fails = False
         self._cluster.loop.call_soon(after)
         self._cluster.restart_later(self)
@@ -346,7 +510,7 @@ class Cluster:
         self.machines = {
             number: Machine(self, number, options.clock_rates[number - 1]) for number in range(1, options.brokers + 1)
         }
-        self.voters: dict[int, Voter] = {}
+        self.decisions: Decisions
         self.invariants: Invariants
         self.failure: BaseException | None = None
         self.on_sent: Callable[[BrokerProcess, Message], None] | None = None
@@ -365,10 +529,16 @@ class Cluster:
         processes = [machine.start() for machine in self.machines.values()]
         for process in processes:
             await process.environment.start(process.open_promises())
-        for number, machine in self.machines.items():
-            assert machine.directory_id is not None, f"{machine.name} did not mint its directory id"
-            self.voters[number] = Voter(number, machine.directory_id, 1)
-        self.invariants = Invariants(self.partitions, voters=tuple(self.voters.values()), is_durable=self._is_durable)
+        directories = {number: machine.directory_id or "" for number, machine in self.machines.items()}
+        assert all(directories.values()), f"not every machine minted its directory id: {directories}"
+        count = self.options.replicas or len(self.machines)
+        placements = [self.random.sample(list(self.machines), count) for _ in self.partitions]
+        self.decisions = Decisions(self.partitions[0].topic_id, placements, directories)
+        self.invariants = Invariants(
+            self.partitions,
+            first_voters={partition: self.decisions.placement(partition) for partition in self.partitions},
+            is_durable=self.is_durable,
+        )
         for process in processes:
             process.environment.spawn(process.create())
         self._keep_sessions()
@@ -398,8 +568,52 @@ class Cluster:
         if not machine.is_up:
             machine.run()
 
-    def _is_durable(self, voter: Voter, partition: PartitionId, point: Point) -> bool:
-        return self.machines[voter.broker_id].platter.holds(log_directory(partition), point)
+    def is_settled(self, partition: PartitionId) -> bool:
+        """Do just those vote who are placed? Only then does the controller take another move."""
+        leader = self.leader_of(partition)
+        return leader is not None and {*leader.voters} == {*self.decisions.placement(partition)}
+
+    def is_short_of_a_disk(self) -> bool:
+        """Does any set of voters that may count name a lost identity? Then the others are all needed."""
+        return any(voter in self.invariants.lost for voters in self._voter_sets() for voter in voters)
+
+    def _voter_sets(self) -> list[tuple[Voter, ...]]:
+        sets = [log.voters for log in self.invariants.committed.values()]
+        return sets + [replica.voters for partition in self.partitions for replica in self.live_replicas(partition)]
+
+    def may_lose_disk(self, machine: Machine) -> bool:
+        """Does a majority of disks survive, in every set of voters that may count now? One at a time is lost."""
+        doubtful = any(
+            replica.status().doubtful for partition in self.partitions for replica in self.live_replicas(partition)
+        )
+        return (
+            machine.directory_id is not None
+            and all(other.is_up for other in self.machines.values())
+            and all(len(voters) >= 3 for voters in self._voter_sets())
+            and not doubtful
+            and not self.is_short_of_a_disk()
+        )
+
+    def is_durable(self, voter: Voter, partition: PartitionId, point: Point) -> bool:
+        return self.is_there(voter, partition) and self.machines[voter.broker_id].platter.holds(
+            log_directory(partition), point
+        )
+
+    def is_there(self, voter: Voter, partition: PartitionId) -> bool:
+        """Is this identity's replica on its machine's disk?"""
+        machine = self.machines[voter.broker_id]
+        return voter[1:] == (machine.directory_id, machine.numbers.get(partition))
+
+    def registered_later(self, machine: Machine) -> None:
+        """The controller hears that a broker came up, and on which disk."""
+        directory_id = machine.directory_id
+        assert directory_id is not None, f"{machine.name} has no directory id"
+
+        def register() -> None:
+            if machine.directory_id == directory_id:
+                self.decisions.register(machine.broker_id, directory_id)
+
+        self.loop.call_later(self.random.uniform(10, 500) / 1000.0, register)
 
     def _after_step(self) -> None:
         while self._moved:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
-from lograft.partitions.raft.messages import AppendReply, HeadOffer, Message, VoteReply, VoteRequest
+from lograft.partitions.raft.messages import AppendReply, HeadOffer, Message, Voter, VoteReply, VoteRequest
 
 from tests.simulation.cluster import BrokerProcess, Cluster, Machine
 
@@ -30,6 +30,8 @@ COMMON = (
     "transfer",
     "cut_leader_from_majority",
 )
+MOVING = ("move", "move", "move", "lose_disk")
+"""Where replicas are not where they began: moves, and disks that are gone for good."""
 RARE = (
     "depose_with_stuck_sync",
     "lose_power_everywhere",
@@ -52,6 +54,8 @@ class Nemesis:
         self._crash_after: dict[type[Message], float] = {}
         self._crash_at_reset = False
         self._is_over = False
+        self._loses_disks = Random(f"{seed} disks").random() < 0.5
+        """Then no other fault may cost what the others need: moves follow one another, and leave three or more."""
         self._decaying: Machine | None = None
         cluster.on_sent = self._look_at
 
@@ -145,8 +149,31 @@ class Nemesis:
         disk.sync_delay_ms = self._random.choice((50.0, 300.0, 1500.0))
         self._later(self._random.uniform(300, 3000), lambda: setattr(disk, "sync_delay_ms", 0.0))
 
+    def move(self) -> None:
+        """Some of a partition's replicas are placed on other brokers, or one more or one fewer is placed."""
+        cluster = self._cluster
+        partition = self._random.choice(cluster.partitions)
+        if self._loses_disks and not cluster.is_settled(partition):
+            return
+        present = [voter.broker_id for voter in cluster.decisions.placement(partition)]
+        count = len(present) + self._random.choice((-1, 0, 0, 0, 1))
+        count = min(max(count, 3 if self._loses_disks else 2), len(cluster.machines))
+        brokers = self._random.sample(list(cluster.machines), count)
+        kept = self._random.sample(present, self._random.randint(0, len(present)))
+        cluster.decisions.move(partition, list(dict.fromkeys((*kept, *brokers)))[:count])
+
+    def lose_disk(self) -> None:
+        """A machine whose disk the others can do without gets an empty one, and comes back under its broker id."""
+        machine = self._some_machine()
+        if self._loses_disks and self._cluster.may_lose_disk(machine):
+            self.done["(lost a disk)"] += 1
+            machine.lose_disk()
+            self._cluster.restart_later(machine)
+
     def fail_sync(self) -> None:
         machine = self._some_machine()
+        if self._cluster.is_short_of_a_disk():
+            return  # what it leaves in doubt, nobody could lift
         machine.may_halt = True
         machine.disk.sync_failures = 1
 
@@ -169,7 +196,8 @@ class Nemesis:
         path = self._random.choice(sorted(paths))
         size = len(machine.disk.files[path].cache)
         if size:
-            self._cluster.invariants.unreadable.add(self._cluster.voters[machine.broker_id])
+            for number in machine.numbers.values():
+                self._cluster.invariants.unreadable.add(Voter(machine.broker_id, machine.directory_id or "", number))
             machine.disk.flip_bit(path, self._random.randrange(size), self._random.randrange(8))
 
     # -- network -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ Each rule has a name, which a violation carries:
     sequences-in-order   a producer's batches are committed in the order of their sequences, none missing
     log-matching         two logs that share a point are the same before it
     reads-committed      a reader gets the committed batches, unaltered, and an end no older than its question
+    voters-one-by-one    each committed set of voters differs from the one before by one identity
+    voters-caught-up     an identity becomes a voter only once its platter holds the term start of who adds it
     start-committed      no replica starts its log later than what it has committed says, nor drops what is
                          at or above the committed start
     start-rises          the log start of a replica never moves back, and no leader that serves has an older one than
@@ -26,7 +28,7 @@ Each rule has a name, which a violation carries:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
@@ -36,7 +38,7 @@ from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.log import DamagedLog
-from lograft.partitions.storage.zero_width import decode_log_start
+from lograft.partitions.storage.zero_width import decode_log_start, decode_voters
 from lograft.proto.record_batch import decode, read_header, read_zero_width
 
 
@@ -72,6 +74,8 @@ class CommittedLog:
     offsets: dict[bytes, int] = field(default_factory=dict)
     places: dict[Point, int] = field(default_factory=lambda: {ORIGIN: 0})
     """Each committed point -> how many items are before it."""
+    voters: tuple[Voter, ...] = ()
+    """Of the newest committed set."""
     moves: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
     """Of the log start: how many items make it so, and where it is then."""
     next_sequences: dict[int, int] = field(default_factory=dict)
@@ -108,6 +112,11 @@ class CommittedLog:
             if start <= self.start:
                 raise Violation("start-rises", f"{who} committed a move of the start from {self.start} to {start}")
             self.moves.append((place + 1, start))
+        elif item.kind is ItemKind.VOTERS:
+            voters = decode_voters(read_zero_width(item.data)[1])
+            if len({*voters} ^ {*self.voters}) != 1:
+                raise Violation("voters-one-by-one", f"{who} committed {voters} after {self.voters}")
+            self.voters = voters
         return True
 
     def _take_records(self, item: Item, place: int, who: str) -> None:
@@ -153,20 +162,25 @@ class Invariants:
         self,
         partitions: Sequence[PartitionId],
         *,
-        voters: tuple[Voter, ...],
+        first_voters: Mapping[PartitionId, tuple[Voter, ...]],
         is_durable: Callable[[Voter, PartitionId, Point], bool],
     ) -> None:
-        self.committed = {partition: CommittedLog(partition) for partition in partitions}
+        self.committed = {
+            partition: CommittedLog(partition, voters=first_voters[partition]) for partition in partitions
+        }
         self.acknowledged: dict[PartitionId, int] = dict.fromkeys(partitions, 0)
         """The end of what producers were told is committed."""
         self.acknowledged_records = 0
         self.trimmed: dict[PartitionId, int] = dict.fromkeys(partitions, 0)
         """The latest start that a trim was answered with."""
         self.resets = 0
+        self.voter_changes = 0
+        """Appended by a leader, whether or not they were ever committed."""
         self.leaders: dict[tuple[PartitionId, int], Voter] = {}
         self.unreadable: set[Voter] = set()
         """Voters whose disk was damaged on purpose: they need not be whole, but they still have to keep their word."""
-        self._voters = voters
+        self.lost: set[Voter] = set()
+        """Identities whose disk is gone: what they acknowledged before they may have been counted for."""
         self._is_durable = is_durable
         self._votes: dict[tuple[PartitionId, Voter, int], Voter] = {}
         self._candidates: dict[tuple[PartitionId, Voter, int], Point] = {}
@@ -246,7 +260,7 @@ class Invariants:
             items = self._committed_items(replica, progress.committed)
             for item in items:
                 if oracle.take(progress.place, item, who):
-                    self._check_durable(replica.partition, item.point)
+                    self._check_durable(replica, item.point)
                 progress.place += 1
                 progress.committed = item.point
         self.check_start(replica)
@@ -295,10 +309,20 @@ class Invariants:
         """Its process has ended."""
         self._progress.pop(replica, None)
 
-    def _check_durable(self, partition: PartitionId, point: Point) -> None:
-        holders = [voter for voter in self._voters if self._is_durable(voter, partition, point)]
-        spoiled = sum(voter in self.unreadable and voter not in holders for voter in self._voters)
-        if len(holders) + spoiled <= len(self._voters) // 2:
+    def note_voters_changed(self, replica: Replica, before: tuple[Voter, ...]) -> None:
+        """A leader has appended a change of its voters, who were `before`."""
+        self.voter_changes += 1
+        span = next(span for span in replica.log.journal.spans if span.term == replica.term)
+        start = Point(replica.term, span.zero_width_offsets[0], 1) if not span.rank_before else replica.log.base
+        for added in {*replica.voters} - {*before}:
+            if added not in self.lost and not self._is_durable(added, replica.partition, start):
+                raise Violation("voters-caught-up", f"{replica.voter} adds {added}, which does not hold {start}")
+
+    def _check_durable(self, replica: Replica, point: Point) -> None:
+        partition, voters = replica.partition, replica.voters
+        holders = [voter for voter in voters if self._is_durable(voter, partition, point)]
+        spoiled = sum((voter in self.unreadable or voter in self.lost) and voter not in holders for voter in voters)
+        if len(holders) + spoiled <= len(voters) // 2:
             holding = ", ".join(map(str, holders)) or "nobody"
             raise Violation(
                 "committed-durable", f"{point} of {partition} was committed, but {holding} holds it on disk"

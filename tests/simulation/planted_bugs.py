@@ -6,17 +6,19 @@ make it likely to matter; the faults of those runs alone do no harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
+from lograft.node.controller.facts import TopicFact
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.core import RaftCore
-from lograft.partitions.raft.events import Effects
+from lograft.partitions.raft.events import Effects, PeerHeard
 from lograft.partitions.raft.messages import AppendRequest, Message, Voter
 from lograft.partitions.raft.points import ItemKind, Point
-from lograft.partitions.raft.progress import held_by_majority
+from lograft.partitions.raft.progress import Progress, held_by_majority
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
 from lograft.partitions.storage.chain import Placed
@@ -31,6 +33,8 @@ from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.partitions.storage.zero_width import decode_log_start
 from lograft.proto.record_batch import BatchHeader
 
+from tests.simulation import decisions as decisions_module
+from tests.simulation.cluster import BrokerProcess
 from tests.simulation.simulation import Plan
 
 
@@ -208,12 +212,85 @@ class _Unproduced:
         return getattr(self._header, name)
 
 
+def reads_its_voters_from_the_configuration(patch: pytest.MonkeyPatch) -> None:
+    """Where replicas are placed, as far as a broker has heard, is taken for who votes."""
+    configured: dict[RaftCore, tuple[Voter, ...]] = {}
+
+    def voters(core: RaftCore) -> tuple[Voter, ...]:
+        return configured.get(core, core.voter_sets.newest)
+
+    def take_step(process: BrokerProcess, partition: PartitionId, replica: Replica) -> None:
+        core = replica._core
+        placed = process.placement(partition)
+        if core.is_leader:
+            if core.voter not in placed:
+                process.transfer(partition, placed[0].broker_id)
+                return
+            replica.set_learners(())
+            for peer in placed:
+                if peer != core.voter and peer not in core.progress:
+                    core.progress[peer] = Progress(peer, next=core.last)
+                    replica.take(PeerHeard(*peer[:2]))
+        if core.voter in placed:
+            configured[core] = placed
+        process.heartbeats.role_changed(replica)
+
+    patch.setattr(RaftCore, "voters", property(voters))
+    patch.setattr(BrokerProcess, "_take_step", take_step)
+
+
+def tells_replicas_apart_by_their_disks_alone(patch: pytest.MonkeyPatch) -> None:
+    """A replica that is placed where one was deleted is taken for the one that was there."""
+
+    def placed_again(topic: TopicFact, number: int, brokers: Sequence[int], directories: dict[int, str]) -> TopicFact:
+        partition = topic.partitions[number]
+        numbers = {voter[:2]: voter.replica_number for voter in partition.first_voters}
+        placement = tuple(
+            Voter(broker, directories[broker], numbers.get((broker, directories[broker]), 1)) for broker in brokers
+        )
+        partitions = list(topic.partitions)
+        partitions[number] = msgspec.structs.replace(partition, placement=placement)
+        return msgspec.structs.replace(topic, partitions=tuple(partitions))
+
+    patch.setattr(decisions_module, "placed_on", placed_again)
+
+
+def changes_voters_before_the_last_change_is_committed(patch: pytest.MonkeyPatch) -> None:
+    right = RaftCore.refuses_voters
+
+    def refuses_voters(core: RaftCore, voters: tuple[Voter, ...]) -> str | None:
+        committed, core.committed = core.committed, core.last
+        refusal = right(core, voters)
+        core.committed = committed
+        return refusal
+
+    def require_ready(replica: Replica) -> None:
+        replica._require_lead()
+
+    patch.setattr(RaftCore, "refuses_voters", refuses_voters)
+    patch.setattr(Replica, "_require_ready", require_ready)
+
+
+def lets_a_learner_vote_before_it_caught_up(patch: pytest.MonkeyPatch) -> None:
+    def is_within_reach(core: RaftCore, voter: Voter) -> bool:
+        return voter in core.progress
+
+    patch.setattr(RaftCore, "is_within_reach", is_within_reach)
+
+
 ELECTIONS = Plan(
     faults=("crash_after_promise", "crash_after_promise", "kill", "kill", "kill", "bad_weather"),
     fault_count=20,
     span_ms=8_000.0,
     brokers=5,
     pace_ms=150.0,
+)
+MOVES = Plan(
+    faults=("move", "move", "kill", "isolate", "cut_leader_from_majority", "transfer"),
+    moving=True,
+    fault_count=20,
+    span_ms=8_000.0,
+    trim_pace_ms=0.0,
 )
 CONFLICTS = ("cut_leader_from_majority", "slow_disk", "slow_disk", "isolate", "transfer", "kill")
 
@@ -284,5 +361,26 @@ PLANTED_BUGS = (
     ),
     PlantedBug(
         name="takes a batch twice", plant=takes_a_batch_twice, plan=Plan(faults=("bad_weather", "kill"), fault_count=6)
+    ),
+    PlantedBug(
+        name="reads its voters from the configuration",
+        plant=reads_its_voters_from_the_configuration,
+        plan=MOVES,
+        seeds=30,
+    ),
+    PlantedBug(
+        name="tells replicas apart by their disks alone",
+        plant=tells_replicas_apart_by_their_disks_alone,
+        plan=MOVES,
+        seeds=30,
+    ),
+    PlantedBug(
+        name="changes voters before the last change is committed",
+        plant=changes_voters_before_the_last_change_is_committed,
+        plan=MOVES,
+        seeds=60,
+    ),
+    PlantedBug(
+        name="lets a learner vote before it caught up", plant=lets_a_learner_vote_before_it_caught_up, plan=MOVES
     ),
 )

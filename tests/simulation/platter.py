@@ -52,7 +52,7 @@ class Platter:
             if path != reading.path:
                 head = f"{path.removesuffix('.log')}.head"
                 inode = self._disk.files.get(head)
-                if inode is None or not self._disk.is_synced(head, 0, len(inode.cache)):
+                if inode is None or not inode.cache or not self._disk.is_synced(head, 0, len(inode.cache)):
                     return
                 if not reading.path:
                     try:

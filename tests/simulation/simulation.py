@@ -18,7 +18,7 @@ from lograft.partitions.storage.retention import RetentionLimits
 
 from tests.simulation.clients import Producer, Reader, Trimmer
 from tests.simulation.cluster import Cluster, Options
-from tests.simulation.faults import COMMON, RARE, WHERE_LOGS_ARE_TRIMMED, Nemesis
+from tests.simulation.faults import COMMON, MOVING, RARE, WHERE_LOGS_ARE_TRIMMED, Nemesis
 from tests.simulation.invariants import Violation
 from tests.simulation.network import FAIR, Weather
 from tests.simulation.trace import Trace
@@ -40,6 +40,8 @@ class Plan:
     pace_ms: float | None = None
     trim_pace_ms: float | None = None
     """Mean time between two moves of a log's start; 0: it stays."""
+    moving: bool | None = None
+    """Are replicas moved and disks lost? Then there are more brokers than replicas."""
     events_shown: int = 60
     """Of the trace, if the run fails."""
 
@@ -59,6 +61,7 @@ class Report:
     records_read: int = 0
     trims: int = 0
     resets: int = 0
+    voter_changes: int = 0
     leaders_elected: int = 0
     starts: int = 0
     messages: int = 0
@@ -69,6 +72,7 @@ class Report:
         return (
             f"seed {self.seed}: {self.simulated_ms:.0f} ms, {self.records_acknowledged} records acknowledged, "
             f"{self.records_read} read, {self.trims} trims, {self.resets} resets, "
+            f"{self.voter_changes} voter changes, "
             f"{self.leaders_elected} leaders, {self.starts} starts, {self.messages} messages"
         )
 
@@ -82,6 +86,9 @@ class Simulation:
         self.loop = VirtualLoop()
         self.trace = Trace(self.loop.now_ms, kept=self.plan.events_shown)
         random = Random(f"{seed} options")
+        # Of its own, so that what else is drawn for a seed stays as it was.
+        drawn_moving = Random(f"{seed} moving").random() < 0.4
+        self._is_moving = drawn_moving if self.plan.moving is None else self.plan.moving
         self.options = replace(self._draw_options(random), retention=self._draw_retention())
         self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
         self.nemesis = Nemesis(self.cluster, str(seed))
@@ -89,7 +96,6 @@ class Simulation:
         self._fault_count = self.plan.fault_count or random.choice((3, 6, 10, 16))
         self._pace_ms = self.plan.pace_ms or random.choice((40.0, 80.0, 160.0))
         self._value_bytes = random.choice((20, 200, 1500))
-        # Of its own, so that what else is drawn for a seed stays as it was.
         trim_paces = (0.0, 0.0, 300.0, 1_000.0)
         drawn = Random(f"{seed} trims").choice(trim_paces)
         self._trim_pace_ms = drawn if self.plan.trim_pace_ms is None else self.plan.trim_pace_ms
@@ -129,7 +135,8 @@ class Simulation:
                 self._trimmers.append(Trimmer(cluster, partition, pace_ms=self._trim_pace_ms))
         for client in (*self._producers, *self._readers, *self._trimmers):
             client.start()
-        self.nemesis.start(self.plan.faults, self._fault_count, self._span_ms)
+        faults = (*self.plan.faults, *MOVING * 3) if self._is_moving else self.plan.faults
+        self.nemesis.start(faults, self._fault_count, self._span_ms)
         if self._trimmers:
             self.nemesis.start(WHERE_LOGS_ARE_TRIMMED, 4, self._span_ms)
         for _ in range(2):
@@ -163,9 +170,14 @@ class Simulation:
             cluster.invariants.check_equal(self._whole_replicas(partition))
 
     def _is_even(self) -> bool:
-        """Does every replica stand where its leader stands, all of it committed?"""
+        """Is there a replica where one is placed and nowhere else, and does each stand where its leader stands, all of
+        it committed, with just those as its voters?"""
         for partition in self.cluster.partitions:
-            if len(self.cluster.live_replicas(partition)) < len(self.cluster.machines):
+            placed = {*self.cluster.decisions.placement(partition)}
+            live = self.cluster.live_replicas(partition)
+            if {replica.voter for replica in live} != placed or len(live) != len(placed):
+                return False
+            if any({*replica.voters} != placed for replica in self._whole_replicas(partition)):
                 return False
             end = self.cluster.invariants.committed[partition].end
             replicas = self._whole_replicas(partition)
@@ -189,7 +201,13 @@ class Simulation:
                 for partition in self.cluster.partitions
                 for replica in self.cluster.live_replicas(partition)
             )
-            raise Violation("progress", f"{otherwise} within {SETTLE_MS} ms of healing: {states}")
+            placed = "; ".join(
+                f"{partition.number} on {', '.join(map(str, self.cluster.decisions.placement(partition)))}, "
+                f"led with {', '.join(map(str, leader.voters)) if leader else 'nobody'}"
+                for partition in self.cluster.partitions
+                for leader in [self.cluster.leader_of(partition)]
+            )
+            raise Violation("progress", f"{otherwise} within {SETTLE_MS} ms of healing: {states}; {placed}")
         await asyncio.sleep(0.1)
 
     @staticmethod
@@ -197,6 +215,7 @@ class Simulation:
         status = replica.status()
         spoiled = " doubtful" * status.doubtful + " damaged" * status.damaged
         stands = f"end {status.end} persisted {status.persisted} committed {status.committed}"
+        spoiled += f" knows {len(status.voters)} voters" * (replica.voter not in status.voters)
         return f"{replica.partition.number} {replica.voter} {status.role.value} t{status.term} {stands}{spoiled}"
 
     def _check_log_matching(self) -> None:
@@ -212,8 +231,13 @@ class Simulation:
             in_flight_bytes_max=random.choice((2_000, 1 << 20)),
             mark_interval_ms=random.choice((5, 100)),
         )
+        replicas = 0
+        if self._is_moving:
+            replicas = min(brokers, 3)
+            brokers = self.plan.brokers or {3: 4, 5: 5}[brokers]
         return Options(
             brokers=brokers,
+            replicas=replicas,
             partitions=random.choice((1, 1, 2)),
             config=config,
             weather=Weather(
@@ -250,6 +274,7 @@ class Simulation:
             invariants = self.cluster.invariants
             report.records_acknowledged = invariants.acknowledged_records
             report.resets = invariants.resets
+            report.voter_changes = self.cluster.invariants.voter_changes
             report.trims = sum(len(log.moves) - 1 for log in invariants.committed.values())
             report.leaders_elected = len(self.cluster.invariants.leaders)
 

@@ -135,3 +135,21 @@ def test_drain_returns_at_once_when_nothing_is_under_way() -> None:
         await Flusher(FakeEnvironment(FakeDisk())).drain()
 
     asyncio.run(scenario())
+
+
+def test_a_log_that_was_let_go_is_not_flushed_again_and_no_flush_of_it_is_in_flight() -> None:
+    async def scenario() -> None:
+        flusher = Flusher(FakeEnvironment(FakeDisk()))
+        log, answers = CountingLog(), list[int]()
+        log.write_and_request(flusher, answers)
+        await turns()
+        log.write_and_request(flusher, answers)
+        letting_go = asyncio.ensure_future(flusher.let_go(log))  # type: ignore[arg-type]
+        await turns()
+        assert not letting_go.done(), "its files are still being synced"
+        log.gates[0].set()
+        await letting_go
+        await flusher.drain()
+        assert (log.begun, answers) == (1, [1])
+
+    asyncio.run(scenario())

@@ -352,3 +352,21 @@ def test_take_over_is_asked_of_the_one_that_holds_everything() -> None:
         orders += [message for message in group.network if isinstance(message, CampaignNow)]
         group.deliver()
     assert len(orders) == 1 and orders[0].to in (N2, N3)
+
+
+def test_a_removed_leader_whose_change_it_alone_holds_leads_again_until_the_others_have_committed_it() -> None:
+    group = Group.of(2)
+    group.elect(1)
+    group.settle()
+    group.change_voters(1, N2)
+    group.drop(lambda message: True)
+    group.cut_off(1)
+    group.connect_all()
+    # n2 cannot win against the longer log of n1, by whose vote its own log goes.
+    group.step(2, TimerFired())
+    group.settle()
+    assert not group.core(2).is_leader
+    group.step(1, TimerFired())
+    group.settle()
+    assert group.core(2).is_leader and group.core(2).voters == (N2,)
+    assert not group.core(1).is_leader and group.members[1].timer_ms is None
