@@ -18,9 +18,7 @@ import msgspec
 
 from ..partitions.raft.messages import Voter
 from ..proto.errors import LograftError
-
-CLUSTER_REPLICA_NUMBER = 1
-"""`__cluster` is never placed anew, so its replicas are told apart by their directory ids alone."""
+from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER
 
 
 class WrongCluster(LograftError):

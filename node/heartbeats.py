@@ -173,7 +173,8 @@ class Heartbeats:
         for broker_id in {*members, leader} - {None, self._own_broker_id}:
             self._pair(broker_id)
         for broker_id, pair in self._pairs.items():
-            pair.set_leading(partition, term if broker_id in members else None)
+            if pair.set_leading(partition, term if broker_id in members else None):
+                replica.take(self.heard(broker_id))
             pair.set_following(partition, term if broker_id == leader else None)
 
     def heard(self, broker_id: int) -> PeerHeard:

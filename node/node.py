@@ -32,18 +32,20 @@ from ..proto.peer_frames import FrameType
 from .cluster_view import STATUS_CALL, ClusterView
 from .config import BrokerConfig, GroupsSection, host_and_port
 from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
+from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER
 from .controller.controller import Controller
 from .controller.facts import OFFSETS_TOPIC, OFFSETS_TOPIC_ID
 from .controller.state import ClusterState
 from .data_directory import DataDirectory, raise_open_files_limit
 from .decision_log import DecisionLog
-from .formation import CLUSTER_REPLICA_NUMBER, ClusterSet, Formation
+from .formation import ClusterSet, Formation
 from .groups.coordinators import Coordinators
 from .groups.lag import UNREAD_CALL, Lag
 from .groups.rules import GroupsLimits
 from .heartbeats import FRAME_TYPES, Heartbeats
 from .http import HttpDoor
 from .metrics import Metrics
+from .moves import LET_GO_CALL, Moves
 from .peer.handshake import PeerIdentity
 from .peer.links import PeerLinks
 from .peer.raft_codec import decode_raft_bundle
@@ -156,6 +158,8 @@ class Node:
         self._every(SIGHTING_INTERVAL_S, self._publish)
         self._every(TEND_INTERVAL_S, self._tend)
         self._every(LOOK_INTERVAL_S, self._look)
+        self._every(TEND_INTERVAL_S, self._moves.take_steps)
+        self._every(LOOK_INTERVAL_S, self._moves.look_for_departures)
         self._every(config.retention.check_interval_ms / 1000, self._retention.enforce)
         self._publish()
         log.info(
@@ -236,6 +240,7 @@ class Node:
             silence_ms=config.replica.election_timeout_ms,
         )
         self._replicas.changed = self._publish_soon
+        self._moves = Moves(self._broker_id, self._replicas, self._links, _log_event)
         self._retention = Retention(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))
@@ -418,6 +423,8 @@ class Node:
             return self._view.encoded()
         if method == END_CALL:
             return (await self._end_of_decisions()).to_bytes(8, "big")
+        if method == LET_GO_CALL:
+            return await self._moves.carry_out(body)
         if method == CLOCK_CALL:
             return self._retention.encoded_clock()
         if method == UNREAD_CALL:
@@ -514,6 +521,11 @@ class Node:
                     return
         if self._replicas.state.topic(OFFSETS_TOPIC) is None:
             await self._make_offsets_topic(controller)
+        try:
+            if grown := await controller.grow_internal_topics():
+                log.info("internal_topics_grown", topics=grown)
+        except LograftError as error:
+            log.info("internal_topics_not_grown", why=error.message)
 
     async def _make_offsets_topic(self, controller: Controller) -> None:
         """Once, when the cluster forms: as soon as enough brokers are registered to hold it."""

@@ -3,7 +3,9 @@
 Invariants
     a replica is opened again only if the promises list it, and created only where a decision places it here, once every
         decision from before this process began is applied: else a deleted one would come back, its votes forgotten
-    a replica is deleted only on a topic's deletion fact, never because something is absent somewhere
+    an identity is created only where the decisions name it whole: broker, disk and replica number
+    a replica is deleted only on a topic's deletion fact, or once its partition's leader has let it go, never because
+        something is absent somewhere
     whoever serves a client asks `leading` first, which names no replica after the loop slept past an election timeout
     creating and deleting is done by one task, one change after the other
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -35,11 +37,11 @@ from ..proto.errors import (
     UnknownTopicId,
 )
 from .config import BrokerConfig
+from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER, identities, seats
 from .controller.facts import CLUSTER_TOPIC_ID, TopicFact
 from .controller.state import ClusterState, PlacedReplica
 from .controller.topic_rules import TopicLimits, TopicSettings, is_internal, settings_of
 from .decision_log import DecisionLog
-from .formation import CLUSTER_REPLICA_NUMBER
 from .heartbeats import Heartbeats
 from .metrics import Metrics
 from .peer.raft_transport import RaftTransport
@@ -99,6 +101,8 @@ class Replicas:
         """The decisions; `follow` replaces it by the living one."""
         self.changed = _nothing
         self.watchers: list[ReplicasWatcher] = []
+        self.is_silent: Callable[[PartitionId], bool] = lambda _: False
+        """Must messages for a replica be dropped, because it may be about to be deleted?"""
         self._environment = environment
         self._promises = promises
         self._flusher = flusher
@@ -112,6 +116,8 @@ class Replicas:
         self._settings: dict[str, tuple[TopicFact, TopicSettings]] = {}
         self._reconciling: asyncio.Task[None] | None = None
         self._dirty = False
+        self._let_go: dict[PartitionId, Voter] = {}
+        """Replicas to be deleted, with the identity that their leaders let go."""
         self._may_create = False
         self._stopping = False
         self._awake_ms = environment.monotonic_ms()
@@ -262,7 +268,7 @@ class Replicas:
             self._environment.log("raft_message_of_another_sender", broker=broker_id, sender=str(message.sender))
             return
         replica = self.table.get(partition)
-        if replica is None:
+        if replica is None or self.is_silent(partition):
             return
         # Decisions are small, and without them this broker would never hear which topics were deleted to make room.
         stopped = self._replication_stopped and partition != CLUSTER_PARTITION
@@ -299,11 +305,55 @@ class Replicas:
     def set_learners(self) -> None:
         """Tell each leader here who gets its log without a vote: those placed under identities that do not vote."""
         for replica in self.led:
-            placed = self._placed_identities(replica.partition)
-            learners = tuple(member for member in placed if member not in replica.voters)
+            is_cluster = replica.partition == CLUSTER_PARTITION
+            holders = identities(self.state.brokers) if is_cluster else self.placed_voters(replica)
+            learners = tuple(member for member in holders if member not in replica.voters)
             if learners != replica.learners:
                 replica.set_learners(learners)
                 self.heartbeats.role_changed(replica)
+
+    # -- where replicas should be --------------------------------------------------------------------------------------
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Is every decision applied from before this process began?"""
+        return self._may_create
+
+    def placed_voters(self, replica: Replica) -> tuple[Voter, ...]:
+        """Who should vote in a partition that this broker leads, as far as the decisions here say."""
+        if replica.partition == CLUSTER_PARTITION:
+            alive = [broker_id for broker_id in self.state.brokers if self.heartbeats.is_heard(broker_id)]
+            return seats(replica.voters, self.state.brokers, alive) or replica.voters
+        fact = self.state.partition(replica.partition)
+        return replica.voters if fact is None else fact.placement
+
+    def departing(self) -> list[tuple[PartitionId, Voter]]:
+        """The replicas here that the decisions once placed and do not place any more; their topics are still there."""
+        if not self._may_create:
+            return []
+        found = []
+        for partition in self._promises.listed():
+            identity = self._departing(partition)
+            if identity is not None:
+                found.append((partition, identity))
+        return found
+
+    def _departing(self, partition: PartitionId) -> Voter | None:
+        topic, fact = self.state.topic_by_id(partition.topic_id), self.state.partition(partition)
+        known = self._promises.recall(partition)
+        if topic is None or fact is None or known is None or self.state.is_deleted(partition.topic_id):
+            return None
+        identity = Voter(self._broker_id, self._promises.directory_id, known.replica_number)
+        was_placed = identity.replica_number < topic.next_replica_number
+        return identity if was_placed and identity not in fact.placement else None
+
+    async def delete_departed(self, partition: PartitionId, identity: Voter) -> None:
+        """Delete a replica that its partition's leader has let go; returns once it is gone."""
+        self._let_go[partition] = identity
+        while partition in self._let_go and not self._stopping:
+            self._on_decisions(())
+            assert self._reconciling is not None
+            await asyncio.wait({self._reconciling})
 
     # -- what replicas tell (ReplicaObserver) ------------------------------------------------------------------------
 
@@ -342,24 +392,6 @@ class Replicas:
             replica.step_down(f"the loop slept for {slept_ms:.0f} ms")
         return False
 
-    def _placed_identities(self, partition: PartitionId) -> list[Voter]:
-        """Where replicas should be, each under the directory id that its broker has now."""
-        brokers = self.state.brokers
-        if partition == CLUSTER_PARTITION:
-            return [
-                Voter(broker.broker_id, broker.directory_id, CLUSTER_REPLICA_NUMBER)
-                for _, broker in sorted(brokers.items())
-            ]
-        fact = self.state.partition(partition)
-        if fact is None:
-            return []
-        return [
-            placed._replace(directory_id=brokers[placed.broker_id].directory_id)
-            if placed.broker_id in brokers
-            else placed
-            for placed in fact.placement
-        ]
-
     def _on_decisions(self, keys: Sequence[str]) -> None:
         self._dirty = True
         if (self._reconciling is None or self._reconciling.done()) and not self._stopping:
@@ -377,6 +409,10 @@ class Replicas:
             for partition in [*self._promises.listed()]:
                 if self.state.is_deleted(partition.topic_id):
                     await self._delete(partition)
+            for partition, identity in list(self._let_go.items()):
+                if self._departing(partition) == identity:
+                    await self._delete(partition)
+                del self._let_go[partition]
             placed_here = self.state.replicas_of(self._broker_id)
             if self._may_create:
                 turns = asyncio.Semaphore(OPENED_AT_ONCE)
@@ -389,6 +425,9 @@ class Replicas:
 
     async def _create(self, placed: PlacedReplica, turns: asyncio.Semaphore) -> None:
         if placed.partition in self.table or placed.partition in self.unopened:
+            return
+        # On another disk of this broker it is not here; and an older identity keeps its place until it is let go.
+        if placed.replica.directory_id != self._promises.directory_id or placed.partition in self._promises.listed():
             return
         async with turns:
             if self._promises.recall(placed.partition) is None and len(self.table) >= self._replicas_max:
@@ -441,8 +480,9 @@ class Replicas:
         replica = self.table.pop(partition, None)
         self._led.discard(partition)
         self.unopened.pop(partition, None)
-        if self._settings.pop(partition.topic_id, None) is not None:
-            self._metrics.forget_topic(self.state.deleted_topics[partition.topic_id].name)
+        deleted = self.state.deleted_topics.get(partition.topic_id)
+        if deleted is not None and self._settings.pop(partition.topic_id, None) is not None:
+            self._metrics.forget_topic(deleted.name)
         self.heartbeats.closed(partition)
         if replica is not None:
             for watcher in self.watchers:

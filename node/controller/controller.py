@@ -17,10 +17,12 @@ from ...partitions.raft.messages import Voter
 from ...proto.errors import (
     BrokerUnavailable,
     InvalidPartitions,
+    InvalidReplication,
     InvalidRequest,
     LograftError,
     NotAuthorized,
     TopicExists,
+    UnknownPartition,
     UnknownTopic,
     UnknownTopicId,
 )
@@ -37,6 +39,7 @@ from .facts import (
     encode_batch,
     put,
 )
+from .moves import placed_on, rehomed
 from .placement import Candidate, place
 from .state import ClusterState
 from .topic_rules import TopicLimits
@@ -170,7 +173,10 @@ class Controller:
         await self._decider.decide(decide)
 
     async def register_broker(self, broker_id: int, directory_id: str, rack: str = "") -> BrokerFact:
-        """Note a broker that came up. Nothing is written if it is known as it is."""
+        """Note a broker that came up. Nothing is written if it is known as it is.
+
+        If it came up on another disk, its replicas are placed on that one, as somebody else: one batch says both.
+        """
         if broker_id < 0 or not directory_id or len(rack) > _RACK_LENGTH_MAX:
             raise InvalidRequest(
                 f"Broker {broker_id} with directory {directory_id[:80]!r} and rack {rack[:80]!r} cannot be registered: "
@@ -183,9 +189,110 @@ class Controller:
                 fact = BrokerFact(broker_id=broker_id, directory_id=directory_id, rack=rack, joined_ms=self._wall_ms())
                 if why := state.unreadable.get(fact.key):
                     raise InvalidRequest(f"Broker {broker_id} is registered in a way this version cannot read: {why}")
+            elif known.directory_id != directory_id:
+                # Another disk is another beginning: what stood on the old one is placed here anew, under new numbers.
+                fact = msgspec.structs.replace(known, directory_id=directory_id, rack=rack, removed=False)
             else:
-                fact = msgspec.structs.replace(known, directory_id=directory_id, rack=rack)
+                fact = msgspec.structs.replace(known, rack=rack)
+            if fact == known:
+                return (), fact
+            directories = {**_directories(state), broker_id: directory_id}
+            moved = [
+                after
+                for _, topic in sorted(state.topics.items())
+                if (after := rehomed(topic, broker_id, directories)) != topic
+            ]
+            return (put(fact), *map(put, moved)), fact
+
+        return await self._decider.decide(decide)
+
+    async def grow_internal_topics(self) -> list[str]:
+        """Place internal topics' partitions on more brokers, as far as there are more, up to the default replication.
+
+        Returns the names of those that grew.
+        """
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], list[str]]:
+            changes = []
+            for name, topic in sorted(state.topics.items()):
+                if topic_rules.is_internal(name) and (grown := self._grown(state, topic)) != topic:
+                    changes.append(put(grown))
+                    state = state.copy()
+                    state.apply(changes[-1])
+            return changes, [key.partition("/")[2] for key, _ in changes]
+
+        return await self._decider.decide(decide)
+
+    async def move_partition(self, name: str, number: int, brokers: Sequence[int]) -> TopicFact:
+        """Decide that a partition's replicas are to be on `brokers`, the preferred leader first.
+
+        The caller has seen that no earlier move of the partition is under way.
+
+        Raises
+            UnknownTopic, UnknownPartition
+            InvalidReplication  no brokers, or one named twice
+            InvalidRequest      one that is not registered, not alive, or removed; or just those where they are
+        """
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], TopicFact]:
+            topic = _known(state, name)
+            if not 0 <= number < len(topic.partitions):
+                raise UnknownPartition(
+                    f"Topic {name!r} has no partition {number}, only 0 to {len(topic.partitions) - 1}",
+                    partitions=len(topic.partitions),
+                )
+            if not brokers or len({*brokers}) != len(brokers):
+                raise InvalidReplication(
+                    f"Partition {number} of {name!r} cannot be on brokers {_listed(brokers)}: name at least one, and "
+                    "each once"
+                )
+            self._refuse_unusable(state, f"Partition {number} of {name!r} cannot move", brokers)
+            present = [voter.broker_id for voter in topic.partitions[number].placement]
+            if present == list(brokers):
+                raise InvalidRequest(
+                    f"Partition {number} of {name!r} is on brokers {_listed(present)} already; name others, or another "
+                    "order to prefer another leader"
+                )
+            moved = placed_on(topic, number, brokers, _directories(state))
+            return (put(moved),), moved
+
+        return await self._decider.decide(decide)
+
+    async def set_draining(self, broker_id: int, draining: bool) -> BrokerFact:
+        """Decide whether a broker is to lead anything. Raises InvalidRequest if it is unknown or removed."""
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], BrokerFact]:
+            known = self._known_broker(state, broker_id)
+            fact = msgspec.structs.replace(known, draining=draining)
             return (() if fact == known else (put(fact),)), fact
+
+        return await self._decider.decide(decide)
+
+    async def remove_broker(self, broker_id: int) -> list[str]:
+        """Decide that a broker is to hold nothing any more, and where its replicas go instead.
+
+        Returns the topics of which something moves. Repeated, it changes nothing.
+
+        Raises InvalidRequest: it is unknown, or too few others are alive to take its place.
+        """
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], list[str]]:
+            known = state.brokers.get(broker_id)
+            if known is not None and known.removed:
+                return (), []
+            known = self._known_broker(state, broker_id)
+            removed = msgspec.structs.replace(known, removed=True, draining=False)
+            state = state.copy()
+            changes: list[Change] = [put(removed)]
+            state.apply(changes[0])
+            if not any(not broker.removed for broker in state.brokers.values()):
+                raise InvalidRequest(f"Broker {broker_id} is the only one; start another before it is removed")
+            for topic in list(state.topics.values()):
+                moved = self._without_broker(state, topic, broker_id)
+                if moved != topic:
+                    changes.append(put(moved))
+                    state.apply(changes[-1])
+            return changes, [key.partition("/")[2] for key, _ in changes[1:]]
 
         return await self._decider.decide(decide)
 
@@ -202,6 +309,72 @@ class Controller:
         """By name; `internal` ones too, if asked for."""
         state = await self.read()
         return [topic for name, topic in sorted(state.topics.items()) if internal or not topic_rules.is_internal(name)]
+
+    def _usable(self, state: ClusterState) -> list[Candidate]:
+        """Brokers on which something can be placed now: alive, on the disk they are registered with, and not removed;
+        the emptiest first."""
+        alive = self._live_brokers.alive_brokers()
+        usable = [
+            broker
+            for broker in _candidates(state)
+            if alive.get(broker.broker_id) == state.brokers[broker.broker_id].directory_id
+        ]
+        return sorted(usable, key=lambda broker: (broker.replicas, broker.broker_id))
+
+    def _refuse_unusable(self, state: ClusterState, what: str, brokers: Sequence[int]) -> None:
+        usable = [broker.broker_id for broker in self._usable(state)]
+        for broker_id in brokers:
+            known = state.brokers.get(broker_id)
+            if known is None or known.removed:
+                why = "was removed" if known is not None else "is unknown"
+            elif broker_id not in usable:
+                why = "is not alive"
+            else:
+                continue
+            raise InvalidRequest(
+                f"{what}: broker {broker_id} {why}; choose among {_listed(sorted(usable))}", broker_id=broker_id
+            )
+
+    def _known_broker(self, state: ClusterState, broker_id: int) -> BrokerFact:
+        known = state.brokers.get(broker_id)
+        if known is None or known.removed:
+            present = sorted(known_id for known_id, fact in state.brokers.items() if not fact.removed)
+            raise InvalidRequest(
+                f"The cluster has no broker {broker_id}; it has {_listed(present)}", broker_id=broker_id
+            )
+        return known
+
+    def _grown(self, state: ClusterState, topic: TopicFact) -> TopicFact:
+        if all(len(partition.placement) >= self._limits.replication_default for partition in topic.partitions):
+            return topic
+        directories, usable = _directories(state), self._usable(state)
+        for number in range(len(topic.partitions)):
+            present = [voter.broker_id for voter in topic.partitions[number].placement]
+            held = Counter(voter.broker_id for partition in topic.partitions for voter in partition.placement)
+            free = [broker for broker in usable if broker.broker_id not in present]
+            free.sort(key=lambda broker: (held[broker.broker_id], broker.broker_id))
+            added = [broker.broker_id for broker in free[: max(self._limits.replication_default - len(present), 0)]]
+            if added:
+                topic = placed_on(topic, number, [*present, *added], directories)
+        return topic
+
+    def _without_broker(self, state: ClusterState, topic: TopicFact, broker_id: int) -> TopicFact:
+        directories = _directories(state)
+        for number, partition in enumerate(topic.partitions):
+            present = [voter.broker_id for voter in partition.placement]
+            if broker_id not in present:
+                continue
+            left = [other for other in present if other != broker_id]
+            heirs = [broker.broker_id for broker in self._usable(state) if broker.broker_id not in present]
+            if not heirs and not (topic_rules.is_internal(topic.name) and left):
+                raise InvalidRequest(
+                    f"Broker {broker_id} cannot be removed: it holds one of the {len(present)} replicas of partition "
+                    f"{number} of {topic.name!r}, and no other live broker can take it; start one first",
+                    broker_id=broker_id,
+                    topic=topic.name,
+                )
+            topic = placed_on(topic, number, [*left, *heirs[:1]], directories)
+        return topic
 
     def _refuse_conflict(self, state: ClusterState, name: str, topic_id: str) -> None:
         """The name and the id must both be free."""
@@ -231,13 +404,15 @@ class Controller:
         self, state: ClusterState, name: str, topic_id: str, partitions: int, replication: int
     ) -> tuple[PartitionFact, ...]:
         """Choose brokers. The live ones first; others only where the live alone are too few, yet a majority."""
-        expected = {*state.brokers} | {voter.broker_id for voter in self._replica.voters}
+        gone = {broker_id for broker_id, broker in state.brokers.items() if broker.removed}
+        expected = ({*state.brokers} | {voter.broker_id for voter in self._replica.voters}) - gone
         replicas = topic_rules.check_replication(name, replication, len(expected), self._limits)
-        if replicas > len(state.brokers):
+        registered = len({*state.brokers} - gone)
+        if replicas > registered:
             raise BrokerUnavailable(
-                f"Topic {name!r} needs {replicas} brokers, of which {len(state.brokers)} have registered yet; try "
+                f"Topic {name!r} needs {replicas} brokers, of which {registered} have registered yet; try "
                 "again in a moment, or ask for fewer replicas",
-                registered=len(state.brokers),
+                registered=registered,
             )
         directories = self._live_brokers.alive_brokers()
         candidates = _candidates(state)
@@ -294,7 +469,16 @@ def _candidates(state: ClusterState) -> list[Candidate]:
     return [
         Candidate(broker_id, broker.rack, replicas[broker_id], leaders[broker_id])
         for broker_id, broker in sorted(state.brokers.items())
+        if not broker.removed
     ]
+
+
+def _directories(state: ClusterState) -> dict[int, str]:
+    return {broker_id: broker.directory_id for broker_id, broker in state.brokers.items()}
+
+
+def _listed(brokers: Sequence[int]) -> str:
+    return ", ".join(map(str, brokers)) or "none"
 
 
 def _known(state: ClusterState, name: str) -> TopicFact:

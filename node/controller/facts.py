@@ -84,6 +84,10 @@ class BrokerFact(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: in no rack that it shares with another broker."""
     joined_ms: int
     """Unix time at which this broker id was first seen."""
+    draining: bool = False
+    """It is to lead nothing, as far as others can."""
+    removed: bool = False
+    """It is to hold nothing: what was placed on it is placed elsewhere. Coming up on another disk, it begins anew."""
     unknown: dict[str, Any] = {}
     """Fields of later versions."""
 

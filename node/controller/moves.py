@@ -35,5 +35,13 @@ def placed_on(topic: TopicFact, number: int, brokers: Sequence[int], directories
     )
 
 
+def rehomed(topic: TopicFact, broker_id: int, directories: Mapping[int, str]) -> TopicFact:
+    """The topic as it is once a broker has come up on another disk: what was on the old one is placed there anew."""
+    for number, partition in enumerate(topic.partitions):
+        if any(voter.broker_id == broker_id for voter in partition.placement):
+            topic = placed_on(topic, number, [voter.broker_id for voter in partition.placement], directories)
+    return topic
+
+
 def _with(partitions: tuple[PartitionFact, ...], number: int, partition: PartitionFact) -> tuple[PartitionFact, ...]:
     return (*partitions[:number], partition, *partitions[number + 1 :])

@@ -305,7 +305,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             described.leader_id, described.term = view.leader_id, view.term
             described.log_start_offset, described.committed_offset = view.start_offset, view.committed_offset
             described.size_bytes = view.size_bytes
-        seen = {replica.broker_id: replica for replica in view.replicas} if view is not None else {}
+        # Of two identities on one broker the one that lives counts.
+        known = sorted(view.replicas, key=lambda replica: replica.state == "OK") if view is not None else []
+        seen = {replica.broker_id: replica for replica in known}
         for placed in topic.partitions[number].placement:
             alive = self._is_alive(placed.broker_id)
             replica = seen.get(placed.broker_id)
@@ -318,14 +320,21 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             )
         return described
 
+    def _cluster_voters(self, views: dict[PartitionId, PartitionView]) -> set[int]:
+        """Who decides: by the controller's word, else by this broker's own log, which may not name anybody."""
+        view = views.get(CLUSTER_PARTITION)
+        if view is not None:
+            return {replica.broker_id for replica in view.replicas if replica.votes}
+        cluster = self._replicas.table.get(CLUSTER_PARTITION)
+        return {voter.broker_id for voter in cluster.voters} if cluster is not None else set()
+
     def _is_alive(self, broker_id: int) -> bool:
         return broker_id == self._broker_id or self._links.session(broker_id) is not None
 
     def _cluster(self, views: dict[PartitionId, PartitionView]) -> pb.DescribeClusterResponse:
         state = self._replicas.state
         controller = self._replicas.leader_of(CLUSTER_PARTITION)
-        cluster = self._replicas.table.get(CLUSTER_PARTITION)
-        cluster_voters = {voter.broker_id for voter in cluster.voters} if cluster is not None else set()
+        cluster_voters = self._cluster_voters(views)
         sound_voters = self._sound_voters(cluster_voters, views)
         replication = {
             PartitionId(topic.topic_id, number): len(partition.placement)

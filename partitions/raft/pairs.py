@@ -8,6 +8,7 @@ are named.
 Invariants
     a pair is heard only while it answers our own heartbeats, so a link that works one way is silent both ways
     `leading` and `following` never name a group the other side was said not to know, until that is tried again
+    a group that was told of such silence is told when it ends, also if it does not lead any more
     a resignation is an absence from the leader's list, so it is repeated until the other side has taken note of it
 """
 
@@ -137,6 +138,8 @@ class Pair:
         self._answered_ms = 0.0
         self._unknown: dict[Group, tuple[int, float]] = {}
         """Groups that the other refused as unknown, with their term and when."""
+        self._told_silent: set[Group] = set()
+        """Groups led here that were told so, and not yet that it knows them."""
 
     def begin_session(self, now_ms: float) -> PairEffects:
         """Both links to the other broker are up."""
@@ -145,6 +148,7 @@ class Pair:
         for group, (term, _) in self._unknown.items():
             self._set_leading(group, term)
         self._unknown.clear()
+        self._told_silent.clear()
         return PairEffects(send=[self._heartbeat()], was_heard_again=True)
 
     def end_session(self) -> PairEffects:
@@ -152,9 +156,15 @@ class Pair:
         was_heard, self.heard = self.heard, False
         return PairEffects(went_silent=was_heard)
 
-    def set_leading(self, group: Group, term: int | None) -> None:
+    def set_leading(self, group: Group, term: int | None) -> bool:
+        """Returns whether the group was told that the peer is silent, and has to hear that it is not."""
         self._unknown.pop(group, None)
         self._set_leading(group, term)
+        # Whoever leads on is told when the other side knows the group; whoever does not would never be.
+        if term is not None or group not in self._told_silent:
+            return False
+        self._told_silent.discard(group)
+        return self.heard
 
     def _set_leading(self, group: Group, term: int | None) -> None:
         if self.leading.get(group) != term:
@@ -208,6 +218,7 @@ class Pair:
         if not self.heard:
             self.heard = True
             effects.was_heard_again = True
+            self._told_silent.clear()
         # Not only the answer to the newest one counts: on a slow machine it always comes after the next was sent.
         if not reply.agrees and reply.number > self._said_until:
             self._said_until = self._number
@@ -242,5 +253,7 @@ class Pair:
             if own is not None:
                 self._set_leading(group, None)
                 self._unknown[group] = (own, now_ms)
+                self._told_silent.add(group)
                 effects.silent.append(group)
         effects.wake.extend(group for group in reply.behind if self.leading.get(group) is not None)
+        self._told_silent.difference_update(effects.wake)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lograft.node.controller.facts import PartitionFact, TopicFact
-from lograft.node.controller.moves import placed_on
+from lograft.node.controller.moves import placed_on, rehomed
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 
@@ -55,7 +55,4 @@ class Decisions:
         if self.directories[broker_id] == directory_id:
             return
         self.directories[broker_id] = directory_id
-        topic = self.newest
-        for number, partition in enumerate(topic.partitions):
-            topic = placed_on(topic, number, [voter.broker_id for voter in partition.placement], self.directories)
-        self.versions.append(topic)
+        self.versions.append(rehomed(self.newest, broker_id, self.directories))

@@ -30,7 +30,7 @@ COMMON = (
     "transfer",
     "cut_leader_from_majority",
 )
-MOVING = ("move", "move", "move", "lose_disk")
+MOVING = ("move", "move", "cut_old_from_new", "lose_disk")
 """Where replicas are not where they began: moves, and disks that are gone for good."""
 RARE = (
     "depose_with_stuck_sync",
@@ -161,6 +161,30 @@ class Nemesis:
         brokers = self._random.sample(list(cluster.machines), count)
         kept = self._random.sample(present, self._random.randint(0, len(present)))
         cluster.decisions.move(partition, list(dict.fromkeys((*kept, *brokers)))[:count])
+
+    def cut_old_from_new(self) -> None:
+        """A leader is to have other voters beside it; once one could vote, it is cut off with them from the old."""
+        cluster = self._cluster
+        partition = self._random.choice(cluster.partitions)
+        leader = cluster.leader_of(partition)
+        if leader is None or (self._loses_disks and not cluster.is_settled(partition)):
+            return
+        one = leader.voter.broker_id
+        old = [voter.broker_id for voter in leader.voters if voter.broker_id != one]
+        new = [broker for broker in cluster.machines if broker not in (one, *old)]
+        if not old or not new:
+            return
+        cluster.decisions.move(partition, [one, *(*new, *old)[: len(old)]])
+        links = [link for here in (one, *new) for there in old for link in ((here, there), (there, here))]
+        deadline_ms = cluster.loop.now_ms() + 1000.0
+
+        def cut_once_one_keeps_up() -> None:
+            if leader.is_leader and any(map(leader.keeps_up, leader.learners)):
+                self._cut(links)
+            elif cluster.loop.now_ms() < deadline_ms:
+                self._later(5, cut_once_one_keeps_up)
+
+        cut_once_one_keeps_up()
 
     def lose_disk(self) -> None:
         """A machine whose disk the others can do without gets an empty one, and comes back under its broker id."""

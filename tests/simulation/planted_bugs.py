@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from lograft.node.controller import moves as moves_module
 from lograft.node.controller.facts import TopicFact
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.core import RaftCore
@@ -253,6 +254,7 @@ def tells_replicas_apart_by_their_disks_alone(patch: pytest.MonkeyPatch) -> None
         return msgspec.structs.replace(topic, partitions=tuple(partitions))
 
     patch.setattr(decisions_module, "placed_on", placed_again)
+    patch.setattr(moves_module, "placed_on", placed_again)
 
 
 def changes_voters_before_the_last_change_is_committed(patch: pytest.MonkeyPatch) -> None:
@@ -268,7 +270,7 @@ def changes_voters_before_the_last_change_is_committed(patch: pytest.MonkeyPatch
         replica._require_lead()
 
     patch.setattr(RaftCore, "refuses_voters", refuses_voters)
-    patch.setattr(Replica, "_require_ready", require_ready)
+    patch.setattr(Replica, "require_ready", require_ready)
 
 
 def lets_a_learner_vote_before_it_caught_up(patch: pytest.MonkeyPatch) -> None:
@@ -290,6 +292,14 @@ MOVES = Plan(
     moving=True,
     fault_count=20,
     span_ms=8_000.0,
+    trim_pace_ms=0.0,
+)
+MOVED_APART = Plan(
+    faults=("cut_old_from_new",),
+    moving=True,
+    brokers=5,
+    fault_count=4,
+    span_ms=10_000.0,
     trim_pace_ms=0.0,
 )
 CONFLICTS = ("cut_leader_from_majority", "slow_disk", "slow_disk", "isolate", "transfer", "kill")
@@ -377,8 +387,8 @@ PLANTED_BUGS = (
     PlantedBug(
         name="changes voters before the last change is committed",
         plant=changes_voters_before_the_last_change_is_committed,
-        plan=MOVES,
-        seeds=60,
+        plan=MOVED_APART,
+        seeds=30,
     ),
     PlantedBug(
         name="lets a learner vote before it caught up", plant=lets_a_learner_vote_before_it_caught_up, plan=MOVES

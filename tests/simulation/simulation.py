@@ -135,7 +135,8 @@ class Simulation:
                 self._trimmers.append(Trimmer(cluster, partition, pace_ms=self._trim_pace_ms))
         for client in (*self._producers, *self._readers, *self._trimmers):
             client.start()
-        faults = (*self.plan.faults, *MOVING * 3) if self._is_moving else self.plan.faults
+        says_how = bool({*MOVING} & {*self.plan.faults})
+        faults = (*self.plan.faults, *MOVING * 3) if self._is_moving and not says_how else self.plan.faults
         self.nemesis.start(faults, self._fault_count, self._span_ms)
         if self._trimmers:
             self.nemesis.start(WHERE_LOGS_ARE_TRIMMED, 4, self._span_ms)

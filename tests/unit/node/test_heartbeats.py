@@ -149,6 +149,18 @@ def test_a_leader_hears_from_a_broker_that_has_no_such_replica_as_silence_until_
     assert len(leader.heard) == settled
 
 
+def test_who_leads_no_more_hears_a_broker_again_that_had_no_such_replica_when_it_led() -> None:
+    for waits_ms in (200, 600):  # also once the other side was asked again, and has not answered yet
+        brokers = TwoBrokers()
+        leader = brokers.add(FakeReplica(1, leader=1))
+        brokers.meet()
+        brokers.pass_time(waits_ms)
+        assert leader.heard[-1] == PeerSilent(2)
+        leader.leader = None
+        brokers.heartbeats[1].role_changed(leader)  # type: ignore[arg-type]
+        assert leader.heard[-1] == PeerHeard(2, "d2")
+
+
 def test_a_leader_learns_of_a_newer_term() -> None:
     brokers = TwoBrokers()
     leader = brokers.add(FakeReplica(1, leader=1, term=4))

@@ -1,0 +1,38 @@
+"""Which identities should vote in `__cluster`: every broker holds a replica of it, three or five of them decide.
+
+What always holds
+    it depends on who votes now, who is registered, and who is alive, and on nothing remembered
+    whoever votes and may go on voting goes on, dead or alive, unless there are more voters than seats
+    the seats are three, or five in a cluster that began with five; never more than there are brokers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from ...partitions.raft.messages import Voter
+from .facts import BrokerFact
+
+CLUSTER_REPLICA_NUMBER = 1
+"""`__cluster` is never placed anew, so its replicas are told apart by their directory ids alone."""
+FEW_SEATS, MANY_SEATS = 3, 5
+
+
+def identities(brokers: Mapping[int, BrokerFact]) -> tuple[Voter, ...]:
+    """Everybody who holds a replica, by broker id: each under the directory id that it has now."""
+    return tuple(
+        Voter(broker_id, fact.directory_id, CLUSTER_REPLICA_NUMBER)
+        for broker_id, fact in sorted(brokers.items())
+        if not fact.removed
+    )
+
+
+def seats(present: Sequence[Voter], brokers: Mapping[int, BrokerFact], alive: Collection[int]) -> tuple[Voter, ...]:
+    """Who should vote, where `present` vote now."""
+    usable = {voter.broker_id: voter for voter in identities(brokers)}
+    count = min(MANY_SEATS if len(present) >= MANY_SEATS else FEW_SEATS, len(usable))
+    kept = list(dict.fromkeys(voter.broker_id for voter in present if voter.broker_id in usable))
+    others = [broker_id for broker_id in usable if broker_id in alive and broker_id not in kept]
+    # A stable sort: of those who stay in any case the order is kept.
+    kept.sort(key=lambda broker_id: (broker_id not in alive, usable[broker_id] not in present))
+    return tuple(usable[broker_id] for broker_id in (kept + others)[:count])

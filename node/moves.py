@@ -1,0 +1,116 @@
+"""Replicas go where the decisions place them: leaders bring their voters there step by step; what is left over goes.
+
+Invariants
+    every step is taken by a partition's leader, from what its log and the decisions say at that moment: whoever leads
+        next, here or elsewhere, goes on where the last one stopped
+    a replica is deleted only as `departures` has it: let go by its partition's leader, asked in silence
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import msgspec
+
+from ..partitions.environment import PartitionId
+from ..partitions.raft.messages import Voter
+from ..partitions.replica import Replica
+from ..proto.errors import InvalidRequest, LograftError, NoLeader
+from .decision_log import Report
+from .departures import Departures, lets_go
+from .peer.links import PeerLinks
+from .replicas import Replicas
+from .voter_steps import HandOver, next_step
+
+LET_GO_CALL = "replica.let_go"
+ANSWER_MS_MAX = 2_000
+
+
+class _Question(NamedTuple):
+    partition: PartitionId
+    identity: Voter
+
+
+class Moves:
+    """Ticked by the node. `report` takes what an operator should see."""
+
+    def __init__(self, broker_id: int, replicas: Replicas, links: PeerLinks, report: Report) -> None:
+        self._broker_id = broker_id
+        self._replicas = replicas
+        self._links = links
+        self._report = report
+        self._departures = Departures(self._ask)
+        self._handing_over: dict[PartitionId, asyncio.Task[None]] = {}
+        self._refused: dict[PartitionId, str] = {}
+        """Why the next step could not be taken, as last reported."""
+        replicas.is_silent = self._departures.is_silent
+
+    def take_steps(self) -> None:
+        """A few times a second: one step for each partition led here that is not yet where it should be."""
+        if not self._replicas.is_caught_up:
+            return  # the decisions that are known here may be old ones
+        self._replicas.set_learners()
+        for replica in self._replicas.led:
+            if replica.is_ready:
+                self._take_step(replica)
+
+    def _take_step(self, replica: Replica) -> None:
+        partition = replica.partition
+        step = next_step(replica.voter, replica.voters, self._replicas.placed_voters(replica), replica.keeps_up)
+        if step is None:
+            self._refused.pop(partition, None)
+        elif isinstance(step, HandOver):
+            if partition not in self._handing_over:
+                task = asyncio.get_running_loop().create_task(self._hand_over(replica, step.broker_id))
+                self._handing_over[partition] = task
+                task.add_done_callback(lambda _: self._handing_over.pop(partition, None))
+        else:
+            try:
+                replica.change_voters(step.voters)
+            except LograftError as refusal:
+                self._note_refusal(partition, refusal.message)
+            else:
+                self._refused.pop(partition, None)
+
+    async def _hand_over(self, replica: Replica, broker_id: int) -> None:
+        try:
+            await replica.transfer_leadership(broker_id)
+        except LograftError as refusal:
+            self._note_refusal(replica.partition, refusal.message)
+
+    def _note_refusal(self, partition: PartitionId, why: str) -> None:
+        if self._refused.get(partition) != why:
+            self._refused[partition] = why
+            self._report("voters_unchanged", partition=str(partition), why=why)
+
+    async def look_for_departures(self) -> None:
+        """About once a second: ask whether the replicas here that are placed here no more may be deleted."""
+        for partition, identity in self._replicas.departing():
+            if not self._departures.is_silent(partition) and await self._departures.may_delete(partition, identity):
+                self._report("replica_let_go", partition=str(partition), identity=str(identity))
+                await self._replicas.delete_departed(partition, identity)
+                self._departures.deleted(partition)
+
+    async def _ask(self, partition: PartitionId, identity: Voter) -> bool:
+        leader_id = self._replicas.leader_of(partition).broker_id
+        if leader_id is None:
+            raise NoLeader(f"{partition} has no leader known to broker {self._broker_id}; asked again later")
+        if leader_id == self._broker_id:
+            return await self._let_go(partition, identity)
+        body = msgspec.msgpack.encode(_Question(partition, identity))
+        return await self._links.call(leader_id, LET_GO_CALL, body, timeout_ms=ANSWER_MS_MAX) == b"\x01"
+
+    async def carry_out(self, body: bytes) -> bytes:
+        """The answer to LET_GO_CALL. Raises InvalidRequest, NotLeader, NoLeader."""
+        try:
+            question = msgspec.msgpack.decode(body, type=_Question)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise InvalidRequest(f"a question about a replica could not be read: {error}") from None
+        return b"\x01" if await self._let_go(*question) else b"\x00"
+
+    async def _let_go(self, partition: PartitionId, identity: Voter) -> bool:
+        replica = self._replicas.table.get(partition)
+        if replica is None or not self._replicas.is_caught_up:
+            raise NoLeader(f"broker {self._broker_id} does not lead {partition}, or does not know the decisions yet")
+        return await lets_go(replica, identity, lambda: self._replicas.placed_voters(replica))

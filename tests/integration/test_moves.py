@@ -1,0 +1,138 @@
+"""Replicas and voters where they did not begin: new brokers, lost disks. Nothing acknowledged is lost on the way."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from lograft.v1 import admin_service_pb2 as admin_pb
+
+from .brokers import Broker, Brokers, a_batch, eventually
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Iterator[Brokers]:
+    cluster = Brokers(tmp_path)
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+class Load:
+    """Sends one batch after the other to whoever leads, and remembers what was acknowledged."""
+
+    def __init__(self, cluster: Brokers, topic: str) -> None:
+        self.acknowledged: list[bytes] = []
+        self._cluster = cluster
+        self._topic = topic
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        count = 0
+        while not self._stop.is_set():
+            value = f"value {count}".encode()
+            # A resend may double what was appended without an answer, never lose it: no producer id is used here.
+            for broker in self._cluster.running:
+                try:
+                    result = broker.produce(self._topic, a_batch(value))
+                except grpc.RpcError:
+                    continue
+                if not result.error.reason:
+                    self.acknowledged.append(value)
+                    break
+            count += 1
+            time.sleep(0.005)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def described(broker: Broker, topic: str) -> admin_pb.TopicDescription:
+    return broker.admin.DescribeTopic(admin_pb.DescribeTopicRequest(name=topic), timeout=10).topic
+
+
+def is_whole(broker: Broker, topic: str, count: int = 3) -> bool:
+    """Has every partition of the topic `count` voters that keep up?"""
+    return all(
+        sum(replica.voter and replica.state == "OK" for replica in partition.replicas) == count
+        and len(partition.replicas) == count
+        for partition in described(broker, topic).partitions
+    )
+
+
+def health(broker: Broker) -> admin_pb.DescribeClusterResponse:
+    return broker.admin.DescribeCluster(admin_pb.DescribeClusterRequest(), timeout=10)
+
+
+def assert_nothing_is_lost(broker: Broker, topic: str, acknowledged: list[bytes]) -> None:
+    held = broker.values(topic)
+    missing = {*acknowledged} - {*held}
+    assert acknowledged and not missing, f"{len(missing)} of {len(acknowledged)} are missing, such as {min(missing)!r}"
+
+
+@contextmanager
+def under_load(cluster: Brokers, topic: str) -> Iterator[Load]:
+    with Load(cluster, topic) as load:
+        eventually(lambda: len(load.acknowledged) > 20)
+        yield load
+        before = len(load.acknowledged)
+        eventually(lambda: len(load.acknowledged) > before + 20)
+
+
+def test_a_broker_whose_directory_was_deleted_gets_all_its_replicas_again_as_somebody_else(brokers: Brokers) -> None:
+    brokers.create_topic("kept", replication=3)
+    brokers.create_topic("others", partitions=4, replication=3)
+    lost = brokers.leader_of("kept")
+    with under_load(brokers, "kept") as load:
+        lost.kill()
+        shutil.rmtree(lost.data_directory)
+        lost.start()
+        asked = next(broker for broker in brokers.running if broker is not lost)
+        for topic in ("kept", "others", "__offsets"):
+            eventually(lambda topic=topic: is_whole(asked, topic), seconds=40)
+        eventually(lambda: health(asked).healthy and health(asked).losses_borne == 1, seconds=40)
+    # The other two go: what the wiped broker holds now must be enough, together with either of them.
+    other = next(broker for broker in brokers.running if broker is not lost and broker is not asked)
+    other.kill()
+    assert_nothing_is_lost(brokers.leader_of("kept"), "kept", load.acknowledged)
+
+
+def test_a_cluster_of_one_broker_grows_to_three_voters_as_two_more_join(tmp_path: Path) -> None:
+    cluster = Brokers(tmp_path)
+    first = cluster[0]
+    for broker in cluster.all:
+        text = broker.config_path.read_text()
+        head, _, peers = text.partition("[cluster.peers]\n")
+        broker.config_path.write_text(f"{head}[cluster.peers]\n{peers.splitlines()[0]}\n")
+    try:
+        first.start()
+        eventually(first.is_ready, seconds=20)
+        eventually(lambda: is_whole(first, "__offsets", 1), seconds=20)
+        cluster.create_topic("single", replication=1)
+        with under_load(cluster, "single") as load:
+            cluster[1].start()
+            cluster[2].start()
+            cluster.await_ready()
+            eventually(lambda: is_whole(first, "__offsets"), seconds=40)
+            eventually(lambda: health(first).losses_borne == 1, seconds=40)
+        assert_nothing_is_lost(cluster.leader_of("single"), "single", load.acknowledged)
+        assert is_whole(first, "single", 1), "what somebody asked for stays as it was asked for"
+        first.kill()
+        eventually(lambda: cluster[1].is_ready() and health(cluster[1]).controller_id in (1, 2), seconds=20)
+        cluster[1].admin.CreateTopic(
+            admin_pb.CreateTopicRequest(name="later", partitions=1, replication=2, topic_id="c" * 32), timeout=20
+        )
+    finally:
+        cluster.stop()
