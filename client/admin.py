@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,8 @@ class ReplicaDescription:
     alive: bool
     match_offset: int
     state: str
+    leaving: bool = False
+    """It votes still, but is placed there no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class PartitionDescription:
     log_start_offset: int
     committed_offset: int
     size_bytes: int
+    moving: bool = False
+    """Not just those vote yet who are placed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,10 @@ class BrokerDescription:
     replicas: int
     leaders: int
     cluster_voter: bool
+    draining: bool = False
+    """It is to lead nothing."""
+    removed: bool = False
+    """It is to hold nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +309,8 @@ class Admin:
                 broker.replicas,
                 broker.leaders,
                 broker.cluster_voter,
+                broker.draining,
+                broker.removed,
             )
             for broker in sorted(told.brokers, key=lambda broker: broker.broker_id)
         )
@@ -317,6 +327,50 @@ class Admin:
             told.leaderless_partitions,
             told.under_replicated_partitions,
         )
+
+    async def move_partition(self, topic: str, partition: int, broker_ids: Sequence[int]) -> None:
+        """Place a partition's replicas on these brokers, the preferred leader first. Decided when this returns; then
+        the records are copied, and `describe_topic` shows how far that has come.
+
+        Raises
+            UnknownTopic, UnknownPartition  there is no such partition
+            InvalidReplication              no brokers, or one named twice
+            InvalidRequest                  a broker that is unknown, dead or removed; it is there already; or an
+                                            earlier move is still under way
+        """
+        request = admin_service_pb2.MovePartitionRequest(
+            partition=common_pb2.TopicPartition(topic=topic, partition=partition), broker_ids=broker_ids
+        )
+        await self._call("MovePartition", request)
+
+    async def drain_broker(self, broker_id: int) -> None:
+        """Have a broker lead nothing, until `undrain_broker`, so that it can be stopped unnoticed.
+
+        Raises
+            InvalidRequest  it is unknown, or some partition would have no majority without it
+        """
+        await self._call(
+            "SetBrokerDraining", admin_service_pb2.SetBrokerDrainingRequest(broker_id=broker_id, draining=True)
+        )
+
+    async def undrain_broker(self, broker_id: int) -> None:
+        """Let a drained broker lead again.
+
+        Raises
+            InvalidRequest  it is unknown
+        """
+        await self._call(
+            "SetBrokerDraining", admin_service_pb2.SetBrokerDrainingRequest(broker_id=broker_id, draining=False)
+        )
+
+    async def remove_broker(self, broker_id: int) -> list[str]:
+        """Place elsewhere what a broker holds; it may be dead already. The topics of which something moves.
+
+        Raises
+            InvalidRequest  it is unknown, nobody could take its place, or it holds what nobody else could give
+        """
+        answer = await self._call("RemoveBroker", admin_service_pb2.RemoveBrokerRequest(broker_id=broker_id))
+        return list(answer.topics)
 
     async def transfer_leadership(self, topic: str, partition: int, broker_id: int) -> int:
         """Have another of a partition's replicas lead it; the term in which it does.
@@ -339,12 +393,20 @@ def _topic(topic: admin_service_pb2.TopicDescription) -> TopicDescription:
             partition.leader_id,
             partition.term,
             tuple(
-                ReplicaDescription(replica.broker_id, replica.voter, replica.alive, replica.match_offset, replica.state)
+                ReplicaDescription(
+                    replica.broker_id,
+                    replica.voter,
+                    replica.alive,
+                    replica.match_offset,
+                    replica.state,
+                    replica.leaving,
+                )
                 for replica in partition.replicas
             ),
             partition.log_start_offset,
             partition.committed_offset,
             partition.size_bytes,
+            partition.moving,
         )
         for partition in sorted(topic.partitions, key=lambda partition: partition.number)
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
@@ -395,6 +395,18 @@ class Admin:
 
     def describe_cluster(self) -> ClusterDescription:
         return _background.run(self._admin.describe_cluster())
+
+    def move_partition(self, topic: str, partition: int, broker_ids: Sequence[int]) -> None:
+        _background.run(self._admin.move_partition(topic, partition, broker_ids))
+
+    def drain_broker(self, broker_id: int) -> None:
+        _background.run(self._admin.drain_broker(broker_id))
+
+    def undrain_broker(self, broker_id: int) -> None:
+        _background.run(self._admin.undrain_broker(broker_id))
+
+    def remove_broker(self, broker_id: int) -> list[str]:
+        return _background.run(self._admin.remove_broker(broker_id))
 
     def transfer_leadership(self, topic: str, partition: int, broker_id: int) -> int:
         return _background.run(self._admin.transfer_leadership(topic, partition, broker_id))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..partitions.environment import PartitionId
+from ..partitions.raft.messages import Voter
 from ..partitions.replica import Replica, ReplicaStatus
 from ..proto.errors import LograftError
 from .peer.links import PeerLinks
@@ -32,6 +33,12 @@ class ReplicaView(NamedTuple):
     """Log end known to be the leader's; -1 where nothing is known in this session."""
     state: str
     """OK, BEHIND, UNREACHABLE, DOUBTFUL, DAMAGED."""
+    directory_id: str
+    replica_number: int
+
+    @property
+    def voter(self) -> Voter:
+        return Voter(self.broker_id, self.directory_id, self.replica_number)
 
 
 class PartitionView(NamedTuple):
@@ -95,13 +102,15 @@ class ClusterView:
     def _view(self, replica: Replica) -> PartitionView:
         status = replica.status()
         before = self._committed_before.get(replica.partition, 0)
-        own = ReplicaView(self._broker_id, True, status.end.offset, "OK")
+        votes = status.voter in status.voters
+        own = ReplicaView(self._broker_id, votes, status.end.offset, "OK", *status.voter[1:])
         others = [
             ReplicaView(
                 follower.voter.broker_id,
                 follower.votes,
                 follower.match.offset if follower.match.term else -1,
                 _state(status, follower.heard, follower.counts, follower.match.offset, before),
+                *follower.voter[1:],
             )
             for follower in status.followers
         ]

@@ -58,6 +58,7 @@ class Moves:
     def _take_step(self, replica: Replica) -> None:
         partition = replica.partition
         step = next_step(replica.voter, replica.voters, self._replicas.placed_voters(replica), replica.keeps_up)
+        step = step or self._lead_elsewhere(replica)
         if step is None:
             self._refused.pop(partition, None)
         elif isinstance(step, HandOver):
@@ -72,6 +73,18 @@ class Moves:
                 self._note_refusal(partition, refusal.message)
             else:
                 self._refused.pop(partition, None)
+
+    def _lead_elsewhere(self, replica: Replica) -> HandOver | None:
+        """A broker that is being drained leads only what nobody else could."""
+        brokers = self._replicas.state.brokers
+        if self._broker_id not in brokers or not brokers[self._broker_id].draining:
+            return None
+        for voter in self._replicas.placed_voters(replica):
+            known = brokers.get(voter.broker_id)
+            is_free = voter != replica.voter and known is not None and not known.draining
+            if is_free and voter in replica.voters and replica.keeps_up(voter):
+                return HandOver(voter.broker_id)
+        return None
 
     async def _hand_over(self, replica: Replica, broker_id: int) -> None:
         try:

@@ -553,7 +553,13 @@ class Node:
         fact = self._replicas.state.partition(replica.partition)
         if fact is None or not fact.placement:
             return None
-        preferred = fact.placement[0]
+        brokers = self._replicas.state.brokers
+        free = [
+            placed
+            for placed in fact.placement
+            if (known := brokers.get(placed.broker_id)) is None or not known.draining
+        ]
+        preferred = (free or fact.placement)[0]
         status = replica.status()
         match: Point | None = None
         for follower in status.followers:

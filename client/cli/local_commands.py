@@ -258,6 +258,7 @@ def start(number: BrokerNumber, data: DataOption = None) -> None:
 
 
 def broker(
+    context: typer.Context,
     config: Annotated[
         Path | None, typer.Option("-c", "--config", metavar="FILE", help="The broker's TOML file.")
     ] = None,
@@ -265,7 +266,7 @@ def broker(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting that overrides the file's.")
     ] = None,
 ) -> None:
-    """Run one broker in this process, until it is stopped.
+    """Run one broker in this process, until it is stopped; or, with a command, manage the brokers of a cluster.
 
     \b
       lograft broker -c broker.toml
@@ -273,6 +274,10 @@ def broker(
     """
     from .processes import broker_command
 
+    if context.invoked_subcommand is not None:
+        if config is not None or sets:
+            raise typer.BadParameter("a broker is run with -c and without a command", param_hint="-c")
+        return
     if config is None:
         raise typer.BadParameter("name the broker's configuration: -c FILE", param_hint="-c")
     if not config.is_file():

@@ -15,7 +15,15 @@ import typer
 import typer.core
 from typer.exceptions import Abort, TyperException
 
-from . import cluster_commands, group_commands, local_commands, record_commands, topic_commands
+from . import (
+    broker_commands,
+    cluster_commands,
+    group_commands,
+    local_commands,
+    partition_commands,
+    record_commands,
+    topic_commands,
+)
 from .endings import (
     DONE,
     FAILED,
@@ -64,6 +72,8 @@ _APP: dict[str, Any] = {
 app = typer.Typer(**_APP)
 _topic = typer.Typer(help="Create, list, describe, trim and delete topics.", **_APP)
 _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and moving them.", **_APP)
+_partition = typer.Typer(help="List partitions and move their replicas.", **_APP)
+_broker = typer.Typer(**{**_APP, "no_args_is_help": False})
 _cluster = typer.Typer(help="The whole cluster: who is in it, and is it well.", **_APP)
 
 app.command()(local_commands.up)
@@ -76,7 +86,8 @@ app.command()(record_commands.produce)
 app.command()(record_commands.consume)
 app.add_typer(_group, name="group")
 app.add_typer(_cluster, name="cluster")
-app.command()(local_commands.broker)
+app.add_typer(_partition, name="partition")
+app.add_typer(_broker, name="broker")
 
 _topic.command()(topic_commands.create)
 _topic.command("list")(topic_commands.list_topics)
@@ -88,6 +99,15 @@ _group.command("list")(group_commands.list_groups)
 _group.command()(group_commands.describe)
 _group.command()(group_commands.seek)
 _group.command()(group_commands.delete)
+
+_partition.command("list")(partition_commands.list_partitions)
+_partition.command()(partition_commands.move)
+
+_broker.callback(invoke_without_command=True)(local_commands.broker)
+_broker.command("list")(broker_commands.list_brokers)
+_broker.command()(broker_commands.drain)
+_broker.command()(broker_commands.undrain)
+_broker.command()(broker_commands.remove)
 
 _cluster.command()(cluster_commands.info)
 _cluster.command()(cluster_commands.health)

@@ -53,7 +53,7 @@ def create(
 
     from .tables import count
 
-    created = _run(brokers, work)
+    created = run_with_client(brokers, work)
     partition_count = count(len(created.partitions), "partition")
     copies = count(created.replication, "copy")
     say(f"created {created.name}: {partition_count}, {copies} of each record")
@@ -76,7 +76,7 @@ def list_topics(
         found: list[TopicDescription] = await client.admin.list_topics(internal=internal)
         return found
 
-    topics = sorted(_run(brokers, work), key=lambda topic: topic.name)
+    topics = sorted(run_with_client(brokers, work), key=lambda topic: topic.name)
     if output is OutputFormat.json:
         show_json([_as_json(topic) for topic in topics])
         return
@@ -96,7 +96,7 @@ def describe(topic: TopicArgument, output: OutputOption = OutputFormat.text, bro
         found: TopicDescription = await client.admin.describe_topic(topic)
         return found
 
-    described = _run(brokers, work)
+    described = run_with_client(brokers, work)
     if output is OutputFormat.json:
         show_json(_as_json(described))
         return
@@ -139,10 +139,12 @@ def delete(
     if sys.stdin.isatty() and not yes:  # asked outside of the event loop, where Ctrl-C means what it says
         from .tables import count
 
-        records = sum(max(0, part.committed_offset - part.log_start_offset) for part in _run(brokers, find).partitions)
+        records = sum(
+            max(0, part.committed_offset - part.log_start_offset) for part in run_with_client(brokers, find).partitions
+        )
         if not typer.confirm(f"delete {topic} with {count(records, 'record')}, for good?", err=True):
             raise Refused(f"{topic} was not deleted")
-    _run(brokers, work)
+    run_with_client(brokers, work)
     say(f"deleted {topic}")
 
 
@@ -172,11 +174,11 @@ def trim(
 
     if sys.stdin.isatty() and not yes and not typer.confirm(f"forget what {topic} holds before {to}?", err=True):
         raise Refused(f"{topic} was not trimmed")
-    for number, start in sorted(_run(brokers, work).items()):
+    for number, start in sorted(run_with_client(brokers, work).items()):
         say(f"{topic} partition {number} starts at {start}")
 
 
-def _run(brokers: str | None, work: Any) -> Any:
+def run_with_client(brokers: str | None, work: Any) -> Any:
     import asyncio
 
     from ..client import Client

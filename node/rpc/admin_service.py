@@ -29,7 +29,7 @@ from ...proto.errors import (
 )
 from ..cluster_view import ClusterView, PartitionView
 from ..controller.controller import Controller
-from ..controller.facts import OFFSETS_TOPIC, TopicFact
+from ..controller.facts import CLUSTER_TOPIC, OFFSETS_TOPIC, PartitionFact, TopicFact
 from ..controller.topic_rules import is_internal
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
@@ -66,6 +66,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             "ListTopics": (pb.ListTopicsRequest, self._list_topics),
             "DescribeTopic": (pb.DescribeTopicRequest, self._describe_topic),
             "TransferLeadership": (pb.TransferLeadershipRequest, self._transfer_leadership),
+            "MovePartition": (pb.MovePartitionRequest, self._move_partition),
+            "SetBrokerDraining": (pb.SetBrokerDrainingRequest, self._set_broker_draining),
+            "RemoveBroker": (pb.RemoveBrokerRequest, self._remove_broker),
             "TrimTopic": (pb.TrimTopicRequest, self._trim_topic),
         }
 
@@ -162,6 +165,26 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             if isinstance(outcome, BaseException):
                 raise outcome
         return [outcome for outcome in outcomes if isinstance(outcome, pb.TrimmedPartition)]
+
+    async def MovePartition(
+        self, request: pb.MovePartitionRequest, context: grpc.aio.ServicerContext
+    ) -> pb.MovePartitionResponse:
+        moved: pb.MovePartitionResponse = await self._ask_controller("MovePartition", request, pb.MovePartitionResponse)
+        return moved
+
+    async def SetBrokerDraining(
+        self, request: pb.SetBrokerDrainingRequest, context: grpc.aio.ServicerContext
+    ) -> pb.SetBrokerDrainingResponse:
+        done: pb.SetBrokerDrainingResponse = await self._ask_controller(
+            "SetBrokerDraining", request, pb.SetBrokerDrainingResponse
+        )
+        return done
+
+    async def RemoveBroker(
+        self, request: pb.RemoveBrokerRequest, context: grpc.aio.ServicerContext
+    ) -> pb.RemoveBrokerResponse:
+        removed: pb.RemoveBrokerResponse = await self._ask_controller("RemoveBroker", request, pb.RemoveBrokerResponse)
+        return removed
 
     # -- forwarding --------------------------------------------------------------------------------------------------
 
@@ -266,6 +289,58 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         await led.replica.transfer_leadership(request.broker_id)
         return pb.TransferLeadershipResponse(term=led.replica.term)
 
+    async def _move_partition(self, request: pb.MovePartitionRequest) -> pb.MovePartitionResponse:
+        name, number = request.partition.topic, request.partition.partition
+        topic = await self._controller().describe_topic(name)
+        partition = partition_of(topic, number)
+        view = (await self._view.of_all()).get(partition)
+        if view is None:
+            raise NoLeader(
+                f"partition {number} of {name!r} has no leader that answers, so nobody could move it; try again"
+            )
+        if _is_moving(topic.partitions[number], view):
+            raise InvalidRequest(
+                f"partition {number} of {name!r} is being moved already; wait until `lograft partition list` shows the "
+                "move done"
+            )
+        await self._controller().move_partition(name, number, list(request.broker_ids))
+        return pb.MovePartitionResponse()
+
+    async def _set_broker_draining(self, request: pb.SetBrokerDrainingRequest) -> pb.SetBrokerDrainingResponse:
+        if request.draining:
+            await self._refuse_needed(request.broker_id)
+        await self._controller().set_draining(request.broker_id, request.draining)
+        return pb.SetBrokerDrainingResponse()
+
+    async def _remove_broker(self, request: pb.RemoveBrokerRequest) -> pb.RemoveBrokerResponse:
+        views = await self._view.of_all()
+        for placed in (await self._controller().read()).replicas_of(request.broker_id):
+            if placed.partition not in views:
+                raise InvalidRequest(
+                    f"broker {request.broker_id} cannot be removed: partition {placed.partition.number} of "
+                    f"{placed.topic.name!r} has no leader, so its records could not be copied from it; start the "
+                    "brokers that hold it first",
+                    broker_id=request.broker_id,
+                )
+        return pb.RemoveBrokerResponse(topics=await self._controller().remove_broker(request.broker_id))
+
+    async def _refuse_needed(self, broker_id: int) -> None:
+        """Refuse to drain a broker without which some partition would have no majority."""
+        state = await self._controller().read()
+        for partition, view in sorted((await self._view.of_all()).items()):
+            voters = [replica for replica in view.replicas if replica.votes]
+            others = sum(replica.broker_id != broker_id and replica.state == "OK" for replica in voters)
+            if others > len(voters) // 2 or all(replica.broker_id != broker_id for replica in voters):
+                continue
+            topic = state.topic_by_id(partition.topic_id)
+            name = topic.name if topic is not None else CLUSTER_TOPIC
+            raise InvalidRequest(
+                f"broker {broker_id} cannot be drained: without it partition {partition.number} of {name!r} would have "
+                f"{others} of {len(voters)} voters that keep up, which is no majority; start the others, or move it",
+                broker_id=broker_id,
+                topic=name,
+            )
+
     async def _trim_topic(self, request: pb.TrimTopicRequest) -> pb.TrimTopicResponse:
         """Of partitions led here."""
         response = pb.TrimTopicResponse()
@@ -318,6 +393,19 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
                 match_offset=-1 if replica is None else replica.match_offset,
                 state=replica.state if replica is not None else "BEHIND" if alive else "UNREACHABLE",
             )
+        if view is not None:
+            described.moving = _is_moving(topic.partitions[number], view)
+            placed_on = {placed.broker_id for placed in topic.partitions[number].placement}
+            for replica in view.replicas:
+                if replica.votes and replica.broker_id not in placed_on:
+                    described.replicas.add(
+                        broker_id=replica.broker_id,
+                        voter=True,
+                        alive=self._is_alive(replica.broker_id),
+                        match_offset=replica.match_offset,
+                        state=replica.state,
+                        leaving=True,
+                    )
         return described
 
     def _cluster_voters(self, views: dict[PartitionId, PartitionView]) -> set[int]:
@@ -399,8 +487,14 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         )
         if fact is not None:
             described.rack, described.directory_id = fact.rack, fact.directory_id
+            described.draining, described.removed = fact.draining, fact.removed
         sighting = self._sightings.broker(broker_id)
         if sighting is not None:
             described.address, described.peer_address, described.http_address = sighting.addresses
             described.version, described.start_number = sighting.version, sighting.start_number
         return described
+
+
+def _is_moving(fact: PartitionFact, view: PartitionView) -> bool:
+    """Do not just those vote who are placed?"""
+    return {replica.voter for replica in view.replicas if replica.votes} != {*fact.placement}

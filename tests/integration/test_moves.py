@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -136,3 +138,93 @@ def test_a_cluster_of_one_broker_grows_to_three_voters_as_two_more_join(tmp_path
         )
     finally:
         cluster.stop()
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Iterator[Brokers]:
+    cluster = Brokers(tmp_path, 4)
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+def lograft(cluster: Brokers, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of the command line, told where the cluster is."""
+    addresses = ",".join(broker.address for broker in cluster.running)
+    command = [sys.executable, "-P", "-m", "lograft.client.cli.main", *arguments, "--brokers", addresses]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def placed_on(broker: Broker, topic: str) -> list[int]:
+    return [replica.broker_id for replica in described(broker, topic).partitions[0].replicas if not replica.leaving]
+
+
+def test_a_partition_moves_under_load_and_leaves_nothing_behind(four: Brokers) -> None:
+    four.create_topic("moved", replication=3)
+    before = placed_on(four[0], "moved")
+    new = next(broker.broker_id for broker in four.all if broker.broker_id not in before)
+    to = [new, *before[1:]]
+    left = four[before[0]]
+    with under_load(four, "moved") as load:
+        moved = lograft(four, "partition", "move", "moved", "0", "--to", ",".join(map(str, to)))
+        assert moved.returncode == 0, moved.stderr
+        topic_id = described(four[0], "moved").topic_id
+        eventually(lambda: not described(four[0], "moved").partitions[0].moving, seconds=40)
+        eventually(lambda: is_whole(four[0], "moved"), seconds=40)
+        eventually(lambda: not (left.data_directory / "partitions" / f"{topic_id}-0").exists(), seconds=20)
+        eventually(lambda: four.leader_of("moved").broker_id == new, seconds=30)
+    assert sorted(placed_on(four[0], "moved")) == sorted(to)
+    left.kill()
+    assert_nothing_is_lost(four.leader_of("moved"), "moved", load.acknowledged)
+    assert "moved" in lograft(four, "partition", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("to", "why"),
+    [("0,1,9", "broker 9 is unknown"), ("0,0,1", "each once"), ("same", "already"), ("0,1,dead", "not alive")],
+)
+def test_a_move_that_cannot_be_is_refused_with_the_reason(four: Brokers, to: str, why: str) -> None:
+    four.create_topic("still", replication=2)
+    present = placed_on(four[0], "still")
+    if "dead" in to:
+        dead = next(broker for broker in four.all[2:] if broker.broker_id not in present)
+        dead.kill()
+        eventually(lambda: not next(b for b in health(four[0]).brokers if b.broker_id == dead.broker_id).alive)
+        to = to.replace("dead", str(dead.broker_id))
+    refused = lograft(four, "partition", "move", "still", "0", "--to", to.replace("same", ",".join(map(str, present))))
+    assert refused.returncode == 1 and why in refused.stderr, refused
+    assert placed_on(four[0], "still") == present
+
+
+def test_a_drained_broker_leads_nothing_until_it_is_undrained_and_one_that_is_needed_is_not_drained(
+    brokers: Brokers,
+) -> None:
+    brokers.create_topic("drained", partitions=6, replication=3)
+    asked = brokers[0]
+    assert lograft(brokers, "broker", "drain", "1").returncode == 0
+
+    def led_by(broker_id: int) -> int:
+        return next(one.leaders for one in health(asked).brokers if one.broker_id == broker_id)
+
+    eventually(lambda: led_by(1) == 0, seconds=20)
+    brokers[1].stop()
+    eventually(lambda: sum(led_by(each) for each in (0, 2)) >= 6, seconds=20)
+    refused = lograft(brokers, "broker", "drain", "2")
+    assert refused.returncode == 1 and "no majority" in refused.stderr, refused
+    brokers[1].start()
+    brokers.await_ready()
+    assert lograft(brokers, "broker", "undrain", "1").returncode == 0
+    eventually(lambda: led_by(1) > 0, seconds=30)
+
+
+def test_what_a_removed_broker_held_is_placed_elsewhere_also_if_it_is_dead(four: Brokers) -> None:
+    four.create_topic("spread", partitions=3, replication=3)
+    four[3].kill()
+    eventually(lambda: not next(one for one in health(four[0]).brokers if one.broker_id == 3).alive)
+    removed = lograft(four, "broker", "remove", "3")
+    assert removed.returncode == 0, removed.stderr
+    for topic in ("spread", "__offsets"):
+        eventually(lambda topic=topic: is_whole(four[0], topic), seconds=40)
+    assert all(replica.broker_id != 3 for part in described(four[0], "spread").partitions for replica in part.replicas)
+    refused = lograft(four, "broker", "remove", "2")
+    assert refused.returncode == 1 and "start one first" in refused.stderr, refused

@@ -176,7 +176,7 @@ class Nemesis:
             return
         cluster.decisions.move(partition, [one, *(*new, *old)[: len(old)]])
         links = [link for here in (one, *new) for there in old for link in ((here, there), (there, here))]
-        deadline_ms = cluster.loop.now_ms() + 1000.0
+        deadline_ms = cluster.loop.now_ms() + 4000.0
 
         def cut_once_one_keeps_up() -> None:
             if leader.is_leader and any(map(leader.keeps_up, leader.learners)):

@@ -62,7 +62,7 @@ class TopicDescription(_message.Message):
     def __init__(self, name: _Optional[str] = ..., topic_id: _Optional[str] = ..., replication: _Optional[int] = ..., config: _Optional[_Mapping[str, str]] = ..., partitions: _Optional[_Iterable[_Union[PartitionDescription, _Mapping]]] = ..., internal: _Optional[bool] = ...) -> None: ...
 
 class PartitionDescription(_message.Message):
-    __slots__ = ("number", "leader_id", "term", "replicas", "log_start_offset", "committed_offset", "size_bytes")
+    __slots__ = ("number", "leader_id", "term", "replicas", "log_start_offset", "committed_offset", "size_bytes", "moving")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     LEADER_ID_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class PartitionDescription(_message.Message):
     LOG_START_OFFSET_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_OFFSET_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MOVING_FIELD_NUMBER: _ClassVar[int]
     number: int
     leader_id: int
     term: int
@@ -77,21 +78,24 @@ class PartitionDescription(_message.Message):
     log_start_offset: int
     committed_offset: int
     size_bytes: int
-    def __init__(self, number: _Optional[int] = ..., leader_id: _Optional[int] = ..., term: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaDescription, _Mapping]]] = ..., log_start_offset: _Optional[int] = ..., committed_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    moving: bool
+    def __init__(self, number: _Optional[int] = ..., leader_id: _Optional[int] = ..., term: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaDescription, _Mapping]]] = ..., log_start_offset: _Optional[int] = ..., committed_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., moving: _Optional[bool] = ...) -> None: ...
 
 class ReplicaDescription(_message.Message):
-    __slots__ = ("broker_id", "voter", "alive", "match_offset", "state")
+    __slots__ = ("broker_id", "voter", "alive", "match_offset", "state", "leaving")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     VOTER_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
     MATCH_OFFSET_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
     broker_id: int
     voter: bool
     alive: bool
     match_offset: int
     state: str
-    def __init__(self, broker_id: _Optional[int] = ..., voter: _Optional[bool] = ..., alive: _Optional[bool] = ..., match_offset: _Optional[int] = ..., state: _Optional[str] = ...) -> None: ...
+    leaving: bool
+    def __init__(self, broker_id: _Optional[int] = ..., voter: _Optional[bool] = ..., alive: _Optional[bool] = ..., match_offset: _Optional[int] = ..., state: _Optional[str] = ..., leaving: _Optional[bool] = ...) -> None: ...
 
 class DeleteTopicRequest(_message.Message):
     __slots__ = ("name", "topic_id")
@@ -160,7 +164,7 @@ class DescribeClusterResponse(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., controller_id: _Optional[int] = ..., controller_term: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[BrokerDescription, _Mapping]]] = ..., healthy: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., losses_borne: _Optional[int] = ..., topics: _Optional[int] = ..., partitions: _Optional[int] = ..., leaderless_partitions: _Optional[int] = ..., under_replicated_partitions: _Optional[int] = ...) -> None: ...
 
 class BrokerDescription(_message.Message):
-    __slots__ = ("broker_id", "address", "peer_address", "http_address", "rack", "directory_id", "alive", "version", "start_number", "replicas", "leaders", "cluster_voter")
+    __slots__ = ("broker_id", "address", "peer_address", "http_address", "rack", "directory_id", "alive", "version", "start_number", "replicas", "leaders", "cluster_voter", "draining", "removed")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +177,8 @@ class BrokerDescription(_message.Message):
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     LEADERS_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_VOTER_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     broker_id: int
     address: str
     peer_address: str
@@ -185,7 +191,9 @@ class BrokerDescription(_message.Message):
     replicas: int
     leaders: int
     cluster_voter: bool
-    def __init__(self, broker_id: _Optional[int] = ..., address: _Optional[str] = ..., peer_address: _Optional[str] = ..., http_address: _Optional[str] = ..., rack: _Optional[str] = ..., directory_id: _Optional[str] = ..., alive: _Optional[bool] = ..., version: _Optional[str] = ..., start_number: _Optional[int] = ..., replicas: _Optional[int] = ..., leaders: _Optional[int] = ..., cluster_voter: _Optional[bool] = ...) -> None: ...
+    draining: bool
+    removed: bool
+    def __init__(self, broker_id: _Optional[int] = ..., address: _Optional[str] = ..., peer_address: _Optional[str] = ..., http_address: _Optional[str] = ..., rack: _Optional[str] = ..., directory_id: _Optional[str] = ..., alive: _Optional[bool] = ..., version: _Optional[str] = ..., start_number: _Optional[int] = ..., replicas: _Optional[int] = ..., leaders: _Optional[int] = ..., cluster_voter: _Optional[bool] = ..., draining: _Optional[bool] = ..., removed: _Optional[bool] = ...) -> None: ...
 
 class TransferLeadershipRequest(_message.Message):
     __slots__ = ("partition", "broker_id")
@@ -226,3 +234,39 @@ class TrimTopicResponse(_message.Message):
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     partitions: _containers.RepeatedCompositeFieldContainer[TrimmedPartition]
     def __init__(self, partitions: _Optional[_Iterable[_Union[TrimmedPartition, _Mapping]]] = ...) -> None: ...
+
+class MovePartitionRequest(_message.Message):
+    __slots__ = ("partition", "broker_ids")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    BROKER_IDS_FIELD_NUMBER: _ClassVar[int]
+    partition: _common_pb2.TopicPartition
+    broker_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ..., broker_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class MovePartitionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SetBrokerDrainingRequest(_message.Message):
+    __slots__ = ("broker_id", "draining")
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    broker_id: int
+    draining: bool
+    def __init__(self, broker_id: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
+
+class SetBrokerDrainingResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RemoveBrokerRequest(_message.Message):
+    __slots__ = ("broker_id",)
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    broker_id: int
+    def __init__(self, broker_id: _Optional[int] = ...) -> None: ...
+
+class RemoveBrokerResponse(_message.Message):
+    __slots__ = ("topics",)
+    TOPICS_FIELD_NUMBER: _ClassVar[int]
+    topics: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, topics: _Optional[_Iterable[str]] = ...) -> None: ...

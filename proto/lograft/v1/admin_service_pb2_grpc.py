@@ -70,6 +70,21 @@ class AdminServiceStub:
                 request_serializer=lograft_dot_v1_dot_admin__service__pb2.TrimTopicRequest.SerializeToString,
                 response_deserializer=lograft_dot_v1_dot_admin__service__pb2.TrimTopicResponse.FromString,
                 _registered_method=True)
+        self.MovePartition = channel.unary_unary(
+                '/lograft.v1.AdminService/MovePartition',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.MovePartitionRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.MovePartitionResponse.FromString,
+                _registered_method=True)
+        self.SetBrokerDraining = channel.unary_unary(
+                '/lograft.v1.AdminService/SetBrokerDraining',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.SetBrokerDrainingRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.SetBrokerDrainingResponse.FromString,
+                _registered_method=True)
+        self.RemoveBroker = channel.unary_unary(
+                '/lograft.v1.AdminService/RemoveBroker',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -122,6 +137,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MovePartition(self, request, context):
+        """Place a partition's replicas on other brokers. It is decided when this returns, and carried out after that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBrokerDraining(self, request, context):
+        """Have a broker lead nothing, so that it can be stopped unnoticed; or let it lead again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveBroker(self, request, context):
+        """Place elsewhere what is on a broker, which is to hold nothing any more; it may be gone already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -159,6 +195,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.TrimTopic,
                     request_deserializer=lograft_dot_v1_dot_admin__service__pb2.TrimTopicRequest.FromString,
                     response_serializer=lograft_dot_v1_dot_admin__service__pb2.TrimTopicResponse.SerializeToString,
+            ),
+            'MovePartition': grpc.unary_unary_rpc_method_handler(
+                    servicer.MovePartition,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.MovePartitionRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.MovePartitionResponse.SerializeToString,
+            ),
+            'SetBrokerDraining': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBrokerDraining,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.SetBrokerDrainingRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.SetBrokerDrainingResponse.SerializeToString,
+            ),
+            'RemoveBroker': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveBroker,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +402,87 @@ class AdminService:
             '/lograft.v1.AdminService/TrimTopic',
             lograft_dot_v1_dot_admin__service__pb2.TrimTopicRequest.SerializeToString,
             lograft_dot_v1_dot_admin__service__pb2.TrimTopicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MovePartition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/MovePartition',
+            lograft_dot_v1_dot_admin__service__pb2.MovePartitionRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.MovePartitionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBrokerDraining(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/SetBrokerDraining',
+            lograft_dot_v1_dot_admin__service__pb2.SetBrokerDrainingRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.SetBrokerDrainingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveBroker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/RemoveBroker',
+            lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerResponse.FromString,
             options,
             channel_credentials,
             insecure,
