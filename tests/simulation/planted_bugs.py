@@ -298,7 +298,7 @@ MOVED_APART = Plan(
     faults=("cut_old_from_new",),
     moving=True,
     brokers=5,
-    fault_count=4,
+    fault_count=6,
     span_ms=10_000.0,
     trim_pace_ms=0.0,
 )
