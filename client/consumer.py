@@ -530,9 +530,11 @@ class Consumer:
     def _take(self, count_max: int) -> dict[Position, list[Record]]:
         taken: dict[Position, list[Record]] = {}
         left = count_max
+        has_room = False
         for position in list(self._turn):
             if not position.has_records:
                 continue
+            has_room = True  # even without records: batches that compaction emptied took some
             try:
                 records = position.take(left)
             except LograftError:
@@ -549,7 +551,7 @@ class Consumer:
             self._turn.append(position)  # the others are first the next time
             if left <= 0:
                 break
-        if taken:
+        if has_room:
             self._wake_fetchers_with_room()
         return taken
 
@@ -579,10 +581,13 @@ class Consumer:
         while True:
             self._attend()
             for position in self._turn:
-                if position.has_records and position.decode_next():
+                if not position.has_records:
+                    continue
+                has_records = position.decode_next()
+                self._wake_fetchers_with_room()  # even without records: batches that compaction emptied took some
+                if has_records:
                     self._turn.remove(position)
                     self._turn.append(position)
-                    self._wake_fetchers_with_room()
                     return position
             for position in self._turn if stops else ():
                 if stops and position.offset is not None and position.offset >= stops[position.topic_partition]:

@@ -168,6 +168,19 @@ class RetentionSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Between two looks at what can go."""
 
 
+class CompactionSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of topics that keep the newest record of each key. Another process does it, when nothing else wants the CPU."""
+
+    bytes_per_s: Positive = 50 << 20
+    """Read and written by it, at most."""
+    table_bytes_max: Annotated[int, Meta(ge=1 << 20)] = 64 << 20
+    """Of its memory, for keys. Where they find no room, the log is read again, for the others."""
+    dirty_bytes_max: Positive = 256 << 20
+    """A log is compacted once it has grown by so much since the last time, or else by as much as it was."""
+    check_interval_ms: Annotated[int, Meta(ge=100)] = 15_000
+    """Between two looks at what can be compacted."""
+
+
 class BoardSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The board on which brokers show each other where they are and what they lead."""
 
@@ -200,6 +213,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     peer: PeerSection = PeerSection()
     groups: GroupsSection = GroupsSection()
     retention: RetentionSection = RetentionSection()
+    compaction: CompactionSection = CompactionSection()
     board: BoardSection = BoardSection()
     log: LogSection = LogSection()
 

@@ -4,13 +4,15 @@ What always holds
     only committed records are applied, each once, in the order of their offsets, on leader and followers alike
     the records of one batch are applied before anyone is told of any of them
     whatever a record holds, the next one is applied
+    if the replica's log begins anew, so does the state, out of sight: compaction may have dropped a tombstone that the
+        old one has not seen. The old one stays in force until the new one has come as far
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..partitions.environment import Buffer
 from ..partitions.raft.messages import Voter
@@ -64,6 +66,11 @@ class DecidedReplica(Protocol):
     def is_leader(self) -> bool: ...
     @property
     def is_ready(self) -> bool: ...
+    @property
+    def resets(self) -> int:
+        """Times its log began anew."""
+        ...
+
     def read_committed(self, offset: int, bytes_max: int) -> CommittedChunk: ...
     def on_commit_past(self, offset: int, callback: Callable[[], None]) -> object: ...
     def append(self, batch: bytes, header: BatchHeader, first_open: int | None) -> Appending: ...
@@ -79,6 +86,14 @@ class DecidedState(Protocol):
     def apply_record(self, key: bytes | None, value: bytes | None) -> str | None:
         """Take one record; value None is a tombstone. Never raises. Returns what changed by it, in the state's own
         words, or None."""
+        ...
+
+    def begin_anew(self) -> Self:
+        """Another one of its kind, without anything in it."""
+        ...
+
+    def become(self, other: Self) -> Sequence[str]:
+        """Take over what is in `other`, which is used up. Returns what changed by it."""
         ...
 
 
@@ -102,8 +117,13 @@ class DecisionLog(Generic[State]):
     ) -> None:
         self.state = state
         self.applied_offset = 0
-        """Everything before this offset is applied."""
+        """Everything before this offset is applied, if need be to the state that is being built anew."""
         self._replica = replica
+        self._resets = replica.resets
+        self._anew: State | None = None
+        """The state of a log that began anew, until it has come as far as the old one."""
+        self._anew_from = 0
+        """Where the old one stands."""
         self._call_soon = call_soon
         self._report = report
         self._listeners: list[Listener] = []
@@ -139,6 +159,8 @@ class DecisionLog(Generic[State]):
 
     def _apply_chunk(self) -> bool:
         """Apply the next committed batches. False if there are none, or none that can be read now."""
+        if self._replica.resets != self._resets:
+            self._begin_anew()
         if self._replica.committed.offset <= self.applied_offset:
             return False
         try:
@@ -149,16 +171,29 @@ class DecisionLog(Generic[State]):
         if chunk.next_offset <= self.applied_offset:
             return False
         changed: dict[str, None] = {}
+        state = self.state if self._anew is None else self._anew
         for buffer in chunk.batches:
             for _, batch in record_batch.split(buffer):
-                changed.update(dict.fromkeys(self._apply_batch(batch)))
+                changed.update(dict.fromkeys(self._apply_batch(state, batch)))
         self.applied_offset = chunk.next_offset
+        if self._anew is not None:
+            if self.applied_offset < self._anew_from:
+                return True
+            changed = dict.fromkeys(self.state.become(self._anew))
+            self._anew = None
         if changed:
             for listener in self._listeners:
                 listener(tuple(changed))
         return True
 
-    def _apply_batch(self, batch: Buffer) -> list[str]:
+    def _begin_anew(self) -> None:
+        self._resets = self._replica.resets
+        self._anew_from = max(self._anew_from, self.applied_offset)
+        self._anew = self.state.begin_anew()
+        self._report("decisions_read_anew", until=self._anew_from)
+        self.applied_offset = 0
+
+    def _apply_batch(self, state: State, batch: Buffer) -> list[str]:
         try:
             records = record_batch.decode(batch)
         except LograftError as error:
@@ -170,5 +205,5 @@ class DecisionLog(Generic[State]):
             changed
             for record in records
             if record.offset >= self.applied_offset
-            if (changed := self.state.apply_record(record.key, record.value)) is not None
+            if (changed := state.apply_record(record.key, record.value)) is not None
         ]

@@ -30,6 +30,8 @@ from ..partitions.storage.promises import Promises
 from ..proto.errors import InvalidConfig, InvalidRequest, LograftError, NoLeader
 from ..proto.peer_frames import FrameType
 from .cluster_view import STATUS_CALL, ClusterView
+from .compaction_process import CompactionProcess
+from .compactions import Compactions
 from .config import BrokerConfig, GroupsSection, host_and_port
 from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER
@@ -161,6 +163,7 @@ class Node:
         self._every(TEND_INTERVAL_S, self._moves.take_steps)
         self._every(LOOK_INTERVAL_S, self._moves.look_for_departures)
         self._every(config.retention.check_interval_ms / 1000, self._retention.enforce)
+        self._every(config.compaction.check_interval_ms / 1000, self._compactions.tend)
         self._publish()
         log.info(
             "started",
@@ -186,6 +189,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._compactions.stop()
         if self._cluster_log is not None:
             self._cluster_log.stop()
         await self._replicas.stop()
@@ -242,6 +246,13 @@ class Node:
         self._replicas.changed = self._publish_soon
         self._moves = Moves(self._broker_id, self._replicas, self._links, _log_event)
         self._retention = Retention(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
+        self._compactions = Compactions(
+            self._replicas,
+            self._environment,
+            config.compaction,
+            CompactionProcess(config.compaction.bytes_per_s),
+            self._applied_offset,
+        )
         self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))
         self._replicas.watchers.append(self._coordinators)
@@ -540,6 +551,12 @@ class Node:
             return
         if not made.existed:
             log.info("offsets_topic_made", partitions=count, replication=made.topic.replication)
+
+    def _applied_offset(self, partition: PartitionId) -> int | None:
+        """How far decisions are applied here; None for a partition of which no state is built."""
+        if partition == CLUSTER_PARTITION:
+            return 0 if self._cluster_log is None else self._cluster_log.applied_offset
+        return self._coordinators.applied_offset(partition) if partition.topic_id == OFFSETS_TOPIC_ID else None
 
     async def _look(self) -> None:
         self._replicas.look_at_disk()

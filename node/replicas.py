@@ -40,7 +40,14 @@ from .config import BrokerConfig
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER, identities, seats
 from .controller.facts import CLUSTER_TOPIC_ID, TopicFact
 from .controller.state import ClusterState, PlacedReplica
-from .controller.topic_rules import TopicLimits, TopicSettings, is_internal, settings_of
+from .controller.topic_rules import (
+    INTERNAL_SEGMENT_BYTES_MAX,
+    TopicLimits,
+    TopicSettings,
+    internal_settings,
+    is_internal,
+    settings_of,
+)
 from .decision_log import DecisionLog
 from .heartbeats import Heartbeats
 from .metrics import Metrics
@@ -103,10 +110,10 @@ class Replicas:
         self.watchers: list[ReplicasWatcher] = []
         self.is_silent: Callable[[PartitionId], bool] = lambda _: False
         """Must messages for a replica be dropped, because it may be about to be deleted?"""
+        self.config = config
         self._environment = environment
         self._promises = promises
         self._flusher = flusher
-        self._config = config
         self._broker_id = config.broker.id
         self._sightings = sightings
         self._metrics = metrics
@@ -168,7 +175,8 @@ class Replicas:
     def settings(self, topic: TopicFact) -> TopicSettings:
         known = self._settings.get(topic.topic_id)
         if known is None or known[0] is not topic:
-            known = topic, settings_of(topic.config, topic_limits(self._config))
+            settings = settings_of(topic.config, topic_limits(self.config))
+            known = topic, internal_settings(settings) if is_internal(topic.name) else settings
             self._settings[topic.topic_id] = known
         return known[1]
 
@@ -178,7 +186,7 @@ class Replicas:
             raise NotAuthorized(f"topic {led.topic.name} is internal; clients do not write to it")
         if self._produce_stopped:
             raise DiskFull(
-                f"broker {self._broker_id} has less than {self._config.disk.produce_stop_free_bytes} bytes of disk "
+                f"broker {self._broker_id} has less than {self.config.disk.produce_stop_free_bytes} bytes of disk "
                 "left; free some space or delete topics"
             )
 
@@ -235,7 +243,7 @@ class Replicas:
     async def open_cluster(self, first_voters: tuple[Voter, ...]) -> Replica | None:
         """The replica of `__cluster`, opened or created; None if it is damaged beyond opening."""
         if CLUSTER_PARTITION not in self.table and CLUSTER_PARTITION not in self.unopened:
-            await self._open(CLUSTER_PARTITION, CLUSTER_REPLICA_NUMBER, first_voters, self._config.replica)
+            await self._open(CLUSTER_PARTITION, CLUSTER_REPLICA_NUMBER, first_voters, self._internal_config())
         return self.table.get(CLUSTER_PARTITION)
 
     def follow(self, cluster_log: DecisionLog[ClusterState]) -> None:
@@ -294,7 +302,7 @@ class Replicas:
 
     def look_at_disk(self) -> None:
         """Once a second: is there room for clients, and for replication?"""
-        free, disk = self._environment.disk.free_bytes(), self._config.disk
+        free, disk = self._environment.disk.free_bytes(), self.config.disk
         stopped = free < disk.produce_stop_free_bytes, free < disk.replication_stop_free_bytes
         if stopped != (self._produce_stopped, self._replication_stopped):
             self._environment.log(
@@ -383,7 +391,7 @@ class Replicas:
     def _is_awake(self) -> bool:
         """False, and every leadership dropped, if the loop slept past an election timeout: others may lead by now."""
         slept_ms = self._environment.monotonic_ms() - self._awake_ms
-        if slept_ms <= self._config.replica.election_timeout_ms:
+        if slept_ms <= self.config.replica.election_timeout_ms:
             return True
         self._awake_ms += slept_ms
         if self._led:
@@ -437,7 +445,7 @@ class Replicas:
                 return
             settings = self.settings(placed.topic)
             config = replace(
-                self._config.replica,
+                self.config.replica,
                 segment_bytes_max=settings.segment_bytes_max,
                 segment_ms_max=settings.segment_ms_max,
             )
@@ -446,7 +454,12 @@ class Replicas:
     async def _recover(self, partition: PartitionId) -> None:
         known = self._promises.recall(partition)
         assert known is not None, f"{partition} is listed, and not recalled"
-        await self._open(partition, known.replica_number, (), self._config.replica)
+        config = self._internal_config() if partition == CLUSTER_PARTITION else self.config.replica
+        await self._open(partition, known.replica_number, (), config)
+
+    def _internal_config(self) -> ReplicaConfig:
+        config = self.config.replica
+        return replace(config, segment_bytes_max=min(config.segment_bytes_max, INTERNAL_SEGMENT_BYTES_MAX))
 
     async def _open(
         self, partition: PartitionId, replica_number: int, first_voters: tuple[Voter, ...], config: ReplicaConfig
@@ -456,7 +469,7 @@ class Replicas:
                 environment=self._environment,
                 promises=self._promises,
                 flusher=self._flusher,
-                directory=self._config.broker.data_directory,
+                directory=self.config.broker.data_directory,
                 partition=partition,
                 # A broker whose disk was wiped is somebody else: it begins as a learner of whatever is placed on it.
                 voter=Voter(self._broker_id, self._promises.directory_id, replica_number),
@@ -493,7 +506,7 @@ class Replicas:
         self._environment.log("replica_deleted", partition=str(partition))
 
     def _directory_of(self, partition: PartitionId) -> str:
-        return os.path.join(self._config.broker.data_directory, "partitions", str(partition))
+        return os.path.join(self.config.broker.data_directory, "partitions", str(partition))
 
 
 def _is_small(message: AppendRequest) -> bool:

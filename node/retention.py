@@ -52,7 +52,9 @@ class Retention:
         for replica in self._replicas.led:
             topic = self._replicas.state.topic_by_id(replica.partition.topic_id)
             if topic is not None and not is_internal(topic.name):
-                wanted.append((replica, self._replicas.settings(topic)))
+                settings = self._replicas.settings(topic)
+                if settings.forgets_segments:
+                    wanted.append((replica, settings))
         ages_matter = [replica for replica, settings in wanted if settings.retention_ms >= 0]
         apart_ms = await self._clocks_apart({voter.broker_id for replica in ages_matter for voter in replica.voters})
         for count, (replica, settings) in enumerate(wanted):

@@ -116,6 +116,10 @@ class ProducerTable:
         if len(self._producers) > PRODUCERS_MAX:
             del self._producers[next(iter(self._producers))]
 
+    def remembered_offsets(self) -> set[int]:
+        """Base offsets of all batches remembered: compaction leaves these by themselves, however empty."""
+        return {noted.base_offset for producer in self._producers.values() for noted in producer.batches}
+
     def to_bytes(self) -> bytes:
         return msgspec.msgpack.encode(list(self._producers.items()))
 
@@ -128,7 +132,8 @@ class ProducerTable:
 
 
 def _next_sequence(header: BatchHeader) -> int:
-    return (header.base_sequence + header.record_count) % _SEQUENCES
+    # Not the record count: compaction takes records away, and their sequences stay used.
+    return (header.base_sequence + header.width) % _SEQUENCES
 
 
 def _is_behind(sequence: int, other: int) -> bool:

@@ -31,6 +31,7 @@ from .raft.events import (
     Effects,
     Event,
     LogBegan,
+    LogCleaned,
     Persisted,
     Propose,
     ReadIndex,
@@ -45,9 +46,11 @@ from .raft.events import (
 )
 from .raft.messages import AppendReply, HeadOffer, Message, Voter
 from .raft.points import ORIGIN, Item, ItemKind, Point
+from .storage.compaction import CompactionSettings, CompactionState, plan_compaction
 from .storage.log import DamagedLog, PartitionLog, Ticket
 from .storage.promises import Promises
 from .storage.retention import RetentionLimits, start_to_keep
+from .storage.rewriting import Job, Outcome, Rewritten
 from .storage.segment_head import SegmentHead
 from .storage.zero_width import log_start_move, voter_change
 
@@ -205,6 +208,11 @@ class Replica:
         self._dropping = False
         self._drop_is_over = asyncio.Event()
         self._drop_is_over.set()
+        self._replacement_is_over = asyncio.Event()
+        self._replacement_is_over.set()
+        self._compaction = CompactionState(self._compacted_to[0])
+        self.resets = 0
+        """Times the log was begun anew: what was read of it before may be gone without a trace."""
         self._appending_count = 0
         self._commit_waiters: list[tuple[int, int, CommitWaiter]] = []
         self._waiter_count = 0
@@ -252,6 +260,9 @@ class Replica:
             async def remember_doubt() -> None:
                 await promises.sync(promises.note_doubt(partition, True))
 
+            async def remember_reset(head: SegmentHead) -> None:
+                await _promise_reset(promises, partition, head)
+
             log, verdict = await PartitionLog.recover(
                 environment,
                 directory,
@@ -260,6 +271,7 @@ class Replica:
                 same_boot=not promises.boot_changed,
                 config=config,
                 on_doubt=remember_doubt,
+                on_reset=remember_reset,
             )
             doubtful = doubtful or verdict.doubtful
             if verdict.damage is not None:
@@ -269,6 +281,8 @@ class Replica:
                 environment.log("replica_damaged", partition=str(partition), why=verdict.damage.why, word=str(word))
             if verdict.doubtful:
                 environment.log("replica_doubtful", partition=str(partition), end=str(log.end))
+        listed = promises.recall(partition)
+        assert listed is not None, f"{partition} was just opened"
         core = RaftCore(
             voter=voter,
             voter_sets=log.voter_sets.copy(),
@@ -279,6 +293,7 @@ class Replica:
             word=word,
             doubtful=doubtful,
             damaged=damaged,
+            cleaned_to=listed.cleaned_to,
             election_timeout_ms=config.election_timeout_ms,
             election_stagger_ms=config.election_stagger_ms,
             append_bytes_max=config.append_bytes_max,
@@ -447,8 +462,15 @@ class Replica:
         self._promised = self._promises.lower_mark(self.partition, ORIGIN)
         await self._promises.sync(self._promised)
         await self._drop_is_over.wait()
+        await self._replacement_is_over.wait()
         if not self._stopped:
-            await self.log.reset(SegmentHead.from_bytes(offer.head, f"the head that {offer.sender} offers"))
+            await self.log.reset(
+                SegmentHead.from_bytes(offer.head, f"the head that {offer.sender} offers"),
+                lambda head: _promise_reset(self._promises, self.partition, head),
+            )
+            self.resets += 1
+            self._compaction = CompactionState(self._compacted_to[0])
+            self._log_start = self.log.start_offset_at(offer.base)
             self._flushed = Ticket(self.log.cuts, self._flushed.written, offer.base)
 
     async def _go_on_after_cut(self, effects: Effects) -> None:
@@ -528,7 +550,8 @@ class Replica:
             self._on_damage(damage)
             return
         assert head.base == offer.base, f"{self.partition} begins at {head.base}, not at {offer.base}"
-        offer = replace(offer, voters=head.voters, head=head.to_bytes())
+        head = head.compacted(*self._compacted_to)
+        offer = replace(offer, voters=head.voters, head=head.to_bytes(), cleaned_to=head.cleaned_to)
         self._environment.transport.send(self.partition, offer)
 
     @staticmethod
@@ -788,7 +811,8 @@ class Replica:
         self._dropping = False
         core = self._core
         assert not self._draining, "dropping from within a step"
-        if self._stopped or self._cutting or core.damaged or not self._drop_is_over.is_set():
+        is_busy = self._cutting or not self._drop_is_over.is_set() or not self._replacement_is_over.is_set()
+        if self._stopped or is_busy or core.damaged:
             return  # whatever is under way looks again when it is over
         through = min(self._committed, core.persisted)
         start_offset = self.log.start_offset_at(through)
@@ -819,6 +843,81 @@ class Replica:
         self._on_flushed(ticket)
         if not self._stopped:
             self._drop_soon()
+
+    # -- compaction --------------------------------------------------------------------------------------------------
+
+    @property
+    def _compacted_to(self) -> tuple[int, int]:
+        """How far the log is, or is about to be, rewritten and cleaned."""
+        known = self._promises.recall(self.partition)
+        return (known.rewritten_to, known.cleaned_to) if known is not None else (0, 0)
+
+    def plan_compaction(self, settings: CompactionSettings, *, below: int | None = None) -> Job | None:
+        """What to compact now, if it is time; `below` is an offset that whoever reads the log has passed.
+
+        Whoever carries it out hands each segment to `take_compacted`, oldest first, and tells of the end.
+        """
+        if self._stopped or self._cutting or self._core.damaged:
+            return None
+        return plan_compaction(
+            self.log.directory,
+            self.log.base,
+            [one for one in self.log.closed_segments() if below is None or one.end.offset <= below],
+            self._core.cleanable_to,
+            self._compaction,
+            settings,
+            self._environment.wall_ms(),
+        )
+
+    async def take_compacted(self, rewritten: Rewritten) -> bool:
+        """Put a compacted segment in place. False: things have changed since it was planned, and it is of no use.
+
+        How far the log is rewritten and cleaned is durable first: else, after a crash, this replica as a leader could
+        take a follower for one that it can bring up to date. With it goes the mark, so that none stands where the
+        segment has no bound any more.
+        """
+        core = self._core
+        ready = core.cleanable_to
+        if self._stopped or self._cutting or not self._drop_is_over.is_set() or not self._replacement_is_over.is_set():
+            return False
+        if rewritten.end > min(core.committed, core.persisted) or rewritten.cleaned_to > ready.offset:
+            return False
+        self._replacement_is_over.clear()
+        try:
+            rewritten_to, cleaned_to = self._compacted_to
+            rewritten_to, cleaned_to = max(rewritten_to, rewritten.end.offset), max(cleaned_to, rewritten.cleaned_to)
+            self._promised = self._promises.note_compacted(
+                self.partition, rewritten_to=rewritten_to, cleaned_to=cleaned_to
+            )
+            # From here on a follower that comes back is judged by what is about to be.
+            self._note_cleaned(rewritten)
+            await self._promises.sync(self._promised)
+            known = self._promises.recall(self.partition)
+            if self._stopped or self._cutting or known is None or known.mark < rewritten.end:
+                return False
+            # A follower that began to copy the log meanwhile may stand where it has no bound from now on.
+            return await self.log.replace(rewritten, lambda: self._note_cleaned(rewritten))
+        finally:
+            self._replacement_is_over.set()
+            self._drop_soon()
+
+    def _note_cleaned(self, rewritten: Rewritten) -> None:
+        if rewritten.cleaned_to:
+            self.take(LogCleaned(rewritten.cleaned_to))
+
+    def note_compaction(self, job: Job, outcome: Outcome, settings: CompactionSettings) -> None:
+        """All of a job is done, and in place."""
+        self._compaction.note(job, outcome, self._environment.wall_ms(), settings)
+
+    def give_up_compaction(self) -> None:
+        """What was written for a job, and not taken, is of no use."""
+        if not self._stopped:
+            self.log.remove_rewritten()
+
+    def note_unreadable(self, damage: DamagedLog) -> None:
+        """Whoever read the log's files met bytes that are not what was written."""
+        if not self._stopped:
+            self._on_damage(damage)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -998,8 +1097,19 @@ class Replica:
         # A cut, a drop or a flush that finds its files closed, or gone with a deleted one, would end the process.
         await self._cut_is_over.wait()
         await self._drop_is_over.wait()
+        await self._replacement_is_over.wait()
         await self._flusher.let_go(self.log)
         self.log.close()
+
+
+async def _promise_reset(promises: Promises, partition: PartitionId, head: SegmentHead) -> None:
+    """A log that begins anew lacks what the one lacks that it is a copy of; what its own had lost counts no more.
+
+    Not before the reset is decided: the old log, if it stayed after a crash, would pass for such a copy. Not after its
+    first item: the new log would pass for a whole one.
+    """
+    number = promises.note_compacted(partition, rewritten_to=head.rewritten_to, cleaned_to=head.cleaned_to)
+    await promises.sync(number)
 
 
 def _listed(voters: tuple[Voter, ...]) -> str:

@@ -3,6 +3,7 @@
 Invariants
     base offset and term lie outside the CRC, so a leader stamps a batch without touching what the client signed
     a batch takes `last_offset_delta + 1` offsets, its *width*; a zero-width batch, made by lograft alone, takes none
+    a produced batch holds as many records as it takes offsets; one that was compacted holds fewer, or none
     nothing here trusts its input: bytes that are no batch raise CorruptBatch, and inflating stops at a limit
 
 Layout, big-endian, in bytes from the start of the batch
@@ -317,6 +318,29 @@ def read_zero_width(batch: Buffer) -> tuple[int, bytes]:
     return kind, payload
 
 
+# Emptied batches ----------------------------------------------------------------------------------------------------
+
+
+def emptied(header: BatchHeader, next_offset: int | None = None) -> bytes:
+    """What is left of a batch whose records are all gone: its bounds, its term and its producer.
+
+    With `next_offset` it stands for the batches after it as well, up to there, and for no producer.
+    """
+    end, producer = header.next_offset, (header.producer_id, header.producer_epoch, header.base_sequence)
+    if next_offset is not None:
+        end, producer = next_offset, (-1, -1, -1)
+    return _sealed(
+        b"",
+        base_offset=header.base_offset,
+        term=header.term,
+        attributes=0,
+        last_offset_delta=end - header.base_offset - 1,
+        timestamps_ms=(-1, -1),
+        producer=producer,
+        record_count=0,
+    )
+
+
 def _sealed(
     records: Buffer,
     *,
@@ -537,14 +561,72 @@ def decode_columns(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MA
         BatchTooLarge           it would inflate to more than `inflated_bytes_max`
         UnsupportedCompression  there is no library for it
     """
+    return unpack(batch, inflated_bytes_max=inflated_bytes_max).columns
+
+
+class Unpacked(NamedTuple):
+    """A batch whose records have been read."""
+
+    header: BatchHeader
+    records: Buffer
+    """As encoded, not compressed."""
+    columns: Columns
+
+    def retaining(self, kept: Sequence[int]) -> bytes:
+        """The same batch with only those of its records, named by their index, one at least.
+
+        Bounds, term, producer and the bytes of what is kept stay as they are; the other offsets are nobody's from now
+        on. Compressed as it was, if that makes it smaller. CorruptBatch: the records do not end where they should.
+        """
+        header = self.header
+        spans = self._spans()
+        section = b"".join(bytes(self.records[slice(*spans[at])]) for at in kept)
+        compression = header.compression
+        packed = _deflate(memoryview(section), compression) if compression is not Compression.NONE else section
+        if len(packed) >= len(section):
+            packed, compression = section, Compression.NONE
+        return _sealed(
+            packed,
+            base_offset=header.base_offset,
+            term=header.term,
+            attributes=header.attributes & ~_COMPRESSION_MASK | compression,
+            last_offset_delta=header.last_offset_delta,
+            # Each record's timestamp is told from the base.
+            timestamps_ms=(header.base_timestamp_ms, max(self.columns.timestamps_ms[at] for at in kept)),
+            producer=(header.producer_id, header.producer_epoch, header.base_sequence),
+            record_count=len(kept),
+        )
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """Where each record begins and ends."""
+        spans = []
+        position = 0
+        try:
+            for _ in range(self.header.record_count):
+                length, fields = _read_varint(self.records, position)
+                spans.append((position, fields + length))
+                position = fields + length
+        except IndexError as error:
+            raise _bad_records("a record without a length") from error
+        if position != len(self.records):
+            raise _bad_records(f"they end at {position} of {len(self.records)} bytes")
+        return spans
+
+
+def unpack(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> Unpacked:
+    """One batch and its records; raises as `decode_columns` does."""
     header = verify(batch)
     if header.size != len(batch):
         raise CorruptBatch("bytes follow the batch", what="trailing bytes", position=header.size)
-    if header.is_control or not header.record_count:
-        return _NO_RECORDS
     records: Buffer = memoryview(batch)[HEADER_SIZE:]
+    if header.is_control or not header.record_count:
+        return Unpacked(header, records, _NO_RECORDS)
     if header.compression is not Compression.NONE:
         records = _inflate(records, header.compression, inflated_bytes_max)
+    return Unpacked(header, records, _columns(header, records))
+
+
+def _columns(header: BatchHeader, records: Buffer) -> Columns:
     if header.record_count * _RECORD_SIZE_MIN > len(records):
         raise _bad_records(f"{header.record_count} records cannot fit in {len(records)} bytes")
     _, reader, reader_error = _codec()

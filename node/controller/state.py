@@ -113,6 +113,20 @@ class ClusterState:
         readable: dict[str, bytes | None] = {fact.key: encode_value(fact) for fact in self.facts()}
         return dict(sorted((readable | dict.fromkeys(self.unreadable)).items()))
 
+    def begin_anew(self) -> ClusterState:
+        """Another one without any decision, which reports to the same."""
+        return ClusterState(self._report)
+
+    def become(self, other: ClusterState) -> list[str]:
+        """Take over the decisions of `other`, which is used up. Returns the keys under which something else stands."""
+        before, after = self.snapshot(), other.snapshot()
+        self.topics, self.brokers, self.deleted_topics = other.topics, other.brokers, other.deleted_topics
+        self.unreadable, self._names_by_id = other.unreadable, other._names_by_id
+        self.bad_record_count += other.bad_record_count
+        absent = object()
+        keys = sorted(before.keys() | after.keys())
+        return [key for key in keys if before.get(key, absent) != after.get(key, absent)]
+
     def copy(self) -> ClusterState:
         twin = ClusterState()
         twin.topics = dict(self.topics)

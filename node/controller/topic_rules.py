@@ -25,6 +25,8 @@ from .facts import is_topic_id
 NAME_LENGTH_MAX = 249
 """Kafka's bound: the name with a partition number still fits a file name."""
 INTERNAL_PREFIX = "__"
+INTERNAL_SEGMENT_BYTES_MAX = 8 << 20
+"""Only closed segments are compacted, and what internal topics hold is small."""
 RESERVED_ID_PREFIX = "0" * 24
 """Topic ids that begin so are for internal topics; a client never draws one by chance."""
 
@@ -57,6 +59,12 @@ class TopicLimits:
     """How many bytes of a partition are kept then; -1: all."""
     retention_follower_bytes: int = 1 << 30
     """How many bytes more, for a follower that lags."""
+    delete_retention_ms: int = 24 * 3_600_000
+    """How long a tombstone is kept in a topic that is compacted."""
+
+
+DELETE, COMPACT, COMPACT_AND_DELETE = CLEANUP_POLICIES = ("delete", "compact", "compact,delete")
+"""What becomes of old records, in Kafka's words: whole segments go, or those superseded by a later one of their key."""
 
 
 class ConfigKey(NamedTuple):
@@ -84,6 +92,18 @@ class TopicSettings(NamedTuple):
     retention_bytes: int
     """-1: without limit."""
     retention_follower_bytes: int
+    cleanup_policy: str
+    """Of CLEANUP_POLICIES."""
+    delete_retention_ms: int
+
+    @property
+    def is_compacted(self) -> bool:
+        return self.cleanup_policy != DELETE
+
+    @property
+    def forgets_segments(self) -> bool:
+        """By age and size."""
+        return self.cleanup_policy != COMPACT
 
 
 def is_internal(name: str) -> bool:
@@ -208,7 +228,23 @@ def settings_of(config: Mapping[str, str], limits: TopicLimits) -> TopicSettings
         retention_ms=number_or("retention.ms", limits.retention_ms),
         retention_bytes=number_or("retention.bytes", limits.retention_bytes),
         retention_follower_bytes=number_or("retention.follower.bytes", limits.retention_follower_bytes),
+        cleanup_policy=_cleanup_policy_or_default(config),
+        delete_retention_ms=number_or("delete.retention.ms", limits.delete_retention_ms),
     )
+
+
+def internal_settings(settings: TopicSettings) -> TopicSettings:
+    """What holds for internal topics, whatever was set: they are compacted, and in small segments."""
+    return settings._replace(
+        cleanup_policy=COMPACT, segment_bytes_max=min(settings.segment_bytes_max, INTERNAL_SEGMENT_BYTES_MAX)
+    )
+
+
+def _cleanup_policy_or_default(config: Mapping[str, str]) -> str:
+    try:
+        return _cleanup_policy(config.get("cleanup.policy", DELETE))
+    except ValueError:
+        return DELETE
 
 
 def _parsed(name: str, value: str) -> str | int:
@@ -232,6 +268,14 @@ def _durability(value: str) -> str:
     if value != "fsync":
         raise ValueError("it must be fsync")
     return value
+
+
+def _cleanup_policy(value: str) -> str:
+    policies = {part.strip() for part in value.split(",")}
+    for known in CLEANUP_POLICIES:
+        if policies == set(known.split(",")):
+            return known
+    raise ValueError(f"it must be one of: {'; '.join(CLEANUP_POLICIES)}")
 
 
 def _bytes(least: int, most: int) -> Callable[[str], int]:
@@ -291,6 +335,21 @@ CONFIG_KEYS: Mapping[str, ConfigKey] = MappingProxyType(
                 "milliseconds, a second or more",
                 "A log's file whose first record is older than this gets no more, however small it is.",
                 _whole_number("milliseconds", 1000, INT64_MAX),
+            ),
+            ConfigKey(
+                "cleanup.policy",
+                DELETE,
+                "delete; compact; compact,delete",
+                "delete: whole segments go by retention.ms and retention.bytes. compact: of each key the newest record "
+                "stays, and one without a value deletes its key; records without a key stay. compact,delete: both.",
+                _cleanup_policy,
+            ),
+            ConfigKey(
+                "delete.retention.ms",
+                "24 hours",
+                "milliseconds, 0 or more",
+                "Where records are compacted, one that deletes its key is kept at least this long, for readers to see.",
+                _whole_number("milliseconds", 0, INT64_MAX),
             ),
             ConfigKey(
                 "retention.ms",

@@ -142,6 +142,23 @@ class GroupsState:
             for partition, offset in sorted(group.offsets.items()):
                 yield OffsetKey(name, partition), offset
 
+    def begin_anew(self) -> GroupsState:
+        """Another one without any group, which reports to the same."""
+        return GroupsState(self._report)
+
+    def become(self, other: GroupsState) -> list[str]:
+        """Take over the groups of `other`, which is used up. Returns the names of those that are not what they were."""
+        before, after = self._facts_by_group(), other._facts_by_group()
+        self.groups = other.groups
+        self.bad_record_count += other.bad_record_count
+        return [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+
+    def _facts_by_group(self) -> dict[str, list[Change]]:
+        found: dict[str, list[Change]] = {}
+        for key, value in self.facts():
+            found.setdefault(key.group, []).append((key, value))
+        return found
+
     def copy(self) -> GroupsState:
         twin = GroupsState()
         twin.groups = {name: group.copy() for name, group in self.groups.items()}

@@ -33,7 +33,7 @@ from ...partitions.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from ...partitions.raft.points import Item, ItemKind, Point
+from ...partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from ...partitions.storage.contents import Contents
 from ...partitions.storage.segment_head import SegmentHead
 from ...partitions.storage.zero_width import item_of
@@ -122,6 +122,7 @@ class _CampaignNow(_Header, tag=7, array_like=True, frozen=True, forbid_unknown_
 class _HeadOffer(_Header, tag=8, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     session: _Number
     base: _WirePoint
+    cleaned_to: _Number
 
 
 _AnyHeader = (
@@ -208,7 +209,7 @@ def _header_of(partition: PartitionId, message: Message) -> _AnyHeader:
         case CampaignNow():
             return _CampaignNow(*common)  # type: ignore[arg-type]
         case HeadOffer():
-            return _HeadOffer(*common, message.session, message.base)  # type: ignore[arg-type]
+            return _HeadOffer(*common, message.session, message.base, message.cleaned_to)  # type: ignore[arg-type]
 
 
 def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[PartitionId, Message]:
@@ -239,7 +240,17 @@ def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[Partition
         case _HeadOffer():
             base = Point._make(header.base)
             head = _decode_head(partition, base, bytes(item_bytes))
-            return partition, HeadOffer(sender, to, header.term, header.session, base, head.voters, bytes(item_bytes))
+            offer = HeadOffer(
+                sender=sender,
+                to=to,
+                term=header.term,
+                session=header.session,
+                base=base,
+                cleaned_to=header.cleaned_to,
+                voters=head.voters,
+                head=bytes(item_bytes),
+            )
+            return partition, offer
         case _AppendReply():
             message = AppendReply(
                 sender=sender,
@@ -274,7 +285,8 @@ def _decode_head(partition: PartitionId, base: Point, content: bytes) -> Segment
         Contents(head)
     except (ValueError, LograftError) as error:
         raise PeerFrameError(f"the head that is offered for {partition} is unreadable: {error}") from None
-    if (head.partition, head.base) != (partition, base) or not base.term or head.start_offset < base.offset:
+    is_none = not base.term and base != ORIGIN
+    if (head.partition, head.base) != (partition, base) or is_none or head.start_offset < base.offset:
         raise PeerFrameError(f"the head that is offered for {partition} at {base} is that of {head.partition}")
     return head
 

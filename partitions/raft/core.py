@@ -7,8 +7,9 @@ Invariants
     a leader never changes what it appended; it commits by counting only items of its own term (Raft paper, 5.4.2)
     a follower cuts only at a true conflict, and never below what is committed
     the committed point never moves back, and never passes what this log is proved to share with the leader's
-    a follower drops its log only for a head whose base is committed and not in it: so it held nothing else to be kept;
-    what it may have acknowledged it keeps as its word
+    a follower drops its log only for a head whose base is committed and not in it, or for a log that is cleaned past
+    what it knows to be committed: so it held nothing else to be kept
+    what it may have acknowledged before it dropped its log it keeps as its word
     who votes is what the newest voter change in this log says, committed or not; a cut brings the earlier set back
     a leader changes one voter at a time: each change only once the one before is committed, and an item of its own term
     a voter is in touch, votes and counts as that identity alone: not whoever else bears its broker id
@@ -26,6 +27,7 @@ from .events import (
     Event,
     LeaderResigned,
     LogBegan,
+    LogCleaned,
     PeerHeard,
     PeerSilent,
     Persisted,
@@ -54,7 +56,7 @@ from .messages import (
     VoteRequest,
 )
 from .points import ORIGIN, Item, ItemKind, Point, TermJournal
-from .progress import Pace, Progress, held_by_majority, majority
+from .progress import Pace, Progress, can_go_on, held_by_majority, majority
 from .voter_sets import VoterSets
 
 TERMS_AHEAD_MAX = 1_000_000
@@ -91,6 +93,7 @@ class RaftCore:
         word: Point = ORIGIN,
         doubtful: bool = False,
         damaged: bool = False,
+        cleaned_to: int = 0,
         election_timeout_ms: int = 500,
         election_stagger_ms: int = 150,
         append_bytes_max: int = 1 << 20,
@@ -105,6 +108,8 @@ class RaftCore:
         self.word = word
         self.doubtful = doubtful
         self.damaged = damaged
+        self.cleaned_to = cleaned_to
+        """Below this offset the log lacks tombstones, or bounds, that the whole one had."""
         self.willing = True
         """It leads if elected. An unwilling one votes and follows like any other."""
         self.role = Role.FOLLOWER
@@ -132,6 +137,8 @@ class RaftCore:
         self._end_before = ORIGIN
         """Of a leader: where its log ended when its timer last fired."""
         self._leader_timer_set = False
+        self._began_for: tuple[Voter, int, int] | None = None
+        """The offer (sender, term, session) for which this log was begun anew last."""
 
     # -- what can be asked -------------------------------------------------------------------------------------------
 
@@ -189,6 +196,18 @@ class RaftCore:
         if able < majority(len(voters)):
             return f"only {able} of the {len(voters)} voters would be in touch and caught up, which is no majority"
         return None
+
+    @property
+    def cleanable_to(self) -> Point:
+        """How far compaction may go: what is committed, on this disk, and held by each live follower that is behind."""
+        if self.damaged or self.doubtful or self.word > self.last:
+            return self.journal.base
+        live = [
+            progress.match
+            for progress in self.progress.values()
+            if self.role is Role.LEADER and self.is_heard(progress.voter) and progress.pace is not Pace.HALTED
+        ]
+        return min(self.committed, self.persisted, *live)
 
     # -- the one entrance --------------------------------------------------------------------------------------------
 
@@ -252,6 +271,8 @@ class RaftCore:
                 self._on_damage_found(event, effects)
             case LogBegan():
                 self._on_log_began(event, effects)
+            case LogCleaned():
+                self._on_log_cleaned(event, effects)
         return effects
 
     # -- terms and elections -----------------------------------------------------------------------------------------
@@ -543,8 +564,14 @@ class RaftCore:
 
     def _new_session(self, progress: Progress, effects: Effects) -> None:
         """Begin again with a follower: nothing it said before counts, nothing on its way to it is relied on."""
-        progress.begin_session(max(min(progress.next, self.last), self.journal.base), self.last)
+        begin = max(min(progress.next, self.last), self.journal.base)
+        if not self._can_go_on(progress, begin):
+            begin = self.last  # where it really stands its refusal will tell
+        progress.begin_session(begin, self.last)
         self._pump(progress, effects)
+
+    def _can_go_on(self, progress: Progress, match: Point) -> bool:
+        return can_go_on(match, self.journal.base, self.cleaned_to, copies=progress.copies)
 
     def _pump(self, progress: Progress, effects: Effects) -> None:
         """Send a follower what it lacks, as far as its window allows; else the news of the committed point."""
@@ -607,15 +634,19 @@ class RaftCore:
             if not reply.counts:
                 progress.pace = Pace.HALTED
                 return
-            # Every further refusal of this session would say the same: begin another one at the common point.
-            progress.begin_session(self.journal.floor(reply.match), self.last)
-            if reply.match < self.journal.base:
-                # It lacks what we dropped, or differs from it: no item of ours can follow what it holds.
-                self._offer_head(progress, effects)
-            else:
+            # Every further refusal of this session would say the same: begin another one at the common point, or before
+            # it if it is not known yet. No item of ours may follow what it holds if we dropped what came between.
+            common = self.journal.floor(reply.match)
+            if reply.match >= self.journal.base and self._can_go_on(progress, common):
+                progress.begin_session(common, self.last)
                 self._pump(progress, effects)
+            else:
+                progress.begin_session(self.journal.base, self.last)
+                self._offer_head(progress, effects)
             return
         assert reply.match <= self.last, f"{reply.sender} holds {reply.match}, past our own end {self.last}"
+        if progress.is_offered:
+            progress.is_offered, progress.copies = False, True
         progress.note_match(reply.match, counts=reply.counts)
         progress.committed = max(progress.committed, reply.committed)
         self._advance_commit(effects)
@@ -626,8 +657,16 @@ class RaftCore:
     def _offer_head(self, progress: Progress, effects: Effects) -> None:
         """Let a follower begin anew where our log begins; the answer is that to a probe of our base."""
         if self.is_heard(progress.voter):
-            progress.awaits_reply = True
-            offer = HeadOffer(self.voter, progress.voter, self.term, progress.session, self.journal.base)
+            progress.awaits_reply = progress.is_offered = True
+            progress.copies = False
+            offer = HeadOffer(
+                self.voter,
+                progress.voter,
+                self.term,
+                progress.session,
+                self.journal.base,
+                cleaned_to=self.cleaned_to,
+            )
             effects.offers.append(offer)
 
     def _on_log_began(self, event: LogBegan, effects: Effects) -> None:
@@ -636,6 +675,15 @@ class RaftCore:
         self.voter_sets.begin_at(event.base)
         for progress in self.progress.values():
             if progress.next < event.base:
+                self._new_session(progress, effects)
+
+    def _on_log_cleaned(self, event: LogCleaned, effects: Effects) -> None:
+        assert event.cleaned_to <= self.committed.offset, f"cleaning to {event.cleaned_to} past {self.committed}"
+        self.cleaned_to = max(self.cleaned_to, event.cleaned_to)
+        for progress in self.progress.values():
+            # By what it surely holds: what was sent may never have come.
+            if progress.match.offset < event.cleaned_to:
+                progress.copies = False
                 self._new_session(progress, effects)
 
     def _on_persisted(self, event: Persisted, effects: Effects) -> None:
@@ -782,18 +830,23 @@ class RaftCore:
     def _on_head_offer(self, offer: HeadOffer, effects: Effects) -> None:
         if not self._takes_from_leader(offer, effects):
             return
-        if offer.base < self.journal.base:
+        # Who knows to be committed what the offer's sender cleaned has followed it since: the offer came late. And one
+        # that comes twice is not for the log that was begun for it.
+        is_cleaned_past = offer.cleaned_to > self.committed.offset and self._began_for != _identity_of(offer)
+        if offer.base < self.journal.base and not is_cleaned_past:
             # An offer that came late: this log has dropped more since.
             effects.send_when_persisted.append(self._append_reply(offer, accepted=False, match=self.journal.base))
             return
-        if not self.journal.holds(offer.base):
+        if is_cleaned_past or not self.journal.holds(offer.base):
             self._begin_anew(offer, effects)
         counts = not self.doubtful
         effects.send_when_persisted.append(self._append_reply(offer, accepted=True, match=offer.base, counts=counts))
 
     def _begin_anew(self, offer: HeadOffer, effects: Effects) -> None:
         """Drop the log for a head: nothing committed in it would still be read. What it acknowledged stays our word."""
-        assert offer.base > self.committed, f"{offer.base} is not in the log, though {self.committed} is committed"
+        assert offer.base > self.committed or offer.cleaned_to > self.committed.offset, (
+            f"{offer.base} is not in the log, though {self.committed} is committed"
+        )
         effects.notes.append(("reset", {"from": str(self.last), "to": str(offer.base), "term": self.term}))
         self.word = max(self.word, self.last)
         self.journal = TermJournal(offer.base)
@@ -802,6 +855,8 @@ class RaftCore:
         self.persisted = ORIGIN
         self._doubted = None
         self.committed = effects.committed = offer.base
+        self.cleaned_to = offer.cleaned_to
+        self._began_for = _identity_of(offer)
         effects.reset = offer
 
     def _maybe_reach_word(self, effects: Effects) -> None:
@@ -915,3 +970,7 @@ class RaftCore:
     def _maybe_hand_over(self, progress: Progress, effects: Effects) -> None:
         if self.role is Role.LEADER and progress.voter == self.transfer_target and progress.match == self.last:
             effects.send_now.append(CampaignNow(self.voter, progress.voter, self.term))
+
+
+def _identity_of(offer: HeadOffer) -> tuple[Voter, int, int]:
+    return offer.sender, offer.term, offer.session

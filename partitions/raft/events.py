@@ -125,6 +125,13 @@ class LogBegan:
     base: Point
 
 
+@dataclass(frozen=True, slots=True)
+class LogCleaned:
+    """Compaction drops, or has just dropped, what a follower below this offset would need to hear."""
+
+    cleaned_to: int
+
+
 Event = (
     Message
     | Propose
@@ -143,6 +150,7 @@ Event = (
     | SetWilling
     | DamageFound
     | LogBegan
+    | LogCleaned
 )
 
 

@@ -71,9 +71,10 @@ class AppendRequest:
 
 @dataclass(frozen=True, slots=True)
 class HeadOffer:
-    """To a follower that shares no point with what is left of the leader's log: begin anew where that begins.
+    """To a follower that what is left of the leader's log cannot bring up to date: begin anew where that begins.
 
-    Everything through `base` is committed. An AppendReply answers it.
+    Either they share no point, or the follower's last common one lies below `cleaned_to`. Everything through `base`
+    and below `cleaned_to` is committed. An AppendReply answers it.
     """
 
     sender: Voter
@@ -85,6 +86,8 @@ class HeadOffer:
     """As of `base`."""
     head: bytes = b""
     """Of the leader's first segment: all that its items need of what stood before them."""
+    cleaned_to: int = 0
+    """Below this offset the leader's log lacks what a follower in the midst of it would need to hear."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Invariants
     match <= next, for every follower; match starts at the origin in each session
     a reply of an older session changes nothing
     what a doubtful or damaged follower holds is known (match) but does not count (counted)
+    a follower is only sent what follows a point that it can go on from (`can_go_on`)
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Progress:
     patience: int = 1
     """Timer rounds to wait before the next session; doubles while nothing is heard."""
     waited: int = 0
+    is_offered: bool = False
+    """In this session it was told to begin anew where our log begins."""
+    copies: bool = False
+    """It did so: all it holds below our `cleaned_to` came from our log as it is now."""
 
     def begin_session(self, next_point: Point, session_end: Point) -> None:
         self.session += 1
@@ -63,6 +68,7 @@ class Progress:
         self.in_flight_bytes = 0
         self.filling = False
         self.awaits_reply = False
+        self.is_offered = False
 
     def note_sent(self, through: Point, size_bytes: int) -> None:
         if through > self.next:
@@ -79,6 +85,16 @@ class Progress:
             self.counted = max(self.counted, match)
         while self.in_flight and self.in_flight[0][0] <= self.match:
             self.in_flight_bytes -= self.in_flight.popleft()[1]
+
+
+def can_go_on(match: Point, base: Point, cleaned_to: int, *, copies: bool) -> bool:
+    """Can a follower whose log is a leader's up to `match` be brought up to date by what the leader holds after it?
+
+    Not if that begins later. Nor if compaction dropped a tombstone after it (its key would live on over there for good)
+    or merged batches, so that none of the leader's may begin at `match`; unless what the follower has is a copy of
+    just this log.
+    """
+    return match >= base and (copies or match.offset >= cleaned_to)
 
 
 def majority(voter_count: int) -> int:

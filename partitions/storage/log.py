@@ -6,6 +6,7 @@ Invariants
     files are synced oldest first, a segment's head and names before its items, so that none counts before the others
     an append that fails leaves the log as it was; a cut that fails ends the process
     a damaged log is read up to its hole, and nothing of what lies beyond is touched until it is cut
+    a compacted segment takes the place of those it was made of at once for readers, and before they go for a crash
     segments are dropped from the front oldest first, each durably before the next; what is left is a log by itself
     an item's append time, as kept by segment, is never earlier than the truth: where it is not known, it is now
 
@@ -33,9 +34,12 @@ from .contents import Contents
 from .log_starts import LogStarts
 from .promises import PARTITIONS_DIRECTORY
 from .recovery import Damage, Judgement, RecoveryVerdict, judge
+from .replacement import Replacement, decide_replacement, finish_replacement, noted_replacements
 from .reset import forget_reset, note_reset, noted_reset
+from .rewriting import Rewritten
 from .scan import Scan, Unreadable, evidence, look_beyond, scan_log
 from .segment import (
+    NEW,
     WINDOW_BYTES,
     DamagedLog,
     Segment,
@@ -96,6 +100,14 @@ async def _nothing_to_do() -> None:
     return
 
 
+OnReset = Callable[[SegmentHead], Awaitable[None]]
+"""Takes the head at which a log begins anew."""
+
+
+async def _nothing_to_promise(head: SegmentHead) -> None:
+    return
+
+
 class PartitionLog:
     """A replica's log. One event loop calls it; only `sync`, `cut` and the like wait for the disk.
 
@@ -125,6 +137,7 @@ class PartitionLog:
         self._starts = LogStarts(ORIGIN, 0)
         self._written = 0
         self._is_cutting = False
+        self._is_replacing = False
         self._dirty: list[Segment] = []
         self._read_last: OrderedDict[Segment, None] = OrderedDict()
         self._places: OrderedDict[Point | int, tuple[Segment, int]] = OrderedDict()
@@ -167,17 +180,22 @@ class PartitionLog:
         same_boot: bool,
         config: ReplicaConfig,
         on_doubt: Callable[[], Awaitable[None]] = _nothing_to_do,
+        on_reset: OnReset = _nothing_to_promise,
     ) -> tuple[PartitionLog, RecoveryVerdict]:
         """Read the log that is there, and settle where it ends. What of it lies past the mark is on disk on return.
 
         `on_doubt` is awaited before anything is cut that may have been acknowledged: the doubt must be durable by then.
+        `on_reset` is awaited where a reset was under way, as `reset` awaits it.
         NewerFormat: a later version wrote it.
         """
         log = cls(env, directory, partition, config)
         env.disk.make_directory(log._directory)
         resetting = noted_reset(env.disk, log._directory, partition)
         if resetting is not None:
+            await on_reset(resetting)
             await log._begin_anew(resetting)
+        for replacement in noted_replacements(env.disk, log._directory):
+            await finish_replacement(env.disk, log._directory, replacement)
         found = scan_log(env.disk, log._directory, partition, mark, config)
         log._take(found)
         verdict = RecoveryVerdict()
@@ -241,6 +259,11 @@ class PartitionLog:
     @property
     def producers(self) -> ProducerTable:
         return self._contents.producers
+
+    @property
+    def directory(self) -> str:
+        """Where its files are."""
+        return self._directory
 
     @property
     def size_bytes(self) -> int:
@@ -365,6 +388,7 @@ class PartitionLog:
     def drop_before(self, base: Point) -> None:
         """Begin at the segment that begins at `base`. Nothing before it is read any more; `remove_dropped` frees it."""
         assert not self._is_cutting, f"{self.partition} is being cut"
+        assert not self._is_replacing, f"segments of {self.partition} are being replaced"
         at = self._segment_at(base)
         assert at >= 0 and self._segments[at].base == base, f"no segment of {self.partition} begins at {base}"
         dropped = self._segments[:at]
@@ -372,7 +396,7 @@ class PartitionLog:
             assert segment not in self._dirty, f"{segment.path} is dropped, but what follows may not be on disk"
             self._read_last.pop(segment, None)
             segment.close()
-        self._places = OrderedDict((key, kept) for key, kept in self._places.items() if kept[0] not in dropped)
+        self._forget_places_in(dropped)
         del self._segments[:at]
         self.journal.begin_at(base)
         self._starts.begin_at(base)
@@ -389,18 +413,71 @@ class PartitionLog:
             # Which of them a crash would bring back is not known any more, and they must go in their order.
             self._env.halt(f"dropping segments of {self.partition}: {error}")
 
-    def reset(self, head: SegmentHead) -> Coroutine[Any, Any, None]:
+    def remove_rewritten(self) -> None:
+        """Remove what compaction wrote and nobody put in place."""
+        if not self._is_replacing and not self._is_cutting:
+            for name in segment_files(self._env.disk, self._directory):
+                if name.endswith(NEW):
+                    self._env.disk.unlink(f"{self._directory}/{name}")
+
+    def _forget_places_in(self, segments: list[Segment]) -> None:
+        self._places = OrderedDict((key, kept) for key, kept in self._places.items() if kept[0] not in segments)
+
+    async def replace(self, rewritten: Rewritten, on_replaced: Callable[[], None] = lambda: None) -> bool:
+        """Put a compacted segment in the place of those that it was made of, durably.
+
+        All of them are committed and on disk, and what compaction did to them is promised. False, and nothing has
+        changed: they are not what they were any more. The caller drops and resets nothing meanwhile.
+        `on_replaced` is called at the moment from which on the new segment is read.
+        """
+        disk, directory = self._env.disk, self._directory
+        replacement = Replacement(rewritten.base.offset, rewritten.end.offset)
+        new_path = segment_path(directory, rewritten.base.offset) + ".log" + NEW
+        at = self._segment_at(rewritten.base)
+        beyond = self._segment_at(rewritten.end)
+        older = self._segments[max(at, 0) : beyond]
+        if (
+            self._is_cutting
+            or not older
+            or (older[0].base, self._segments[beyond].base) != (rewritten.base, rewritten.end)
+            or sum(segment.size for segment in older) != rewritten.bytes_before
+            or any(segment in self._dirty for segment in older)
+            or not self._segments[beyond].has_durable_head
+            or not disk.exists(new_path)
+        ):
+            return False
+        self._is_replacing = True
+        try:
+            await decide_replacement(disk, directory, replacement)
+            segment = Segment.replacing(older[0], replacement.path(directory), rewritten.size_bytes)
+            at = self._segments.index(older[0])
+            self._segments[at : at + len(older)] = [segment]
+            for one in older:
+                self._read_last.pop(one, None)
+                one.close()
+            self._forget_places_in(older)
+            on_replaced()
+            await finish_replacement(disk, directory, replacement, segment.take_its_name)
+        except OSError as error:
+            self._env.halt(f"replacing segments of {self.partition} at {rewritten.base}: {error}")
+        self._is_replacing = False
+        return True
+
+    def reset(self, head: SegmentHead, on_decided: OnReset = _nothing_to_promise) -> Coroutine[Any, Any, None]:
         """Drop everything and begin anew at `head`, durably. The mark is at the origin, durably, and the word kept.
 
+        `on_decided` is awaited once a crash could not bring the old log back, and before a new one is there.
         Tickets from before are worthless from this call on, before the first await, and nothing is read any more.
         """
+        assert not self._is_replacing, f"segments of {self.partition} are being replaced"
         self.announce_cut()
         self._forget_all(head)
-        return self._reset(head)
+        return self._reset(head, on_decided)
 
-    async def _reset(self, head: SegmentHead) -> None:
+    async def _reset(self, head: SegmentHead, on_decided: OnReset) -> None:
         try:
             await note_reset(self._env.disk, self._directory, head)
+            await on_decided(head)
             await self._begin_anew(head)
         except OSError as error:
             self._env.halt(f"resetting {self.partition} to {head.base}: {error}")
@@ -585,7 +662,7 @@ class PartitionLog:
             self.voter_sets = found.voter_sets
             self._date_last_segment()
         for name in segment_files(self._env.disk, self._directory):
-            is_orphan = name.endswith(".new") or (not name.endswith(".log") and int(name[:20]) not in found.bases)
+            is_orphan = name.endswith(NEW) or (not name.endswith(".log") and int(name[:20]) not in found.bases)
             if is_orphan:
                 self._env.disk.unlink(f"{self._directory}/{name}")
 
@@ -780,7 +857,8 @@ class PartitionLog:
                     position = at
                     if header.next_offset > upto_offset:
                         return None
-                    if header.next_offset > offset and header.width and header.max_timestamp_ms >= timestamp_ms:
+                    is_late = header.next_offset > offset and header.max_timestamp_ms >= timestamp_ms
+                    if is_late and header.width and header.record_count:
                         return header.base_offset, header.max_timestamp_ms
             except (CorruptBatch, OSError) as error:
                 raise DamagedLog(segment.path, position, str(error)) from error

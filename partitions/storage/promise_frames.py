@@ -24,7 +24,7 @@ from ..raft.messages import Voter
 from ..raft.points import Point
 
 BLOCK_BYTES = 4096
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _MAGIC = b"LGPR"
 _HEADER = struct.Struct(">4sBBHIQI")  # magic, format version, copy, zero, bytes of frames, round number, their CRC
@@ -95,6 +95,14 @@ class MemoryBootFrame(_Frame, frozen=True, array_like=True, tag=11):
     boot_id: str | None
 
 
+class CompactedFrame(_Frame, frozen=True, array_like=True, tag=12):
+    """Compaction rewrites the replica's log up to here, and cleans it up to there."""
+
+    partition: PartitionId
+    rewritten_to: int
+    cleaned_to: int
+
+
 Frame = (
     DirectoryFrame
     | BootFrame
@@ -107,6 +115,7 @@ Frame = (
     | WordFrame
     | DoubtFrame
     | MemoryBootFrame
+    | CompactedFrame
 )
 
 _encode = msgspec.msgpack.Encoder().encode

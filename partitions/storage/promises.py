@@ -26,6 +26,7 @@ from ..raft.points import ORIGIN, Point
 from .promise_frames import (
     BootFrame,
     ClusterSetFrame,
+    CompactedFrame,
     CreatedFrame,
     DeletedFrame,
     DirectoryFrame,
@@ -61,6 +62,10 @@ class ReplicaPromises:
     doubtful: bool = False
     memory_boot: str | None = None
     """The boot under which bytes were acknowledged that no sync had covered."""
+    rewritten_to: int = 0
+    """Below this offset compaction may have taken records out of the log; above, it has the bytes of every other."""
+    cleaned_to: int = 0
+    """Below this offset it may have dropped tombstones, and bounds between batches."""
 
 
 class _Round(NamedTuple):
@@ -161,6 +166,10 @@ class Promises:
     def note_memory_boot(self, partition: PartitionId, boot_id: str | None) -> int:
         return self._note(MemoryBootFrame(partition, boot_id))
 
+    def note_compacted(self, partition: PartitionId, *, rewritten_to: int, cleaned_to: int) -> int:
+        """What compaction is about to do to the log: never less than it did, unless the log has begun anew."""
+        return self._note(CompactedFrame(partition, rewritten_to, cleaned_to))
+
     def note_cluster_set(self, cluster_set: bytes) -> int:
         return self._note(ClusterSetFrame(cluster_set))
 
@@ -246,6 +255,8 @@ class Promises:
                 self._change(frame.partition, doubtful=frame.doubtful)
             case MemoryBootFrame():
                 self._change(frame.partition, memory_boot=frame.boot_id)
+            case CompactedFrame():
+                self._change(frame.partition, rewritten_to=frame.rewritten_to, cleaned_to=frame.cleaned_to)
 
     def _change(self, partition: PartitionId, **facts: object) -> None:
         assert partition in self._replicas, f"{partition} is not listed, so nothing can be promised for it"
@@ -341,6 +352,8 @@ class Promises:
                 frames.append(DoubtFrame(partition, True))
             if held.memory_boot is not None:
                 frames.append(MemoryBootFrame(partition, held.memory_boot))
+            if held.rewritten_to or held.cleaned_to:
+                frames.append(CompactedFrame(partition, held.rewritten_to, held.cleaned_to))
         return frames
 
     # -- recovery ------------------------------------------------------------------------------------------------------

@@ -23,8 +23,10 @@ from .sparse_index import SparseIndex
 
 WINDOW_BYTES = 1 << 20
 
+NEW = ".new"
+"""What the name of a file ends in that is not in place yet; recovery removes it."""
 _SUFFIXES = (".log", ".head", ".index", ".timeindex")
-_FILE_NAME = re.compile(r"(\d{20})\.(log|head|index|timeindex)(\.new)?")
+_FILE_NAME = re.compile(r"(\d{20})(-\d{20}\.replacement|\.(log|head|index|timeindex)(\.new)?)")
 
 
 class DamagedLog(Exception):
@@ -151,6 +153,7 @@ class Segment:
         self._disk = disk
         self._directory = directory
         self._path = segment_path(directory, base.offset)
+        self._log_path = self._path + ".log"
         self._index_interval_bytes = index_interval_bytes
         self._file: File | None = None
         self._index: SparseIndex | None = None
@@ -178,9 +181,22 @@ class Segment:
         segment._writes = 1
         return segment
 
+    @classmethod
+    def replacing(cls, older: Segment, path: str, size: int) -> Segment:
+        """A segment in the place of `older` and maybe of some after it, on disk under another name yet."""
+        segment = cls(older._disk, older._directory, older.base, size, older._index_interval_bytes)
+        segment.append_time_before_ms = older.append_time_before_ms
+        segment.first_append_time_ms = older.first_append_time_ms
+        segment._log_path = path
+        return segment
+
+    def take_its_name(self) -> None:
+        """The file has the name of a segment now."""
+        self._log_path = self._path + ".log"
+
     @property
     def path(self) -> str:
-        return self._path + ".log"
+        return self._log_path
 
     @property
     def is_dirty(self) -> bool:
@@ -267,7 +283,7 @@ class Segment:
         await self._disk.sync_directory(self._directory)
 
     async def _write_anew(self) -> None:
-        new_path = self.path + ".new"
+        new_path = self.path + NEW
         if self._disk.exists(new_path):
             self._disk.unlink(new_path)
         new = self._disk.open(new_path, create=True)

@@ -46,6 +46,9 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
     """Points from which the journal of the segment before is built: zero-width items, and records' ends between."""
     voter_changes_before: tuple[VoterChange, ...] = ()
     """Those in the segment before."""
+    rewritten_to: int = 0
+    """Of a first head that was offered: how far the log it comes from was compacted."""
+    cleaned_to: int = 0
 
     def dated(self, append_time_ms: int) -> SegmentHead:
         return msgspec.structs.replace(self, append_time_ms=append_time_ms)
@@ -55,6 +58,21 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
         start_offset = max(self.start_offset, self.base.offset)
         return msgspec.structs.replace(
             self, start_offset=start_offset, bytes_before=None, landmarks_before=(), voter_changes_before=()
+        )
+
+    def compacted(self, rewritten_to: int, cleaned_to: int) -> SegmentHead:
+        """The same for a copy of a log that is compacted so far: it lacks what that lacks."""
+        return msgspec.structs.replace(self, rewritten_to=rewritten_to, cleaned_to=cleaned_to)
+
+    def following(
+        self, bytes_before: int, landmarks_before: tuple[Point, ...], voter_changes_before: tuple[VoterChange, ...]
+    ) -> SegmentHead:
+        """The same after another segment, which holds the items of those that stood before it."""
+        return msgspec.structs.replace(
+            self,
+            bytes_before=bytes_before,
+            landmarks_before=landmarks_before,
+            voter_changes_before=voter_changes_before,
         )
 
     def to_bytes(self) -> bytes:

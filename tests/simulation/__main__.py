@@ -55,6 +55,7 @@ def print_summary(reports: list[Report], seconds: float) -> None:
         ("records read", sum(report.records_read for report in reports)),
         ("moves of a log start", sum(report.trims for report in reports)),
         ("resets", sum(report.resets for report in reports)),
+        ("compactions", sum(report.compactions for report in reports)),
         ("voter changes", sum(report.voter_changes for report in reports)),
         ("leaders elected", sum(report.leaders_elected for report in reports)),
         ("process starts", sum(report.starts for report in reports)),

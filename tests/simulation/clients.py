@@ -15,9 +15,10 @@ from random import Random
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.replica import Appended, Chunk
 from lograft.proto.errors import LograftError, OffsetOutOfRange
-from lograft.proto.record_batch import NewRecord, encode
+from lograft.proto.record_batch import encode
 
 from tests.simulation.cluster import Cluster
+from tests.simulation.keys import record_with
 
 OPEN_BATCHES_MAX = 5
 ANSWER_MS = 800.0
@@ -79,7 +80,7 @@ class Producer:
             return
         values = tuple(self._new_value() for _ in range(count))
         data = encode(
-            [NewRecord(1_767_225_600_000, None, value) for value in values],
+            [record_with(value) for value in values],
             producer_id=self._producer_id,
             producer_epoch=0,
             base_sequence=self._next_sequence,

@@ -22,13 +22,16 @@ from lograft.node.peer.raft_codec import decode_raft, encode_raft
 from lograft.node.replicas import remove_tree
 from lograft.node.retention import is_clock_trusted
 from lograft.node.voter_steps import ChangeVoters, HandOver, next_step
+from lograft.partitions.compactor import compact
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.flusher import Flusher
 from lograft.partitions.raft.messages import AppendReply, AppendRequest, HeadOffer, Message, Voter, VoteReply
 from lograft.partitions.raft.points import Point
 from lograft.partitions.replica import Replica
+from lograft.partitions.storage.compaction import CompactionSettings
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.retention import RetentionLimits
+from lograft.partitions.storage.rewriting import Job, Outcome, rewrite
 from lograft.proto.errors import BrokerUnavailable, LograftError, NoLeader
 from lograft.proto.peer_frames import FrameType
 from lograft.proto.record_batch import read_header
@@ -64,11 +67,14 @@ class Options:
     partitions: int = 1
     config: ReplicaConfig
     weather: Weather
+    compaction: CompactionSettings
     clock_rates: tuple[float, ...]
     write_back_chance: float = 0.05
     flush_threads: int = 4
     retention: RetentionLimits | None = None
     """What every partition may keep."""
+    compaction_pace_ms: float = 0.0
+    """Mean time between two compactions of a replica's log; 0: it is never compacted."""
 
 
 class BrokerProcess:
@@ -149,6 +155,31 @@ class BrokerProcess:
                 replica.enforce_retention(limits, now_ms if trusted else None)
         self.environment.call_later(RETENTION_MS, lambda: self._enforce(limits))
 
+    def _compact_later(self, replica: Replica) -> None:
+        if self.replicas.get(replica.partition) is not replica:
+            return  # deleted meanwhile
+        pace_ms = self._cluster.options.compaction_pace_ms
+        if pace_ms:
+            delay_ms = self.environment.random.expovariate(1 / pace_ms)
+            self.environment.call_later(delay_ms, lambda: self.environment.spawn(self._compact(replica)))
+
+    async def _compact(self, replica: Replica) -> None:
+        async def work(job: Job) -> Outcome:
+            self._cluster.invariants.note_compacting(replica.partition, job.end.offset)
+            return await rewrite(job, self.environment.disk, self._pace)
+
+        outcome = await compact(self.environment, replica, self._cluster.options.compaction, work)
+        if outcome is not None and outcome.records_dropped:
+            self._cluster.compactions += 1
+        self._compact_later(replica)
+
+    async def _pace(self, size: int) -> None:
+        """Elsewhere things go on meanwhile."""
+        if self.environment.random.random() < 0.1:
+            waited = asyncio.Event()
+            self.environment.call_later(self.environment.random.uniform(0, 20), waited.set)
+            await waited.wait()
+
     async def _open_replica(self, partition: PartitionId, replica_number: int, first_voters: tuple[Voter, ...]) -> None:
         assert self.promises is not None and self._flusher is not None, "not open yet"
         self._machine.numbers[partition] = replica_number
@@ -166,6 +197,7 @@ class BrokerProcess:
         self._cluster.invariants.note_opened(replica)
         self.replicas[partition] = replica
         self.heartbeats.opened(replica)
+        self._compact_later(replica)
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
@@ -513,6 +545,7 @@ class Cluster:
         self.decisions: Decisions
         self.invariants: Invariants
         self.failure: BaseException | None = None
+        self.compactions = 0
         self.on_sent: Callable[[BrokerProcess, Message], None] | None = None
         """Told of each message once it has left: the moment at which a promise begins to bind."""
         self.restarts_ms: tuple[float, float] = (10.0, 1500.0)

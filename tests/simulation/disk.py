@@ -265,6 +265,18 @@ class SimulatedDisk:
             inode is not None and self._durable_files.get(path) is inode and self._is_reachable(os.path.dirname(path))
         )
 
+    def durable(self, path: str) -> Inode | None:
+        """The file that a power loss would leave under this name, if names that are not synced yet were lost."""
+        return self._durable_files.get(path) if self._is_reachable(os.path.dirname(path)) else None
+
+    def renamed_from(self, path: str) -> str | None:
+        """The name that the file here had until a rename that is not synced yet."""
+        inode = self.files.get(path)
+        for change in self._changes.get(os.path.dirname(path), ()):
+            if change.path == path and change.inode is inode:
+                return change.old_path
+        return None
+
     def flip_bit(self, path: str, position: int, bit: int) -> None:
         """The medium decays: this bit reads the other way round from now on."""
         inode = self.files[path]

@@ -40,8 +40,8 @@ RARE = (
     "crash_everywhere_at_disk_operations",
     "swizzle",
 )
-WHERE_LOGS_ARE_TRIMMED = ("leave_behind", "leave_behind", "crash_at_reset")
-"""What it takes for a follower to be behind its leader's first segment, and for its reset to be disturbed."""
+WHERE_FOLLOWERS_BEGIN_ANEW = ("leave_behind", "leave_behind", "crash_at_reset")
+"""What it takes for a follower to be behind what its leader dropped, and for its reset to be disturbed."""
 
 
 class Nemesis:

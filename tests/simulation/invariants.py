@@ -4,8 +4,9 @@ Each rule has a name, which a violation carries:
     one-leader           at most one identity leads a partition in a term
     one-vote             an identity gives at most one vote in a term, its own candidacy included
     commits-own-term     a leader moves the committed point only to a point of its own term
-    committed-rises      the committed point of a replica never moves back while its process lives
-    committed-agrees     what was ever committed at a place of a log is in every replica that gets so far, byte by byte
+    committed-rises      the committed point of a replica never moves back while its process lives, but at a reset
+    committed-agrees     what was ever committed at a place of a log is in every replica that gets so far: byte by byte,
+                         or without some of its records
     committed-durable    a majority of the voters' platters holds a point when it is first committed
     acknowledged-kept    what a producer was told is what is committed there
     acknowledged-synced  a replica acknowledges only what its platter surely holds
@@ -14,7 +15,7 @@ Each rule has a name, which a violation carries:
     offsets-whole        committed offsets have neither holes nor overlaps
     no-duplicates        no value is committed twice
     sequences-in-order   a producer's batches are committed in the order of their sequences, none missing
-    log-matching         two logs that share a point are the same before it
+    log-matching         two logs that share a point are the same before it, down to where one is compacted
     reads-committed      a reader gets the committed batches, unaltered, and an end no older than its question
     voters-one-by-one    each committed set of voters differs from the one before by one identity
     voters-caught-up     an identity becomes a voter only once its platter holds the term start of who adds it
@@ -22,6 +23,8 @@ Each rule has a name, which a violation carries:
                          at or above the committed start
     start-rises          the log start of a replica never moves back, and no leader that serves has an older one than
                          what a trim was answered with
+    newest-kept          a replica that is past all that was compacted has the newest record of each key, and of a key
+                         that was deleted, the tombstone or nothing
     start-served         a reader from the log start on is served; one below what a trim was answered with is not
 """
 
@@ -39,7 +42,9 @@ from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.log import DamagedLog
 from lograft.partitions.storage.zero_width import decode_log_start, decode_voters
-from lograft.proto.record_batch import decode, read_header, read_zero_width
+from lograft.proto.record_batch import Record, decode, read_header, read_zero_width
+
+from tests.simulation.keys import compacted_to, identity_of, is_compacted, what_is_missing
 
 
 class Violation(AssertionError):
@@ -69,6 +74,8 @@ class CommittedLog:
     prints: list[Print] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
     """By offset."""
+    records: list[Record] = field(default_factory=list)
+    """By offset."""
     starts: dict[int, int] = field(default_factory=dict)
     """Base offset of each batch of records -> its place in `prints`."""
     offsets: dict[bytes, int] = field(default_factory=dict)
@@ -93,13 +100,10 @@ class CommittedLog:
         return self.moves[bisect_right(self.moves, place, key=lambda move: move[0]) - 1][1]
 
     def take(self, place: int, item: Item, who: str) -> bool:
-        """`who` has committed `item` as the `place`-th of its log. True if nobody had before."""
+        """`who` has committed `item` after the first `place` ones. True if nobody had before."""
         found = print_of(item)
         if place < len(self.prints):
-            if self.prints[place] != found:
-                raise Violation(
-                    "committed-agrees", f"{who} committed {found} as item {place}, but it was {self.prints[place]}"
-                )
+            self.check(place, item, who)
             return False
         if item.kind is ItemKind.RECORDS:
             self._take_records(item, place, who)
@@ -119,6 +123,25 @@ class CommittedLog:
             self.voters = voters
         return True
 
+    def check(self, place: int, item: Item, who: str) -> None:
+        """`who` has `item` after the first `place` ones: it is the next, or that and others without some records."""
+        if self.prints[place] == print_of(item):
+            return
+        if not is_compacted(item) or item.point not in self.places or self.starts.get(_base_of(item)) != place:
+            raise Violation(
+                "committed-agrees",
+                f"{who} has {print_of(item)} as item {place}, but it was {self.prints[place]}",
+            )
+        if {found.point[::2] for found in self.prints[place : self.places[item.point]]} != {item.point[::2]}:
+            raise Violation("committed-agrees", f"{who} merged across a zero-width item, up to {item.point}")
+        self.check_records(item.data, who)
+
+    def check_records(self, batch: bytes | bytearray | memoryview, who: str) -> None:
+        """The records that are left of some batches are what they were."""
+        for record in decode(batch):
+            if self.records[record.offset] != record:
+                raise Violation("committed-agrees", f"{who} has {record}, but it was {self.records[record.offset]}")
+
     def _take_records(self, item: Item, place: int, who: str) -> None:
         header = read_header(item.data)
         if header.base_offset != len(self.values) or item.point.offset != header.next_offset:
@@ -134,13 +157,18 @@ class CommittedLog:
             self.next_sequences[header.producer_id] = expected + header.record_count
         self.starts[header.base_offset] = place
         for record in decode(item.data):
-            value = record.value or b""
+            value = identity_of(record)
             if value in self.offsets:
                 raise Violation(
                     "no-duplicates", f"{who}: {value[:24]!r} is at {self.offsets[value]} and at {record.offset}"
                 )
             self.offsets[value] = record.offset
             self.values.append(value)
+            self.records.append(record)
+
+
+def _base_of(item: Item) -> int:
+    return read_header(item.data).base_offset
 
 
 @dataclass(slots=True)
@@ -150,6 +178,7 @@ class _Progress:
     place: int = 0
     committed: Point = ORIGIN
     start: int = 0
+    resets: int = 0
 
 
 class Invariants:
@@ -174,6 +203,8 @@ class Invariants:
         self.trimmed: dict[PartitionId, int] = dict.fromkeys(partitions, 0)
         """The latest start that a trim was answered with."""
         self.resets = 0
+        self.compacted_to = dict.fromkeys(partitions, 0)
+        """How far any replica's log may be compacted."""
         self.voter_changes = 0
         """Appended by a leader, whether or not they were ever committed."""
         self.leaders: dict[tuple[PartitionId, int], Voter] = {}
@@ -249,19 +280,23 @@ class Invariants:
         """A replica's committed point has moved: follow it."""
         progress = self._progress[replica]
         committed = replica.committed
+        if replica.resets != progress.resets:
+            progress.resets = replica.resets
+            progress.committed, progress.start = ORIGIN, 0
+            self.resets += 1
+            self._begin_at_base(replica)
         if committed < progress.committed:
             raise Violation("committed-rises", f"{replica.voter} went from {progress.committed} back to {committed}")
         oracle = self.committed[replica.partition]
         who = f"{replica.voter} in term {replica.term}"
         if progress.committed < replica.log.base:
-            self.resets += 1
             self._begin_at_base(replica)
         while progress.committed < committed:
             items = self._committed_items(replica, progress.committed)
             for item in items:
                 if oracle.take(progress.place, item, who):
                     self._check_durable(replica, item.point)
-                progress.place += 1
+                progress.place = oracle.places[item.point]
                 progress.committed = item.point
         self.check_start(replica)
 
@@ -381,10 +416,13 @@ class Invariants:
             place = oracle.starts.get(header.base_offset)
             if not header.base_offset <= position < header.next_offset:
                 raise Violation("reads-committed", f"{partition} at {position} answered with {header}")
-            if place is None or oracle.prints[place].crc != crc32(batch):
+            is_whole = header.record_count == header.width
+            is_bounded = header.next_offset in oracle.starts or header.next_offset == len(oracle.values)
+            if place is None or not is_bounded or (is_whole and oracle.prints[place].crc != crc32(batch)):
                 raise Violation(
                     "reads-committed", f"{header} of {partition} was read, but it is not what was committed"
                 )
+            oracle.check_records(batch, "a reader")
             position = header.next_offset
         return position
 
@@ -397,7 +435,11 @@ class Invariants:
 
     def check_log_matching(self, replicas: Sequence[Replica]) -> None:
         """Compare the logs of one partition's replicas, committed or not."""
-        logs = [[print_of(item) for item in all_items(replica)] for replica in replicas]
+        held = [all_items(replica) for replica in replicas]
+        compacted = max((compacted_to(items) for items in held), default=0)
+        logs = [[print_of(item) for item in items if item.point.offset > compacted] for items in held]
+        for replica, items in zip(replicas, held, strict=True):
+            self._check_keys(replica, items)
         for at, one in enumerate(logs):
             for beside, other in enumerate(logs[:at]):
                 base = max(replicas[at].log.base, replicas[beside].log.base)
@@ -417,21 +459,38 @@ class Invariants:
     def check_equal(self, replicas: Sequence[Replica]) -> None:
         """At the end: every replica holds the committed log, all of it, and nothing else."""
         for replica in replicas:
-            held = [print_of(item) for item in all_items(replica)]
             oracle = self.committed[replica.partition]
-            wanted = oracle.prints[oracle.places[replica.log.base] :]
             self.check_start(replica)
             if replica.log_start != oracle.start:
                 raise Violation(
                     "start-rises", f"in the end {replica.voter} starts at {replica.log_start}, not at {oracle.start}"
                 )
-            if replica.voter in self.unreadable:
-                # A flaw in a closed segment may not have been met yet: what stands before it must be right.
-                wanted = wanted[: len(held)]
-            if held != wanted:
-                raise Violation(
-                    "committed-agrees", f"in the end {replica.voter} holds {held[-3:]}, but {wanted[-3:]} is committed"
-                )
+            items = all_items(replica)
+            after = replica.log.base
+            for item in items:
+                if after == oracle.end:
+                    raise Violation("committed-agrees", f"in the end {replica.voter} holds {item.point} past {after}")
+                oracle.check(oracle.places[after], item, f"in the end {replica.voter}")
+                after = item.point
+            # A flaw in a closed segment may not have been met yet: what stands before it must be right.
+            if after != oracle.end and replica.voter not in self.unreadable:
+                raise Violation("committed-agrees", f"in the end {replica.voter} holds {after}, not {oracle.end}")
+            self._check_keys(replica, items)
+
+    def note_compacting(self, partition: PartitionId, end_offset: int) -> None:
+        """A replica is about to compact its log so far."""
+        self.compacted_to[partition] = max(self.compacted_to[partition], end_offset)
+
+    def _check_keys(self, replica: Replica, items: Sequence[Item]) -> None:
+        """What a replica's log says of each key, once it is past all that some replica has compacted."""
+        committed = replica.committed.offset
+        if committed < self.compacted_to[replica.partition] or replica.voter in self.unreadable:
+            return
+        below = [item for item in items if item.point <= replica.committed]
+        records = self.committed[replica.partition].records[:committed]
+        why = what_is_missing(records, below, replica.log.base.offset)
+        if why is not None:
+            raise Violation("newest-kept", f"{replica.voter} of {replica.partition.number} at {committed}: {why}")
 
 
 def all_items(replica: Replica) -> list[Item]:

@@ -7,14 +7,16 @@ make it likely to matter; the faults of those runs alone do no harm.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import pytest
 from lograft.node.controller import moves as moves_module
 from lograft.node.controller.facts import TopicFact
+from lograft.partitions import compactor
 from lograft.partitions.environment import PartitionId
+from lograft.partitions.raft import core as core_module
 from lograft.partitions.raft.core import RaftCore
 from lograft.partitions.raft.events import Effects, PeerHeard
 from lograft.partitions.raft.messages import AppendRequest, Message, Voter
@@ -28,12 +30,15 @@ from lograft.partitions.storage.log import PartitionLog, Ticket
 from lograft.partitions.storage.log_starts import LogStarts, _Move
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.recovery import Evidence, Judgement
+from lograft.partitions.storage.replacement import Replacement
 from lograft.partitions.storage.reset import note_reset
-from lograft.partitions.storage.segment import Segment
+from lograft.partitions.storage.rewriting import Job, Outcome
+from lograft.partitions.storage.segment import NEW, Segment, segment_path
 from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.partitions.storage.zero_width import decode_log_start
 from lograft.proto.record_batch import BatchHeader
 
+from tests.simulation import cluster
 from tests.simulation import decisions as decisions_module
 from tests.simulation.cluster import BrokerProcess
 from tests.simulation.simulation import Plan
@@ -190,7 +195,7 @@ def acts_on_a_start_that_is_not_committed(patch: pytest.MonkeyPatch) -> None:
 
 
 def forgets_its_word_at_a_reset(patch: pytest.MonkeyPatch) -> None:
-    async def reset(log: PartitionLog, head: SegmentHead) -> None:
+    async def reset(log: PartitionLog, head: SegmentHead, on_decided: object) -> None:
         # The log is empty for a moment, as it would be with any reset that is not noted first.
         for begin in (log_module._first_head(log.partition, log.voters), head):
             await note_reset(log._env.disk, log._directory, begin)
@@ -199,6 +204,43 @@ def forgets_its_word_at_a_reset(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(PartitionLog, "_reset", reset)
     patch.setattr(Promises, "note_word", lambda promises, partition, word: promises.synced)
+
+
+def drops_a_tombstone_too_early(patch: pytest.MonkeyPatch) -> None:
+    """A follower that has not heard of it is taken for one that needs to hear no more of it."""
+    patch.setattr(core_module, "can_go_on", lambda match, base, cleaned_to, *, copies: match >= base)
+
+
+def promises_what_it_cleans_only_in_memory(patch: pytest.MonkeyPatch) -> None:
+    def note_compacted(promises: Promises, partition: PartitionId, *, rewritten_to: int, cleaned_to: int) -> int:
+        promises._change(partition, rewritten_to=rewritten_to, cleaned_to=cleaned_to)
+        return promises.synced
+
+    patch.setattr(Promises, "note_compacted", note_compacted)
+
+
+def puts_newer_segments_in_place_before_older_ones(patch: pytest.MonkeyPatch) -> None:
+    right = compactor.compact
+
+    async def compact(environment: Any, replica: Any, settings: Any, work: compactor.Work) -> Any:
+        async def reversed_work(job: Job) -> Outcome:
+            outcome = await work(job)
+            return msgspec.structs.replace(outcome, segments=tuple(reversed(outcome.segments)))
+
+        return await right(environment, replica, settings, reversed_work)
+
+    patch.setattr(cluster, "compact", compact)
+
+
+def removes_older_segments_before_the_replacement_counts(patch: pytest.MonkeyPatch) -> None:
+    async def decide(disk: Any, directory: str, replacement: Replacement) -> None:
+        path = segment_path(directory, replacement.base_offset) + ".log"
+        disk.unlink(path)
+        await disk.sync_directory(directory)
+        disk.rename(path + NEW, replacement.path(directory))
+        await disk.sync_directory(directory)
+
+    patch.setattr(log_module, "decide_replacement", decide)
 
 
 class _Unproduced:
@@ -287,6 +329,19 @@ ELECTIONS = Plan(
     brokers=5,
     pace_ms=150.0,
 )
+COMPACTED = Plan(
+    faults=("leave_behind",),
+    fault_count=6,
+    span_ms=10_000.0,
+    brokers=3,
+    segment_bytes_max=1000,
+    pace_ms=20.0,
+    trim_pace_ms=0.0,
+    compaction_pace_ms=150.0,
+)
+CRASHED_WHILE_COMPACTED = replace(
+    COMPACTED, faults=("kill", "lose_power", "crash_at_disk_operation"), fault_count=16, span_ms=None, pace_ms=40.0
+)
 MOVES = Plan(
     faults=("move", "move", "kill", "isolate", "cut_leader_from_majority", "transfer"),
     moving=True,
@@ -368,6 +423,24 @@ PLANTED_BUGS = (
             segment_bytes_max=1000,
             trim_pace_ms=150.0,
         ),
+    ),
+    PlantedBug(name="drops a tombstone too early", plant=drops_a_tombstone_too_early, plan=COMPACTED),
+    PlantedBug(
+        name="promises what it cleans only in memory",
+        plant=promises_what_it_cleans_only_in_memory,
+        plan=replace(COMPACTED, faults=("leave_behind", "leave_behind", "lose_power"), fault_count=12),
+        seeds=20,
+    ),
+    PlantedBug(
+        name="puts newer segments in place before older ones",
+        plant=puts_newer_segments_in_place_before_older_ones,
+        plan=CRASHED_WHILE_COMPACTED,
+        seeds=20,
+    ),
+    PlantedBug(
+        name="removes older segments before the replacement counts",
+        plant=removes_older_segments_before_the_replacement_counts,
+        plan=CRASHED_WHILE_COMPACTED,
     ),
     PlantedBug(
         name="takes a batch twice", plant=takes_a_batch_twice, plan=Plan(faults=("bad_weather", "kill"), fault_count=6)

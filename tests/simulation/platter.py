@@ -27,6 +27,8 @@ class _Reading:
     path: str = ""
     position: int = 0
     points: set[Point] = field(default_factory=set)
+    merged: list[tuple[Point, int]] = field(default_factory=list)
+    """Compacted batches: their end, and the offset where they begin. Points in between were there once."""
 
 
 class Platter:
@@ -43,16 +45,18 @@ class Platter:
             reading = self._readings[directory] = _Reading(self._disk.removals)
         if point not in reading.points:
             self._read_on(directory, reading)
-        return point in reading.points or (bool(reading.path) and point < reading.base)
+        if point in reading.points or (bool(reading.path) and point < reading.base):
+            return True
+        return any(end[::2] == point[::2] and begin < point.offset < end.offset for end, begin in reading.merged)
 
     def _read_on(self, directory: str, reading: _Reading) -> None:
-        paths = self._disk.paths(directory, ".log")
+        paths = self._segments(directory)
         at = max(0, bisect_right(paths, reading.path) - 1)
         for path in paths[at:]:
             if path != reading.path:
-                head = f"{path.removesuffix('.log')}.head"
-                inode = self._disk.files.get(head)
-                if inode is None or not inode.cache or not self._disk.is_synced(head, 0, len(inode.cache)):
+                head = f"{directory}/{path.rpartition('/')[2][:20]}.head"
+                inode = self._disk.durable(head)  # or the one that is about to take its place, which says as much
+                if inode is None or not inode.cache or not inode.is_synced(0, len(inode.cache)):
                     return
                 if not reading.path:
                     try:
@@ -65,11 +69,24 @@ class Platter:
             if not self._read_segment(path, reading):
                 return
 
+    def _segments(self, directory: str) -> list[str]:
+        """The files that count: a replacement with a durable name instead of the segments it is for."""
+        paths = self._disk.paths(directory, ".log")
+        for path in self._disk.paths(directory, ".replacement"):
+            if self._disk.is_name_durable(path):
+                base, _, end = path.rpartition("/")[2].removesuffix(".replacement").partition("-")
+                paths = [found for found in paths if not base <= found.rpartition("/")[2][:20] < end]
+                paths.append(path)
+        return sorted(paths)
+
     def _read_segment(self, path: str, reading: _Reading) -> bool:
         """Read on in one segment; True if all of it is durable."""
-        if not self._disk.is_name_durable(path):
-            return False
         inode = self._disk.files[path]
+        older = self._disk.renamed_from(path)
+        if not self._disk.is_name_durable(path) and not (
+            older is not None and older.endswith(".replacement") and self._disk.durable(older) is inode
+        ):
+            return False
         cache = inode.cache
         while reading.position < len(cache):
             if len(cache) - reading.position < HEADER_SIZE:
@@ -87,5 +104,7 @@ class Platter:
                 end = end._replace(rank=end.rank + 1)
             reading.end = end._replace(offset=header.next_offset)
             reading.points.add(reading.end)
+            if header.record_count < header.width:
+                reading.merged.append((reading.end, header.base_offset))
             reading.position += header.size
         return True

@@ -11,14 +11,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.replica import Replica
+from lograft.partitions.storage.compaction import CompactionSettings
 from lograft.partitions.storage.retention import RetentionLimits
 
 from tests.simulation.clients import Producer, Reader, Trimmer
 from tests.simulation.cluster import Cluster, Options
-from tests.simulation.faults import COMMON, MOVING, RARE, WHERE_LOGS_ARE_TRIMMED, Nemesis
+from tests.simulation.faults import COMMON, MOVING, RARE, WHERE_FOLLOWERS_BEGIN_ANEW, Nemesis
 from tests.simulation.invariants import Violation
 from tests.simulation.network import FAIR, Weather
 from tests.simulation.trace import Trace
@@ -42,6 +44,8 @@ class Plan:
     """Mean time between two moves of a log's start; 0: it stays."""
     moving: bool | None = None
     """Are replicas moved and disks lost? Then there are more brokers than replicas."""
+    compaction_pace_ms: float | None = None
+    """Mean time between two compactions of a replica's log; 0: it is never compacted."""
     events_shown: int = 60
     """Of the trace, if the run fails."""
 
@@ -61,6 +65,7 @@ class Report:
     records_read: int = 0
     trims: int = 0
     resets: int = 0
+    compactions: int = 0
     voter_changes: int = 0
     leaders_elected: int = 0
     starts: int = 0
@@ -71,7 +76,7 @@ class Report:
     def __str__(self) -> str:
         return (
             f"seed {self.seed}: {self.simulated_ms:.0f} ms, {self.records_acknowledged} records acknowledged, "
-            f"{self.records_read} read, {self.trims} trims, {self.resets} resets, "
+            f"{self.records_read} read, {self.trims} trims, {self.resets} resets, {self.compactions} compactions, "
             f"{self.voter_changes} voter changes, "
             f"{self.leaders_elected} leaders, {self.starts} starts, {self.messages} messages"
         )
@@ -138,8 +143,8 @@ class Simulation:
         says_how = bool({*MOVING} & {*self.plan.faults})
         faults = (*self.plan.faults, *MOVING * 3) if self._is_moving and not says_how else self.plan.faults
         self.nemesis.start(faults, self._fault_count, self._span_ms)
-        if self._trimmers:
-            self.nemesis.start(WHERE_LOGS_ARE_TRIMMED, 4, self._span_ms)
+        if self._trimmers or self.options.compaction_pace_ms:
+            self.nemesis.start(WHERE_FOLLOWERS_BEGIN_ANEW, 4, self._span_ms)
         for _ in range(2):
             await asyncio.sleep(self._span_ms / 2000.0)
             self._check_log_matching()
@@ -250,6 +255,7 @@ class Simulation:
             clock_rates=tuple(random.uniform(0.98, 1.02) for _ in range(brokers)),
             write_back_chance=random.choice((0.0, 0.05, 0.3)),
             flush_threads=random.choice((1, 4)),
+            **self._draw_compaction(config),
         )
 
     def _draw_retention(self) -> RetentionLimits | None:
@@ -263,6 +269,21 @@ class Simulation:
             follower_bytes_max=random.choice((0, 5_000, 1 << 30)),
         )
 
+    def _draw_compaction(self, config: ReplicaConfig) -> dict[str, Any]:
+        # Of its own chance, so that what else is drawn for a seed stays as it was.
+        random = Random(f"{self.seed} compaction")
+        drawn = random.choice((0.0, 0.0, 200.0, 600.0))
+        return {
+            "compaction_pace_ms": drawn if self.plan.compaction_pace_ms is None else self.plan.compaction_pace_ms,
+            "compaction": CompactionSettings(
+                tombstones_ms=random.choice((0, 0, 1_000)),
+                segment_bytes_max=config.segment_bytes_max,
+                dirty_bytes_max=0,
+                table_bytes_max=random.choice((600, 1 << 20)),
+                index_interval_bytes=config.index_interval_bytes,
+            ),
+        }
+
     def _report(self, report: Report) -> None:
         report.digest = self.trace.digest
         report.simulated_ms = self.loop.now_ms()
@@ -275,6 +296,7 @@ class Simulation:
             invariants = self.cluster.invariants
             report.records_acknowledged = invariants.acknowledged_records
             report.resets = invariants.resets
+            report.compactions = self.cluster.compactions
             report.voter_changes = self.cluster.invariants.voter_changes
             report.trims = sum(len(log.moves) - 1 for log in invariants.committed.values())
             report.leaders_elected = len(self.cluster.invariants.leaders)

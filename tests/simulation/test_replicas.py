@@ -48,6 +48,19 @@ def test_a_disk_that_decays_costs_no_acknowledged_record_and_no_wrong_vote(seed:
         pytest.fail(explained(report), pytrace=False)
 
 
+COMPACTED = Plan(
+    faults=(*COMMON, "leave_behind", "leave_behind", "crash_at_reset"), segment_bytes_max=1000, compaction_pace_ms=150.0
+)
+
+
+@pytest.mark.parametrize("seed", [*range(12), 256])
+def test_of_each_key_the_newest_record_survives_compaction_whatever_fails(seed: int) -> None:
+    report = simulate(seed, COMPACTED)
+    if report.failure is not None:
+        pytest.fail(explained(report), pytrace=False)
+    assert report.compactions > 0
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_seed_run_twice_gives_the_same_trace(seed: int) -> None:
     first, second = simulate(seed), simulate(seed)

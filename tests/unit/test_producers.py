@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from lograft.partitions.producers import PRODUCERS_MAX, Duplicate, Fresh, ProducerTable
 from lograft.proto.errors import InvalidRecord, OutOfOrderSequence
-from lograft.proto.record_batch import BatchHeader
+from lograft.proto.record_batch import BatchHeader, NewRecord, emptied, encode, read_header, unpack
 
 LAST_SEQUENCE = (1 << 31) - 1
 
@@ -117,3 +117,12 @@ def test_a_table_read_back_knows_the_same_and_forgets_in_the_same_order() -> Non
     assert again.check(header(2), 2) == Duplicate(300, 301)
     with pytest.raises(ValueError, match=r"."):
         ProducerTable.from_bytes(b"\xc1")
+
+
+def test_a_batch_that_lost_records_to_compaction_still_used_all_its_sequences() -> None:
+    made = ProducerTable()
+    batch = encode([NewRecord(0, b"k", b"v")] * 3, producer_id=7, producer_epoch=0, base_sequence=0)
+    made.note(read_header(unpack(batch).retaining([1])), 0)
+    made.note(read_header(emptied(read_header(batch)))._replace(base_sequence=3), 3)
+    assert made.check(header(6), 6) == Fresh()
+    assert made.remembered_offsets() == {0, 3}

@@ -60,6 +60,7 @@ class FakeClusterReplica:
         self.is_leader = self.is_ready = True
         self.batches: list[bytearray] = []
         self.unreadable = False
+        self.resets = 0
         self.log.end = self.committed
         self._unfinished: list[tuple[int, asyncio.Future[object]]] = []
         self._waiting: list[tuple[int, Callable[[], None]]] = []

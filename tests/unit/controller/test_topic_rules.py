@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lograft.node.controller.topic_rules import (
     CONFIG_KEYS,
+    INTERNAL_SEGMENT_BYTES_MAX,
     TopicLimits,
     TopicSettings,
     check_config,
@@ -12,6 +13,7 @@ from lograft.node.controller.topic_rules import (
     check_partitions,
     check_replication,
     check_topic_id,
+    internal_settings,
     settings_of,
 )
 from lograft.proto.errors import (
@@ -120,7 +122,9 @@ def test_a_topic_cannot_take_larger_batches_than_its_brokers_or_its_segments() -
 
 
 def test_settings_are_the_brokers_own_where_the_topic_sets_nothing_and_never_larger_batches() -> None:
-    assert settings_of({}, LIMITS) == TopicSettings("fsync", 1 << 20, 128 << 20, 604_800_000, -1, -1, 1 << 30)
+    assert settings_of({}, LIMITS) == TopicSettings(
+        "fsync", 1 << 20, 128 << 20, 604_800_000, -1, -1, 1 << 30, "delete", 86_400_000
+    )
     smaller = TopicLimits(batch_bytes_max=1 << 16)
     kept = {"batch.bytes.max": "200000", "segment.bytes.max": "1048576", "of.later": "1"}
     assert settings_of(kept, smaller)[:3] == ("fsync", 1 << 16, 1 << 20)
@@ -139,6 +143,37 @@ def test_a_limit_of_retention_is_a_number_above_zero_or_left_open(name: str) -> 
     for value in ("0", "-2", str(2**63), "9" * 5000, "", "7d", "1.5", "None"):
         with pytest.raises(InvalidConfig, match=r"from 1 to 9223372036854775807, or -1 for no limit"):
             check_config({name: value}, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept", "compacted", "forgets"),
+    [
+        ("delete", "delete", False, True),
+        ("compact", "compact", True, False),
+        ("compact,delete", "compact,delete", True, True),
+        ("delete, compact", "compact,delete", True, True),
+    ],
+)
+def test_what_becomes_of_old_records_is_said_in_kafkas_words(
+    written: str, kept: str, compacted: bool, forgets: bool
+) -> None:
+    config = check_config({"cleanup.policy": written}, LIMITS)
+    assert config == {"cleanup.policy": kept}
+    settings = settings_of(config, LIMITS)
+    assert (settings.is_compacted, settings.forgets_segments) == (compacted, forgets)
+
+
+@pytest.mark.parametrize("value", ["", "compacted", "compact,", "delete,delete,x", "COMPACT", "none"])
+def test_another_cleanup_policy_is_refused_with_those_there_are(value: str) -> None:
+    with pytest.raises(InvalidConfig, match="delete; compact; compact,delete"):
+        check_config({"cleanup.policy": value}, LIMITS)
+    assert settings_of({"cleanup.policy": value}, LIMITS).cleanup_policy == "delete"
+
+
+def test_internal_topics_are_compacted_in_small_segments_whatever_was_set() -> None:
+    settings = internal_settings(settings_of({"cleanup.policy": "delete"}, LIMITS))
+    assert settings.cleanup_policy == "compact" and settings.segment_bytes_max == INTERNAL_SEGMENT_BYTES_MAX
+    assert internal_settings(settings_of({"segment.bytes.max": "65536"}, LIMITS)).segment_bytes_max == 65536
 
 
 def test_a_segment_is_closed_after_a_second_at_the_earliest() -> None:

@@ -31,6 +31,7 @@ class FakeReplica:
         self.is_leader = self.is_ready = leads
         self.term = 1
         self.committed = ORIGIN
+        self.resets = 0
         self.followed = 0
 
     def on_commit_past(self, offset: int, callback: Callable[[], None]) -> None:

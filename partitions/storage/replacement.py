@@ -1,0 +1,111 @@
+"""A compacted segment on its way into the place of those it was made of.
+
+Invariants
+    a file called `<base>-<end>.replacement` is whole and on disk, and counts instead of all segments from `base` up to
+        `end`: once it has that name durably it gets its place, after a crash as well
+    the head that follows is told of it before the older segments go, as only their heads say what it must be told
+    the older segments are gone, durably, before the file takes the first one's name
+
+So a crash leaves the older segments, or a replacement that recovery puts in place, or the new segment alone. What the
+log promises of it (how far it is rewritten, and cleaned) is on disk before it gets the first of these names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..environment import Disk
+from ..raft.points import Point
+from .segment import NEW, read_head, segment_bases, segment_files, segment_path, unlink_segment
+from .segment_head import SegmentHead
+
+_NAME = re.compile(r"(\d{20})-(\d{20})\.replacement")
+
+
+class Replacement(NamedTuple):
+    """Which offsets it is for."""
+
+    base_offset: int
+    end_offset: int
+
+    def path(self, directory: str) -> str:
+        return f"{directory}/{self.base_offset:020d}-{self.end_offset:020d}.replacement"
+
+
+def noted_replacements(disk: Disk, directory: str) -> list[Replacement]:
+    """Those that a crash kept from their place, oldest first."""
+    found = [_NAME.fullmatch(name) for name in segment_files(disk, directory)]
+    return [Replacement(int(match[1]), int(match[2])) for match in found if match]
+
+
+async def decide_replacement(disk: Disk, directory: str, replacement: Replacement) -> None:
+    """From here on it counts. The new segment's bytes are on disk already."""
+    disk.rename(segment_path(directory, replacement.base_offset) + ".log" + NEW, replacement.path(directory))
+    await disk.sync_directory(directory)
+
+
+async def finish_replacement(
+    disk: Disk, directory: str, replacement: Replacement, on_renamed: Callable[[], None] = lambda: None
+) -> None:
+    """Bring it to its place. On return there is one segment, durably. OSError: of the disk, as it says.
+
+    `on_renamed` is called as soon as the file is found under the segment's name alone.
+    """
+    path, goal = replacement.path(directory), segment_path(directory, replacement.base_offset)
+    older = [
+        base
+        for base in segment_bases(segment_files(disk, directory))
+        if replacement.base_offset < base < replacement.end_offset
+    ]
+    await _tell_following_head(disk, directory, replacement, older)
+    for base in reversed(older):
+        await unlink_segment(disk, directory, base)
+    for suffix in (".index", ".timeindex"):
+        if disk.exists(goal + suffix):
+            disk.unlink(goal + suffix)
+        if disk.exists(goal + suffix + NEW):
+            disk.rename(goal + suffix + NEW, goal + suffix)
+    disk.rename(path, goal + ".log")
+    on_renamed()
+    await disk.sync_directory(directory)
+
+
+async def _tell_following_head(disk: Disk, directory: str, replacement: Replacement, older: list[int]) -> None:
+    """Let the next head say what stands before it now, so that the new segment need not be read at each start."""
+    try:
+        heads = [read_head(disk, directory, base) for base in (*older, replacement.end_offset)]
+    except ValueError:
+        return  # it costs a reading, no more: heads are not believed where they contradict the segments
+    file = disk.open(replacement.path(directory))
+    try:
+        size = file.size()
+    finally:
+        file.close()
+    voter_changes = tuple(change for head in heads for change in head.voter_changes_before)
+    told = heads[-1].following(size, _joined(heads), voter_changes)
+    if told == heads[-1]:
+        return
+    path = segment_path(directory, replacement.end_offset) + ".head"
+    if disk.exists(path + NEW):
+        disk.unlink(path + NEW)
+    new = disk.open(path + NEW, create=True)
+    try:
+        new.write(0, [told.to_bytes()])
+        await new.fdatasync()
+    finally:
+        new.close()
+    disk.rename(path + NEW, path)
+    await disk.sync_directory(directory)
+
+
+def _joined(heads: list[SegmentHead]) -> tuple[Point, ...]:
+    """The landmarks of several segments as those of one: of records' ends in a row the last one is enough."""
+    joined: list[Point] = []
+    for landmark in (landmark for head in heads for landmark in head.landmarks_before):
+        # Three of one term and rank: the first may be a zero-width item, the second is none.
+        if len(joined) > 1 and joined[-2][::2] == joined[-1][::2] == landmark[::2]:
+            joined.pop()
+        joined.append(landmark)
+    return tuple(joined)

@@ -1,0 +1,139 @@
+"""Whole replicas on real disks compact their logs, and one that is left behind begins anew."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from lograft.partitions.compactor import compact
+from lograft.partitions.raft.events import PeerHeard
+from lograft.partitions.raft.points import ORIGIN
+from lograft.partitions.replica import Replica
+from lograft.partitions.storage.compaction import CompactionSettings
+from lograft.partitions.storage.rewriting import Job, Outcome, rewrite
+from lograft.proto.record_batch import NewRecord, decode, encode, read_header
+
+from .trio import PARTITION, Trio, a_trio
+
+SMALL = 300
+SETTINGS = CompactionSettings(tombstones_ms=0, segment_bytes_max=SMALL, dirty_bytes_max=0, index_interval_bytes=100)
+
+
+async def put(leader: Replica, key: bytes, value: bytes | None) -> None:
+    batch = encode([NewRecord(1_700_000_000_000, key, value)])
+    await leader.append(batch, read_header(batch), None).committed
+
+
+async def work(job: Job, replica: Replica) -> Outcome:
+    async def pace(size: int) -> None:
+        await asyncio.sleep(0)
+
+    return await rewrite(job, replica._environment.disk, pace)
+
+
+async def compacted(replica: Replica) -> Outcome:
+    outcome = await compact(replica._environment, replica, SETTINGS, lambda job: work(job, replica))
+    assert outcome is not None
+    return outcome
+
+
+def newest_in(replica: Replica) -> dict[bytes | None, bytes | None]:
+    newest: dict[bytes | None, bytes | None] = {}
+    offset = 0
+    while offset < replica.committed.offset:
+        chunk = replica.read_committed(offset, 1 << 20)
+        newest |= {record.key: record.value for batch in chunk.batches for record in decode(batch)}
+        offset = chunk.next_offset
+    return {key: value for key, value in newest.items() if value is not None}
+
+
+def is_even(trio: Trio) -> bool:
+    return len({(each.committed, each.log.end) for each in trio.network.replicas.values()}) == 1
+
+
+async def fill(leader: Replica, rounds: int) -> None:
+    for number in range(rounds):
+        for key in (b"a", b"b", b"gone"):
+            await put(leader, key, b"%030d" % number)
+    await put(leader, b"gone", None)
+    for _ in range(6):
+        await put(leader, b"z", b"z" * 30)
+
+
+WANTED = {b"a": b"%030d" % 7, b"b": b"%030d" % 7, b"z": b"z" * 30}
+
+
+def test_leader_and_followers_compact_alone_and_keep_the_newest_of_each_key_over_a_restart(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            leader = await trio.leader()
+            await fill(leader, 8)
+            await trio.watch.until(lambda: is_even(trio))
+            for replica in trio.network.replicas.values():
+                before = replica.log.size_bytes
+                outcome = await compacted(replica)
+                assert outcome.records_dropped and replica.log.size_bytes < before / 2
+                assert newest_in(replica) == WANTED
+                known = replica._promises.recall(PARTITION)
+                assert known is not None and known.rewritten_to >= known.cleaned_to > 0
+            await put(leader, b"a", b"after")
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            leader = await trio.leader()
+            await trio.watch.until(lambda: is_even(trio))
+            for replica in trio.network.replicas.values():
+                assert newest_in(replica) == WANTED | {b"a": b"after"}
+                assert replica._core.cleaned_to > 0
+
+    asyncio.run(go())
+
+
+def test_a_follower_that_missed_a_tombstone_begins_anew_and_forgets_the_key(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            leader = await trio.leader()
+            await put(leader, b"gone", b"here")
+            await trio.watch.until(lambda: is_even(trio))
+            behind = next(each for each in trio.network.replicas.values() if each is not leader)
+            trio.cut_off(behind)
+            await fill(leader, 8)
+            await compacted(leader)
+            assert newest_in(behind) == {b"gone": b"here"}
+            trio.join()
+            await trio.watch.until(lambda: is_even(trio))
+            assert behind.resets == 1 and newest_in(behind) == WANTED
+            known = behind._promises.recall(PARTITION)
+            assert known is not None and known.cleaned_to == leader._core.cleaned_to == behind._core.cleaned_to
+            # It can lead with what it copied.
+            await leader.transfer_leadership(behind.voter.broker_id)
+            await trio.watch.until(lambda: behind.is_ready)
+            await put(behind, b"a", b"new")
+            await trio.watch.until(lambda: is_even(trio))
+            assert [newest_in(each)[b"a"] for each in trio.network.replicas.values()] == [b"new"] * 3
+            assert behind.status().word == ORIGIN
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            await trio.leader()
+            await trio.watch.until(lambda: is_even(trio))
+            assert all(each._core.cleaned_to > 0 for each in (leader, behind))
+
+    asyncio.run(go())
+
+
+def test_a_segment_cleaned_past_a_follower_that_came_back_meanwhile_is_not_put_in_place(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            leader = await trio.leader()
+            behind = next(each for each in trio.network.replicas.values() if each is not leader)
+            trio.cut_off(behind)
+            await fill(leader, 8)
+            job = leader.plan_compaction(SETTINGS)
+            assert job is not None
+            outcome = await work(job, leader)
+            trio.network.is_cut = lambda message: behind.voter == message.sender  # it is there, and silent
+            for other in trio.network.replicas:
+                leader.take(PeerHeard(*trio.network.replicas[other].voter[:2]))
+            assert not await leader.take_compacted(outcome.segments[-1])
+            trio.join()
+            await trio.watch.until(lambda: is_even(trio))
+            assert behind.resets == 0 and await leader.take_compacted(outcome.segments[0])
+
+    asyncio.run(go())
