@@ -61,6 +61,8 @@ class Nemesis:
 
     def start(self, kinds: Sequence[str], count: int, span_ms: float) -> None:
         """Order `count` faults of these kinds within the next `span_ms`."""
+        if "decay" in kinds:
+            self._loses_disks = False  # a lost disk beside a doubtful one leaves no majority of three
         for _ in range(count):
             kind = self._random.choice(kinds)
             self._later(self._random.uniform(0, span_ms), partial(self.inflict, kind))

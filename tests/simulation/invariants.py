@@ -293,6 +293,9 @@ class Invariants:
             self._begin_at_base(replica)
         while progress.committed < committed:
             items = self._committed_items(replica, progress.committed)
+            if items is None:
+                progress.place, progress.committed = oracle.places[committed], committed
+                break
             for item in items:
                 if oracle.take(progress.place, item, who):
                     self._check_durable(replica, item.point)
@@ -327,8 +330,11 @@ class Invariants:
             )
         progress.start = replica.log_start
 
-    def _committed_items(self, replica: Replica, after: Point) -> Sequence[Item]:
-        """What a replica has committed after a point; read from another where its own disk was damaged on purpose."""
+    def _committed_items(self, replica: Replica, after: Point) -> Sequence[Item] | None:
+        """What a replica has committed after a point; read from another where its own disk was damaged on purpose.
+
+        None: nobody can read it any more, and all of it is known.
+        """
         try:
             return replica.log.read_items(after, replica.committed, 1 << 30)
         except DamagedLog:
@@ -338,6 +344,8 @@ class Invariants:
             is_whole = other.partition == replica.partition and other.voter not in self.unreadable
             if is_whole and other.log.journal.holds(after) and other.log.journal.holds(replica.committed):
                 return other.log.read_items(after, replica.committed, 1 << 30)
+        if replica.committed in self.committed[replica.partition].places:
+            return None  # seen when another committed it, and dropped or compacted since by all that are whole
         raise Violation("committed-agrees", f"no replica that lives holds what {replica.voter} committed after {after}")
 
     def forget(self, replica: Replica) -> None:
