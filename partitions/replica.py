@@ -210,7 +210,7 @@ class Replica:
         self._drop_is_over.set()
         self._replacement_is_over = asyncio.Event()
         self._replacement_is_over.set()
-        self._compaction = CompactionState(self._compacted_to[0])
+        self._compaction = CompactionState(self.compacted_to[0])
         self.resets = 0
         """Times the log was begun anew: what was read of it before may be gone without a trace."""
         self._appending_count = 0
@@ -469,7 +469,7 @@ class Replica:
                 lambda head: _promise_reset(self._promises, self.partition, head),
             )
             self.resets += 1
-            self._compaction = CompactionState(self._compacted_to[0])
+            self._compaction = CompactionState(self.compacted_to[0])
             self._log_start = self.log.start_offset_at(offer.base)
             self._flushed = Ticket(self.log.cuts, self._flushed.written, offer.base)
 
@@ -550,7 +550,7 @@ class Replica:
             self._on_damage(damage)
             return
         assert head.base == offer.base, f"{self.partition} begins at {head.base}, not at {offer.base}"
-        head = head.compacted(*self._compacted_to)
+        head = head.compacted(*self.compacted_to)
         offer = replace(offer, voters=head.voters, head=head.to_bytes(), cleaned_to=head.cleaned_to)
         self._environment.transport.send(self.partition, offer)
 
@@ -847,7 +847,7 @@ class Replica:
     # -- compaction --------------------------------------------------------------------------------------------------
 
     @property
-    def _compacted_to(self) -> tuple[int, int]:
+    def compacted_to(self) -> tuple[int, int]:
         """How far the log is, or is about to be, rewritten and cleaned."""
         known = self._promises.recall(self.partition)
         return (known.rewritten_to, known.cleaned_to) if known is not None else (0, 0)
@@ -884,7 +884,7 @@ class Replica:
             return False
         self._replacement_is_over.clear()
         try:
-            rewritten_to, cleaned_to = self._compacted_to
+            rewritten_to, cleaned_to = self.compacted_to
             rewritten_to, cleaned_to = max(rewritten_to, rewritten.end.offset), max(cleaned_to, rewritten.cleaned_to)
             self._promised = self._promises.note_compacted(
                 self.partition, rewritten_to=rewritten_to, cleaned_to=cleaned_to

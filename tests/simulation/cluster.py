@@ -169,6 +169,9 @@ class BrokerProcess:
             return await rewrite(job, self.environment.disk, self._pace)
 
         outcome = await compact(self.environment, replica, self._cluster.options.compaction, work)
+        if outcome is not None:
+            cleaned_to = max((segment.cleaned_to for segment in outcome.segments), default=0)
+            self._cluster.invariants.note_compacted(replica, cleaned_to)
         if outcome is not None and outcome.records_dropped:
             self._cluster.compactions += 1
         self._compact_later(replica)

@@ -25,6 +25,7 @@ Each rule has a name, which a violation carries:
                          what a trim was answered with
     newest-kept          a replica that is past all that was compacted has the newest record of each key, and of a key
                          that was deleted, the tombstone or nothing
+    cleaning-remembered  a replica knows, whenever it comes back, how far its log is cleaned
     start-served         a reader from the log start on is served; one below what a trim was answered with is not
 """
 
@@ -37,7 +38,15 @@ from typing import NamedTuple
 from zlib import crc32
 
 from lograft.partitions.environment import PartitionId
-from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message, Voter, VoteReply, VoteRequest
+from lograft.partitions.raft.messages import (
+    AppendReply,
+    AppendRequest,
+    HeadOffer,
+    Message,
+    Voter,
+    VoteReply,
+    VoteRequest,
+)
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.log import DamagedLog
@@ -216,6 +225,7 @@ class Invariants:
         self._votes: dict[tuple[PartitionId, Voter, int], Voter] = {}
         self._candidates: dict[tuple[PartitionId, Voter, int], Point] = {}
         self._words: dict[tuple[PartitionId, Voter], Point] = {}
+        self._cleaned_to: dict[tuple[PartitionId, Voter], int] = {}
         self._progress: dict[Replica, _Progress] = {}
 
     # -- what brokers do -----------------------------------------------------------------------------------------------
@@ -254,6 +264,8 @@ class Invariants:
             key = (partition, message.to)
             if message.term > self._words.get(key, ORIGIN).term:
                 self._words.pop(key, None)
+        if isinstance(message, HeadOffer):
+            self._cleaned_to.pop((partition, message.to), None)  # it may be about to copy another log
 
     def note_opened(self, replica: Replica) -> None:
         """A replica was recovered."""
@@ -263,6 +275,12 @@ class Invariants:
         word = self._words.get((replica.partition, replica.voter), ORIGIN)
         if max(status.end, status.word) < word and not status.doubtful and not status.damaged:
             raise Violation("word-kept", f"{replica.voter} acknowledged {word}, and is back with {status.end} only")
+        cleaned_to = self._cleaned_to.get((replica.partition, replica.voter), 0)
+        if replica.compacted_to[1] < cleaned_to:
+            raise Violation(
+                "cleaning-remembered",
+                f"{replica.voter} cleaned to {cleaned_to}, is back with {replica.compacted_to[1]}",
+            )
 
     def note_leader(self, partition: PartitionId, term: int, leader: Voter) -> None:
         known = self.leaders.setdefault((partition, term), leader)
@@ -488,6 +506,11 @@ class Invariants:
     def note_compacting(self, partition: PartitionId, end_offset: int) -> None:
         """A replica is about to compact its log so far."""
         self.compacted_to[partition] = max(self.compacted_to[partition], end_offset)
+
+    def note_compacted(self, replica: Replica, cleaned_to: int) -> None:
+        """What a replica's log lost by compaction is lost, whatever becomes of its process."""
+        key = (replica.partition, replica.voter)
+        self._cleaned_to[key] = max(self._cleaned_to.get(key, 0), min(cleaned_to, replica.compacted_to[1]))
 
     def _check_keys(self, replica: Replica, items: Sequence[Item]) -> None:
         """What a replica's log says of each key, once it is past all that some replica has compacted."""

@@ -429,7 +429,6 @@ PLANTED_BUGS = (
         name="promises what it cleans only in memory",
         plant=promises_what_it_cleans_only_in_memory,
         plan=replace(COMPACTED, faults=("leave_behind", "leave_behind", "lose_power"), fault_count=12),
-        seeds=20,
     ),
     PlantedBug(
         name="puts newer segments in place before older ones",
