@@ -374,7 +374,10 @@ class Invariants:
         """A leader has appended a change of its voters, who were `before`."""
         self.voter_changes += 1
         span = next(span for span in replica.log.journal.spans if span.term == replica.term)
-        start = Point(replica.term, span.zero_width_offsets[0], 1) if not span.rank_before else replica.log.base
+        if span.rank_before:  # the term start is dropped already: so it was committed
+            start = min(point for point in self.committed[replica.partition].places if point.term == replica.term)
+        else:
+            start = Point(replica.term, span.zero_width_offsets[0], 1)
         for added in {*replica.voters} - {*before}:
             if added not in self.lost and not self._is_durable(added, replica.partition, start):
                 raise Violation("voters-caught-up", f"{replica.voter} adds {added}, which does not hold {start}")
