@@ -4,6 +4,7 @@ What always holds
     it depends on who votes now, who is registered, and who is alive, and on nothing remembered
     whoever votes and may go on voting goes on, dead or alive, unless there are more voters than seats
     the seats are three, or five in a cluster that began with five; never more than there are brokers
+    a removed broker has no seat, but hears of the decisions as long as it is there
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ FEW_SEATS, MANY_SEATS = 3, 5
 
 
 def identities(brokers: Mapping[int, BrokerFact]) -> tuple[Voter, ...]:
-    """Everybody who holds a replica, by broker id: each under the directory id that it has now."""
+    """Everybody who holds a replica, by broker id: each under the directory id that it has now.
+
+    A removed broker too: it may hold what nobody else has yet, and must hear where that is to go.
+    """
     return tuple(
-        Voter(broker_id, fact.directory_id, CLUSTER_REPLICA_NUMBER)
-        for broker_id, fact in sorted(brokers.items())
-        if not fact.removed
+        Voter(broker_id, fact.directory_id, CLUSTER_REPLICA_NUMBER) for broker_id, fact in sorted(brokers.items())
     )
 
 
 def seats(present: Sequence[Voter], brokers: Mapping[int, BrokerFact], alive: Collection[int]) -> tuple[Voter, ...]:
     """Who should vote, where `present` vote now."""
-    usable = {voter.broker_id: voter for voter in identities(brokers)}
+    usable = {voter.broker_id: voter for voter in identities(brokers) if not brokers[voter.broker_id].removed}
     count = min(MANY_SEATS if len(present) >= MANY_SEATS else FEW_SEATS, len(usable))
     kept = list(dict.fromkeys(voter.broker_id for voter in present if voter.broker_id in usable))
     others = [broker_id for broker_id in usable if broker_id in alive and broker_id not in kept]

@@ -228,3 +228,22 @@ def test_what_a_removed_broker_held_is_placed_elsewhere_also_if_it_is_dead(four:
     assert all(replica.broker_id != 3 for part in described(four[0], "spread").partitions for replica in part.replicas)
     refused = lograft(four, "broker", "remove", "2")
     assert refused.returncode == 1 and "start one first" in refused.stderr, refused
+
+
+def test_a_broker_that_restarts_while_it_is_removed_still_hands_over_what_it_alone_holds(four: Brokers) -> None:
+    four.create_topic("single", partitions=12, replication=1)
+    parts = described(four[0], "single").partitions
+    number = next(part.number for part in parts if part.replicas[0].broker_id == 3)
+    values = [f"value {count}".encode() for count in range(50)]
+    assert not eventually(lambda: four[3].produce("single", a_batch(*values), partition=number)).error.reason
+    assert lograft(four, "broker", "remove", "3").returncode == 0
+    four[3].kill()
+    four[3].start()
+
+    def is_elsewhere() -> bool:
+        part = described(four[0], "single").partitions[number]
+        return part.leader_id in (0, 1, 2) and not part.moving
+
+    eventually(is_elsewhere, seconds=40)
+    four[3].kill()
+    assert four.leader_of("single", number).values("single", number) == values
