@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from ...partitions.raft.messages import Voter
+from ...partitions.raft.progress import majority
 from ...proto.errors import (
     BrokerUnavailable,
     InvalidPartitions,
@@ -29,6 +30,7 @@ from ...proto.errors import (
 from ..decider import Decider
 from ..decision_log import DecidedReplica, DecisionLog
 from . import topic_rules
+from .cluster_seats import seats
 from .facts import (
     BrokerFact,
     Change,
@@ -273,7 +275,7 @@ class Controller:
 
         Returns the topics of which something moves. Repeated, it changes nothing.
 
-        Raises InvalidRequest: it is unknown, or too few others are alive to take its place.
+        Raises InvalidRequest: it is unknown, or too few others are alive to take its place, or to be a majority then.
         """
 
         def decide(state: ClusterState) -> tuple[Sequence[Change], list[str]]:
@@ -287,6 +289,7 @@ class Controller:
             state.apply(changes[0])
             if not any(not broker.removed for broker in state.brokers.values()):
                 raise InvalidRequest(f"Broker {broker_id} is the only one; start another before it is removed")
+            self._refuse_dead_majority(state, broker_id)
             for topic in list(state.topics.values()):
                 moved = self._without_broker(state, topic, broker_id)
                 if moved != topic:
@@ -358,14 +361,27 @@ class Controller:
                 topic = placed_on(topic, number, [*present, *added], directories)
         return topic
 
+    def _refuse_dead_majority(self, state: ClusterState, broker_id: int) -> None:
+        """Refuse to remove `broker_id`, as `state` has it already, if those who decide then could not."""
+        usable = [broker.broker_id for broker in self._usable(state)]
+        deciding = [voter.broker_id for voter in seats(self._replica.voters, state.brokers, usable)]
+        alive = sum(other in usable for other in deciding)
+        if alive < majority(len(deciding)):
+            raise InvalidRequest(
+                f"Broker {broker_id} cannot be removed: only {alive} of the {len(deciding)} brokers that would decide "
+                f"then ({_listed(sorted(deciding))}) is alive, which is no majority; start the others first",
+                broker_id=broker_id,
+            )
+
     def _without_broker(self, state: ClusterState, topic: TopicFact, broker_id: int) -> TopicFact:
         directories = _directories(state)
+        usable = [broker.broker_id for broker in self._usable(state)]
         for number, partition in enumerate(topic.partitions):
             present = [voter.broker_id for voter in partition.placement]
             if broker_id not in present:
                 continue
             left = [other for other in present if other != broker_id]
-            heirs = [broker.broker_id for broker in self._usable(state) if broker.broker_id not in present]
+            heirs = [other for other in usable if other not in present]
             if not heirs and not (topic_rules.is_internal(topic.name) and left):
                 raise InvalidRequest(
                     f"Broker {broker_id} cannot be removed: it holds one of the {len(present)} replicas of partition "
@@ -373,7 +389,16 @@ class Controller:
                     broker_id=broker_id,
                     topic=topic.name,
                 )
-            topic = placed_on(topic, number, [*left, *heirs[:1]], directories)
+            brokers = [*left, *heirs[:1]]
+            alive = sum(other in usable for other in brokers)
+            if alive < majority(len(brokers)):
+                raise InvalidRequest(
+                    f"Broker {broker_id} cannot be removed: partition {number} of {topic.name!r} would have only "
+                    f"{alive} of {len(brokers)} replicas on live brokers, which is no majority; start the others first",
+                    broker_id=broker_id,
+                    topic=topic.name,
+                )
+            topic = placed_on(topic, number, brokers, directories)
         return topic
 
     def _refuse_conflict(self, state: ClusterState, name: str, topic_id: str) -> None:

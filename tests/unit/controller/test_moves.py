@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from lograft.node.controller.cluster_seats import seats
+from lograft.node.controller.cluster_seats import identities, seats
 from lograft.node.controller.facts import BrokerFact
 from lograft.partitions.raft.messages import Voter
 from lograft.proto.errors import (
@@ -145,6 +145,38 @@ def test_a_removed_broker_holds_nothing_and_what_it_held_goes_to_who_held_none_o
     run(scene())
 
 
+def test_a_broker_is_not_removed_if_most_of_those_who_would_decide_then_are_dead() -> None:
+    async def scene() -> None:
+        office = await Office.open(1, 2, 3)
+        del office.alive[1]
+        written = len(office.replica.batches)
+        refusal = await error_of(office.controller.remove_broker(3))
+        assert isinstance(refusal, InvalidRequest) and "only 1 of the 2 brokers that would decide then" in str(refusal)
+        assert len(office.replica.batches) == written
+        assert await office.controller.remove_broker(1) == [], "the dead one is no loss"
+
+    run(scene())
+
+
+def test_a_broker_is_not_removed_if_a_partition_would_have_most_of_its_replicas_on_dead_brokers() -> None:
+    async def scene() -> None:
+        office = await an_office_with_topic(1, 2, 3, 4, 5)
+        placed = brokers_of((await office.controller.describe_topic("orders")).partitions[0].placement)
+        (dead, other, removed) = placed
+        (heir, spare) = {1, 2, 3, 4, 5} - {*placed}
+        del office.alive[dead]
+        del office.alive[other]
+        for broker_id in (heir, spare):
+            office.alive[broker_id] = directory_of(broker_id)
+        office.replica.voters = voters(heir, spare, removed)
+        refusal = await error_of(office.controller.remove_broker(removed))
+        assert isinstance(refusal, InvalidRequest) and "1 of 3 replicas on live brokers" in str(refusal)
+        office.alive[other] = directory_of(other)
+        assert await office.controller.remove_broker(removed) == ["orders"]
+
+    run(scene())
+
+
 def test_an_unknown_broker_is_neither_drained_nor_removed() -> None:
     async def scene() -> None:
         office = await Office.open()
@@ -191,3 +223,10 @@ def test_a_wiped_voter_of_cluster_is_replaced_by_its_new_disk_and_a_removed_one_
     assert brokers_of(seats(both, brokers, (1, 2, 3, 4))) == [1, 2, 3], "while one replaces the other, as well"
     brokers[3] = msgspec.structs.replace(brokers[3], removed=True)
     assert brokers_of(seats(voters(1, 2, 3), brokers, (1, 2, 3, 4))) == [1, 2, 4]
+
+
+def test_a_removed_broker_has_no_seat_but_hears_of_the_decisions_as_long_as_it_is_there() -> None:
+    brokers = registered(1, 2)
+    brokers[2] = msgspec.structs.replace(brokers[2], removed=True)
+    assert brokers_of(seats(voters(1, 2), brokers, (1, 2))) == [1]
+    assert brokers_of(identities(brokers)) == [1, 2], "else it would never hear where what it holds is to go"
