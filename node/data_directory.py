@@ -4,6 +4,7 @@ Always holds
     whoever holds a DataDirectory holds the lock on its `lock` file; the lock ends with the process, however it ends
     the `format` file was durable before anything else was written here
     nothing in the directory is a symbolic link: what is synced and what is cut lies in this directory and nowhere else
+    a directory of which a newer copy was seen to run is not used again: it lacks what that one acknowledged
 The identity of the directory is not kept here but in the first frame of `promises.log`: it must be lost with them.
 """
 
@@ -24,9 +25,21 @@ FORMAT = 1
 """Of all that is stored here. A broker refuses a directory of a later one."""
 
 
+SUPERSEDED = "superseded"
+"""The file that says that a newer copy of this directory has run."""
+
+
 class _Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     broker_id: int
+
+
+class _Superseded(msgspec.Struct, frozen=True):
+    directory_id: str
+    """Another one now: the word was lost since, and what runs here is somebody else."""
+    start_number: int
+    """Of the process that ended because a copy of this directory had started later."""
+    why: str
 
 
 class _FormatNumber(msgspec.Struct, frozen=True):
@@ -71,6 +84,33 @@ class DataDirectory:
     def release(self) -> None:
         """Let another process claim the directory."""
         os.close(self._lock)
+
+    def note_superseded(self, directory_id: str, start_number: int, why: str) -> None:
+        """This process, of the start number given, must end: a copy of this directory has started later. Durable.
+
+        Every start raises the number, so the one after next would be believed again.
+        """
+        _write_durably(
+            self.path / SUPERSEDED, msgspec.json.encode(_Superseded(directory_id, start_number, why)) + b"\n"
+        )
+
+    def check_not_superseded(self, directory_id: str, start_number: int) -> None:
+        """`start_number`: of the last process that ran here. Raises InvalidConfig."""
+        name = self.path / SUPERSEDED
+        try:
+            noted = msgspec.json.decode(name.read_bytes(), type=_Superseded)
+        except FileNotFoundError:
+            return
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            noted = _Superseded(directory_id, start_number, f"{name} is unreadable")
+        # A later process in this very directory: a disk that both saw.
+        if noted.directory_id != directory_id or noted.start_number < start_number:
+            return
+        raise InvalidConfig(
+            f"data directory {self.path} is an older copy ({noted.why}), and may lack what the newer one acknowledged; "
+            "use that one, or, if it is gone, delete this one: the broker then gets its replicas from the others",
+            key="broker.data_directory",
+        )
 
     def __enter__(self) -> Self:
         return self

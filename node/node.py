@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import random
@@ -113,6 +114,7 @@ class Node:
         self._promises = await Promises.open(
             self._environment, config.broker.data_directory, mark_interval_ms=config.replica.mark_interval_ms
         )
+        self._directory.check_not_superseded(self._promises.directory_id, self._promises.start_number)
         start_number = await self._raise_start_number()
         held = None if self._promises.cluster_set is None else ClusterSet.decode(self._promises.cluster_set)
         self._own = Voter(self._broker_id, self._promises.directory_id, CLUSTER_REPLICA_NUMBER)
@@ -446,6 +448,8 @@ class Node:
 
     def superseded(self, why: str) -> None:
         log.error("superseded", why=why)
+        with contextlib.suppress(OSError):
+            self._directory.note_superseded(self._promises.directory_id, self._identity.start_number, why)
         # At once, and without a clean stop: the other process uses the directory already.
         os._exit(EXIT_SUPERSEDED)
 

@@ -118,3 +118,20 @@ def test_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
         assert limit == resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= min(soft, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_directory_of_which_a_newer_copy_has_run_is_not_used_again(tmp_path: Path) -> None:
+    with DataDirectory.claim(tmp_path, 1) as claimed:
+        claimed.check_not_superseded("d1", 5)
+        claimed.note_superseded("d1", 6, "superseded by its start 7")
+    with DataDirectory.claim(tmp_path, 1) as claimed:
+        with pytest.raises(InvalidConfig, match=r"older copy .superseded by its start 7.*delete this one"):
+            claimed.check_not_superseded("d1", 6)
+        claimed.check_not_superseded("d1", 7)  # the later process ran in this very directory, on a disk that both saw
+        claimed.check_not_superseded("d2", 0)  # its word is lost: what runs here is somebody else
+
+
+def test_a_note_of_a_newer_copy_that_cannot_be_read_stops_the_start_too(tmp_path: Path) -> None:
+    (tmp_path / "superseded").write_text("{")
+    with DataDirectory.claim(tmp_path, 1) as claimed, pytest.raises(InvalidConfig, match="unreadable"):
+        claimed.check_not_superseded("d1", 6)
