@@ -330,8 +330,13 @@ class RaftCore:
         without counting itself. Once the removal is known to be committed, it campaigns no more.
         """
         voters = self.voter_sets
+        # Only the newest change can be uncommitted, but after a restart it is not known that those before it are not.
+        open_changes = voters.changes_after(self.committed)
         return self.voter in voters.newest or (
-            voters.changed_at > self.committed and self.voter in voters.at(self.committed)
+            bool(open_changes)
+            and any(
+                self.voter in named for named in (voters.at(self.committed), *(each.voters for each in open_changes))
+            )
         )
 
     def _step_down(self, reason: str, effects: Effects) -> None:

@@ -370,3 +370,16 @@ def test_a_removed_leader_whose_change_it_alone_holds_leads_again_until_the_othe
     group.settle()
     assert group.core(2).is_leader and group.core(2).voters == (N2,)
     assert not group.core(1).is_leader and group.members[1].timer_ms is None
+
+
+def test_a_restarted_replica_that_became_a_voter_and_was_removed_again_campaigns_if_the_removal_may_be_its_alone() -> (
+    None
+):
+    # It does not know yet what is committed: neither the set that its log begins with nor the newest one names it.
+    core = a_core(1, of=3, log=(1, 1))
+    core.voter_sets = VoterSets(ORIGIN, (N2, N3))
+    core.voter_sets.note(Point(1, 0, 1), (N1, N2, N3))
+    core.voter_sets.note(Point(1, 2, 1), (N2, N3))
+    assert core.start().timer_ms
+    asked = core.step(TimerFired()).send_now
+    assert {message.to for message in asked if isinstance(message, VoteRequest)} == {N2, N3}
