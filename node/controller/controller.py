@@ -8,11 +8,12 @@ What always holds
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from ...partitions.environment import PartitionId
 from ...partitions.raft.messages import Voter
 from ...partitions.raft.progress import majority
 from ...proto.errors import (
@@ -225,15 +226,18 @@ class Controller:
 
         return await self._decider.decide(decide)
 
-    async def move_partition(self, name: str, number: int, brokers: Sequence[int]) -> TopicFact:
+    async def move_partition(
+        self, name: str, number: int, brokers: Sequence[int], *, seen: tuple[Voter, ...] | None = None
+    ) -> TopicFact:
         """Decide that a partition's replicas are to be on `brokers`, the preferred leader first.
 
-        The caller has seen that no earlier move of the partition is under way.
+        The caller has seen that no earlier move of the partition is under way, while it was placed as `seen`.
 
         Raises
             UnknownTopic, UnknownPartition
             InvalidReplication  no brokers, or one named twice
-            InvalidRequest      one that is not registered, not alive, or removed; or just those where they are
+            InvalidRequest      one that is not registered, not alive, or removed; or just those where they are; or it
+                                is not placed as `seen` any more
         """
 
         def decide(state: ClusterState) -> tuple[Sequence[Change], TopicFact]:
@@ -247,6 +251,11 @@ class Controller:
                 raise InvalidReplication(
                     f"Partition {number} of {name!r} cannot be on brokers {_listed(brokers)}: name at least one, and "
                     "each once"
+                )
+            if seen is not None and seen != topic.partitions[number].placement:
+                raise InvalidRequest(
+                    f"Partition {number} of {name!r} was moved meanwhile; wait until `lograft partition list` shows "
+                    "that move done"
                 )
             self._refuse_unusable(state, f"Partition {number} of {name!r} cannot move", brokers)
             present = [voter.broker_id for voter in topic.partitions[number].placement]
@@ -270,8 +279,12 @@ class Controller:
 
         return await self._decider.decide(decide)
 
-    async def remove_broker(self, broker_id: int) -> list[str]:
+    async def remove_broker(
+        self, broker_id: int, avoided: Mapping[PartitionId, Collection[int]] | None = None
+    ) -> list[str]:
         """Decide that a broker is to hold nothing any more, and where its replicas go instead.
+
+        `avoided`: brokers that take a partition's replica only if nobody else can.
 
         Returns the topics of which something moves. Repeated, it changes nothing.
 
@@ -291,7 +304,7 @@ class Controller:
                 raise InvalidRequest(f"Broker {broker_id} is the only one; start another before it is removed")
             self._refuse_dead_majority(state, broker_id)
             for topic in list(state.topics.values()):
-                moved = self._without_broker(state, topic, broker_id)
+                moved = self._without_broker(state, topic, broker_id, avoided or {})
                 if moved != topic:
                     changes.append(put(moved))
                     state.apply(changes[-1])
@@ -373,7 +386,9 @@ class Controller:
                 broker_id=broker_id,
             )
 
-    def _without_broker(self, state: ClusterState, topic: TopicFact, broker_id: int) -> TopicFact:
+    def _without_broker(
+        self, state: ClusterState, topic: TopicFact, broker_id: int, avoided: Mapping[PartitionId, Collection[int]]
+    ) -> TopicFact:
         directories = _directories(state)
         usable = [broker.broker_id for broker in self._usable(state)]
         for number, partition in enumerate(topic.partitions):
@@ -381,7 +396,8 @@ class Controller:
             if broker_id not in present:
                 continue
             left = [other for other in present if other != broker_id]
-            heirs = [other for other in usable if other not in present]
+            shunned = avoided.get(PartitionId(topic.topic_id, number), ())
+            heirs = sorted((other for other in usable if other not in present), key=lambda other: other in shunned)
             if not heirs and not (topic_rules.is_internal(topic.name) and left):
                 raise InvalidRequest(
                     f"Broker {broker_id} cannot be removed: it holds one of the {len(present)} replicas of partition "

@@ -298,13 +298,38 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             raise NoLeader(
                 f"partition {number} of {name!r} has no leader that answers, so nobody could move it; try again"
             )
-        if _is_moving(topic.partitions[number], view):
+        if _is_moving(topic.partitions[number], view) and not self._waits_for_the_dead(topic.partitions[number], view):
             raise InvalidRequest(
                 f"partition {number} of {name!r} is being moved already; wait until `lograft partition list` shows the "
                 "move done"
             )
-        await self._controller().move_partition(name, number, list(request.broker_ids))
+        for broker_id in self._earlier_replicas(topic.partitions[number], view) & {*request.broker_ids}:
+            # It would have to go before another one can be made there, and meanwhile there would be one copy fewer.
+            raise InvalidRequest(
+                f"partition {number} of {name!r} cannot move: broker {broker_id} still holds a replica of it that an "
+                "unfinished move is to take away; name another broker, or start those that the move waits for",
+                broker_id=broker_id,
+            )
+        seen = topic.partitions[number].placement
+        await self._controller().move_partition(name, number, list(request.broker_ids), seen=seen)
         return pb.MovePartitionResponse()
+
+    def _waits_for_the_dead(self, fact: PartitionFact, view: PartitionView) -> bool:
+        """Is the partition to have a replica on a broker that is not there? That move may never be done."""
+        voting = {replica.voter for replica in view.replicas if replica.votes}
+        return any(placed not in voting and not self._is_alive(placed.broker_id) for placed in fact.placement)
+
+    def _earlier_replicas(self, fact: PartitionFact, view: PartitionView) -> set[int]:
+        """Brokers on whose present disk a replica votes that is not placed there any more."""
+        brokers = self._replicas.state.brokers
+        return {
+            replica.broker_id
+            for replica in view.replicas
+            if replica.votes
+            and replica.voter not in fact.placement
+            and (known := brokers.get(replica.broker_id)) is not None
+            and known.directory_id == replica.directory_id
+        }
 
     async def _set_broker_draining(self, request: pb.SetBrokerDrainingRequest) -> pb.SetBrokerDrainingResponse:
         if request.draining:
@@ -314,15 +339,19 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def _remove_broker(self, request: pb.RemoveBrokerRequest) -> pb.RemoveBrokerResponse:
         views = await self._view.of_all()
-        for placed in (await self._controller().read()).replicas_of(request.broker_id):
-            if placed.partition not in views:
+        avoided = {}
+        state = await self._controller().read()
+        for placed in state.replicas_of(request.broker_id):
+            if placed.partition in views and (fact := state.partition(placed.partition)) is not None:
+                avoided[placed.partition] = self._earlier_replicas(fact, views[placed.partition])
+            else:
                 raise InvalidRequest(
                     f"broker {request.broker_id} cannot be removed: partition {placed.partition.number} of "
                     f"{placed.topic.name!r} has no leader, so its records could not be copied from it; start the "
                     "brokers that hold it first",
                     broker_id=request.broker_id,
                 )
-        return pb.RemoveBrokerResponse(topics=await self._controller().remove_broker(request.broker_id))
+        return pb.RemoveBrokerResponse(topics=await self._controller().remove_broker(request.broker_id, avoided))
 
     async def _refuse_needed(self, broker_id: int) -> None:
         """Refuse to drain a broker without which some partition would have no majority."""

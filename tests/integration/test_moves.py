@@ -196,6 +196,27 @@ def test_a_move_that_cannot_be_is_refused_with_the_reason(four: Brokers, to: str
     assert placed_on(four[0], "still") == present
 
 
+def test_a_move_to_a_broker_that_died_on_the_way_can_be_replaced_by_another(four: Brokers) -> None:
+    four.create_topic("stuck", replication=2)
+    before = placed_on(four[0], "stuck")
+    target = next(broker for broker in four.all[::-1] if broker.broker_id not in before)
+    in_the_way = target.data_directory / "partitions" / f"{described(four[0], 'stuck').topic_id}-0"
+    in_the_way.write_text("no directory: the replica cannot be made here")
+    to = f"{before[0]},{target.broker_id}"
+    assert lograft(four, "partition", "move", "stuck", "0", "--to", to).returncode == 0
+    refused = lograft(four, "partition", "move", "stuck", "0", "--to", to)
+    assert refused.returncode == 1 and "being moved already" in refused.stderr, refused
+    target.kill()
+    eventually(lambda: not next(b for b in health(four.running[0]).brokers if b.broker_id == target.broker_id).alive)
+    assert described(four.running[0], "stuck").partitions[0].moving
+    back = lograft(four, "partition", "move", "stuck", "0", "--to", ",".join(map(str, before)))
+    assert back.returncode == 1 and f"broker {before[1]} still holds a replica" in back.stderr, back
+    spare = next(broker.broker_id for broker in four.running if broker.broker_id not in before)
+    other = lograft(four, "partition", "move", "stuck", "0", "--to", f"{before[0]},{spare}")
+    assert other.returncode == 0, other.stderr
+    eventually(lambda: not described(four.running[0], "stuck").partitions[0].moving, seconds=20)
+
+
 def test_a_drained_broker_leads_nothing_until_it_is_undrained_and_one_that_is_needed_is_not_drained(
     brokers: Brokers,
 ) -> None:
