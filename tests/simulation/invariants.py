@@ -379,12 +379,7 @@ class Invariants:
         else:
             start = Point(replica.term, span.zero_width_offsets[0], 1)
         for added in {*replica.voters} - {*before}:
-            # A leader that has dropped its term's start may have dropped more since the other had caught up.
-            follows = span.rank_before and any(
-                other.voter == added and other.partition == replica.partition and other.log.end.term == replica.term
-                for other in self._progress
-            )
-            if added not in self.lost and not follows and not self._is_durable(added, replica.partition, start):
+            if added not in self.lost and not self._is_durable(added, replica.partition, start):
                 raise Violation("voters-caught-up", f"{replica.voter} adds {added}, which does not hold {start}")
 
     def _check_durable(self, replica: Replica, point: Point) -> None:
