@@ -263,6 +263,8 @@ class Sender:
         self._doubted: dict[Lane, LograftError] = {}  # a broker says that topic or partition does not exist
         self._sweeper: asyncio.Task[None] | None = None
         self._refreshed_at = self.now()
+        self._used_topics: set[str] = set()
+        """Those sent to since the metadata was last refreshed for its age."""
         self._refreshing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -271,6 +273,7 @@ class Sender:
     def wake(self, lane: Lane) -> None:
         """The lane may have something to send."""
         self._busy[lane] = None
+        self._used_topics.add(lane.partition.topic)
         if self._sweeper is None and not self._closed:
             self._sweeper = asyncio.ensure_future(self._sweep())
         if self._closed or lane in self._resting:
@@ -402,8 +405,10 @@ class Sender:
         for stream in list(self._streams.values()):
             if stream.owes_an_answer:
                 self._watch(stream, now)
-        if now - self._refreshed_at > _METADATA_AGE_S and self._busy:
-            self._refresh_soon({lane.partition.topic for lane in self._busy})
+        # Also of who sends a record now and then, and is never found busy: it has to hear of new partitions too.
+        if now - self._refreshed_at > _METADATA_AGE_S and self._used_topics:
+            topics, self._used_topics = self._used_topics, set()
+            self._refresh_soon(topics)
 
     def _give_up_late(self, lane: Lane, now: float) -> None:
         while (oldest := lane.oldest) is not None and now - oldest.begun_at > self._patience.delivery_s:

@@ -468,3 +468,22 @@ def test_new_partitions_are_written_to_once_metadata_tells_of_them(with_cluster:
             assert (await producer.send_and_wait("t", b"y", partition=1)).offset == 0
 
     with_cluster(scenario)
+
+
+def test_who_sends_a_record_now_and_then_hears_of_new_partitions_too(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        topic = cluster.topic(partitions=1)
+        async with Client(cluster.addresses) as client, client.producer() as producer:
+            await producer.send_and_wait("t", b"v", key=b"k")
+            topic.partitions += cluster.topic("other", partitions=6).partitions
+            producer._sender.sweep()
+            assert not producer._sender._busy, "nothing is under way"
+            producer._sender._refreshed_at -= 60
+            producer._sender.sweep()
+            assert producer._sender._refreshing is not None
+            await producer._sender._refreshing
+            keys = [b"key-%d" % number for number in range(20)]
+            sent = [await producer.send_and_wait("t", b"v", key=key) for key in keys]
+        assert [told.partition for told in sent] == [partition_for_key(key, 7) for key in keys]
+
+    with_cluster(scenario)
