@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from ..proto.errors import (
     BrokerUnavailable,
     InvalidPartitions,
     InvalidReplication,
+    InvalidRequest,
     LograftError,
     RequestTimedOut,
     TopicExists,
@@ -30,6 +31,7 @@ from .connection import Connection, backoff_s
 from .metadata import Metadata
 from .offset_bounds import Bound, parse_bound
 from .offsets import OffsetLookup
+from .rebalance import AT_ONCE, BrokerShare, PlannedMove, RebalancePlan, RebalanceProgress, carry_out
 from .records import TopicPartition
 
 _ASK_TIMEOUT_S = 10.0
@@ -223,6 +225,60 @@ class Admin:
             await asyncio.sleep(backoff_s(attempt, self._connection.environment.chance))
             attempt += 1
 
+    async def grow_topic(self, name: str, partitions: int, *, validate_only: bool = False) -> TopicDescription:
+        """Give a topic more partitions: `partitions` in all. Waits (a few seconds at most) until the new ones are led.
+
+        They never become fewer again. Records with keys may go to other partitions from then on: order holds for each
+        key within one partition, so between before and after for no key that moves. Running producers and consumers
+        learn of it within half a minute.
+
+        Raises
+            UnknownTopic       there is none
+            InvalidPartitions  not more than it has, or above a limit
+            NotAuthorized      an internal topic
+        """
+        if abs(partitions) >= 2**31:
+            raise InvalidPartitions(f"topic {name[:80]!r} cannot have {partitions} partitions", partitions=partitions)
+        topic = await self.describe_topic(name)
+        request = admin_service_pb2.GrowTopicRequest(
+            name=name,
+            topic_id=topic.topic_id,
+            partitions=partitions,
+            partitions_before=len(topic.partitions),
+            validate_only=validate_only,
+        )
+        answer = await self._call("GrowTopic", request)
+        if not validate_only:
+            await self._wait_for_leaders(name)
+        return _topic(answer.topic)
+
+    async def alter_topic(
+        self,
+        name: str,
+        config: Mapping[str, str] | None = None,
+        *,
+        unset: Iterable[str] = (),
+        validate_only: bool = False,
+    ) -> TopicDescription:
+        """Change a topic's settings: those in `config` are set, those in `unset` go back to the brokers' default, the
+        others stay. The brokers go by it within moments.
+
+        Raises
+            UnknownTopic    there is none
+            InvalidConfig   an unknown setting, or a value it cannot have
+            InvalidRequest  nothing named, or one setting twice
+            NotAuthorized   an internal topic
+        """
+        topic = await self.describe_topic(name)
+        request = admin_service_pb2.AlterTopicRequest(
+            name=name,
+            topic_id=topic.topic_id,
+            set={key: str(setting) for key, setting in (config or {}).items()},
+            unset=list(unset),
+            validate_only=validate_only,
+        )
+        return _topic((await self._call("AlterTopic", request)).topic)
+
     async def delete_topic(self, name: str) -> None:
         """Delete a topic and all its records, for good. The one that has the name now, not one made meanwhile.
 
@@ -342,6 +398,47 @@ class Admin:
             partition=common_pb2.TopicPartition(topic=topic, partition=partition), broker_ids=broker_ids
         )
         await self._call("MovePartition", request)
+
+    async def plan_rebalance(self) -> RebalancePlan:
+        """What it takes to have the brokers hold and lead equally much, moving the least. Nothing is decided by it."""
+        told = await self._call("PlanRebalance", admin_service_pb2.PlanRebalanceRequest())
+        moves = tuple(
+            PlannedMove(
+                move.partition.topic,
+                move.partition.partition,
+                tuple(move.before),
+                tuple(move.after),
+                move.size_bytes,
+            )
+            for move in told.moves
+        )
+        shares = tuple(
+            BrokerShare(
+                share.broker_id,
+                share.replicas_before,
+                share.replicas_after,
+                share.leaders_before,
+                share.leaders_after,
+            )
+            for share in told.brokers
+        )
+        return RebalancePlan(moves, shares, told.set_aside)
+
+    async def rebalance(
+        self,
+        plan: RebalancePlan | None = None,
+        *,
+        at_once: int = AT_ONCE,
+        on_progress: Callable[[RebalanceProgress], None] | None = None,
+    ) -> RebalanceProgress:
+        """Carry out a plan (without one, that of `plan_rebalance` now), `at_once` partitions at a time, and wait.
+
+        What was begun when this is cancelled goes on by itself; plan anew for the rest.
+        """
+        if at_once < 1:
+            raise InvalidRequest(f"{at_once} moves at once is too few: it must be 1 or more")
+        plan = plan or await self.plan_rebalance()
+        return await carry_out(self, plan, at_once=at_once, report=on_progress or (lambda _: None))
 
     async def drain_broker(self, broker_id: int) -> None:
         """Have a broker lead nothing, until `undrain_broker`, so that it can be stopped unnoticed.

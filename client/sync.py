@@ -35,6 +35,7 @@ from .offsets import Lag
 from .producer import Acks, Codec, RecordToSend
 from .producer import Producer as _AsyncProducer
 from .progress import Offsets
+from .rebalance import AT_ONCE, RebalancePlan, RebalanceProgress
 from .records import Headers, Record, TopicPartition
 from .seek_plan import SeekGoal, SeekPlan
 
@@ -381,6 +382,19 @@ class Admin:
     ) -> TopicDescription:
         return _background.run(self._admin.create_topic(name, partitions, replication, config, exist_ok, validate_only))
 
+    def grow_topic(self, name: str, partitions: int, *, validate_only: bool = False) -> TopicDescription:
+        return _background.run(self._admin.grow_topic(name, partitions, validate_only=validate_only))
+
+    def alter_topic(
+        self,
+        name: str,
+        config: Mapping[str, str] | None = None,
+        *,
+        unset: Iterable[str] = (),
+        validate_only: bool = False,
+    ) -> TopicDescription:
+        return _background.run(self._admin.alter_topic(name, config, unset=unset, validate_only=validate_only))
+
     def delete_topic(self, name: str) -> None:
         _background.run(self._admin.delete_topic(name))
 
@@ -398,6 +412,18 @@ class Admin:
 
     def move_partition(self, topic: str, partition: int, broker_ids: Sequence[int]) -> None:
         _background.run(self._admin.move_partition(topic, partition, broker_ids))
+
+    def plan_rebalance(self) -> RebalancePlan:
+        return _background.run(self._admin.plan_rebalance())
+
+    def rebalance(
+        self,
+        plan: RebalancePlan | None = None,
+        *,
+        at_once: int = AT_ONCE,
+        on_progress: Callable[[RebalanceProgress], None] | None = None,
+    ) -> RebalanceProgress:
+        return _background.run(self._admin.rebalance(plan, at_once=at_once, on_progress=on_progress))
 
     def drain_broker(self, broker_id: int) -> None:
         _background.run(self._admin.drain_broker(broker_id))

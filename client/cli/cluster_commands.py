@@ -1,19 +1,22 @@
-"""`cluster info` and `cluster health`."""
+"""`cluster info|health|rebalance`."""
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .endings import DONE, FAILED, Ended
+from .endings import DONE, FAILED, Ended, Refused, say
 from .local_commands import OutputOption
 from .record_commands import BrokersOption
 from .tables import OutputFormat
+from .topic_commands import YesOption, run_with_client
 
 if TYPE_CHECKING:
     from ..admin import ClusterDescription
+    from ..rebalance import RebalancePlan, RebalanceProgress
 
 _WATCH_INTERVAL_S = 1.0
 
@@ -93,6 +96,158 @@ def health(
         if not (watch or exit_when_healthy):
             raise Ended(DONE if healthy else FAILED)
         time.sleep(_WATCH_INTERVAL_S)
+
+
+def rebalance(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and change nothing.")] = False,
+    yes: YesOption = False,
+    at_once: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Partitions copied at a time.")] = 4,
+    output: OutputOption = OutputFormat.text,
+    brokers: BrokersOption = None,
+) -> None:
+    """Have the brokers hold and lead equally much, moving the least. Shows its plan, asks, and waits until it is done.
+
+    Records go in and out meanwhile. What drained and dead brokers hold stays where it is. Ctrl-C begins no more moves;
+    those under way are finished by the brokers, and the same command plans the rest anew.
+
+    \b
+      lograft cluster rebalance --dry-run
+      lograft cluster rebalance --yes --at-once 2
+    """
+    from .tables import count, show, show_json
+
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise Refused("nothing was moved: there is nobody to ask", "add --yes to move, or --dry-run to see the plan")
+
+    async def find(client: Any) -> RebalancePlan:
+        found: RebalancePlan = await client.admin.plan_rebalance()
+        return found
+
+    plan = run_with_client(brokers, find)
+    as_json = output is OutputFormat.json
+    if not as_json:
+        show(_plan_text(plan))
+    if dry_run or not plan.moves:
+        if as_json:
+            show_json(_plan_as_json(plan, None))
+        return
+    if not yes and not typer.confirm(f"carry out {count(len(plan.moves), 'change')}?", err=True):
+        raise Refused("nothing was moved")
+    ended = _carry_out(plan, at_once, brokers)
+    if as_json:
+        show_json(_plan_as_json(plan, ended))
+    for move, why in ended.left:
+        say(f"{move.topic} {move.partition} was left as it is: {why}")
+    if ended.leaders_awaited:
+        say(f"{count(ended.leaders_awaited, 'partition')} will be led by the preferred broker once it has caught up")
+    if ended.left:
+        raise Refused(f"{count(len(ended.left), 'change')} could not be made", "run it again to plan them anew")
+    say(f"done: {count(len(ended.done), 'change')}")
+
+
+def _carry_out(plan: RebalancePlan, at_once: int, brokers: str | None) -> RebalanceProgress:
+    latest: list[RebalanceProgress] = []
+    told = 0
+
+    def tell(progress: RebalanceProgress) -> None:
+        nonlocal told
+        latest[:] = [progress]
+        for move in progress.done[told:]:
+            say(f"{len(progress.done)} of {len(plan.moves)}: {_move_text(move)}")
+        told = len(progress.done)
+
+    async def work(client: Any) -> RebalanceProgress:
+        ended: RebalanceProgress = await client.admin.rebalance(plan, at_once=at_once, on_progress=tell)
+        return ended
+
+    try:
+        return run_with_client(brokers, work)  # type: ignore[no-any-return]
+    except KeyboardInterrupt:
+        done, under_way = (len(latest[0].done), len(latest[0].under_way)) if latest else (0, 0)
+        say(
+            f"\nstopped: {done} of {len(plan.moves)} done, {under_way} under way, which the brokers finish by "
+            "themselves (`lograft partition list --moving`); `lograft cluster rebalance` plans the rest"
+        )
+        raise
+
+
+def _plan_text(plan: RebalancePlan) -> str:
+    from .tables import columns, count, size
+
+    aside = (
+        f"{count(plan.set_aside, 'partition')} left aside: being moved, without a leader, or on a dead broker"
+        if plan.set_aside
+        else ""
+    )
+    if not plan.moves:
+        return "\n".join(filter(None, ["balanced: nothing to do", aside]))
+    moves = [
+        (move.topic, move.partition, _listed(move.before), _listed(move.after), _cost(move)) for move in plan.moves
+    ]
+    shares = [
+        (
+            share.broker_id,
+            f"{share.replicas_before} -> {share.replicas_after}",
+            f"{share.leaders_before} -> {share.leaders_after}",
+        )
+        for share in plan.brokers
+    ]
+    copies = f"{count(plan.replicas_moved, 'replica')} copied, {size(plan.bytes_moved)} in all"
+    return "\n".join(
+        [
+            columns(("TOPIC", "PARTITION", "NOW", "THEN", "COPIES"), moves),
+            "",
+            columns(("BROKER", "REPLICAS", "LEADS"), shares),
+            "",
+            f"{count(len(plan.moves), 'change')}: {copies}",
+            *filter(None, [aside]),
+        ]
+    )
+
+
+def _cost(move: Any) -> str:
+    from .tables import size
+
+    if not move.replicas_moved:
+        return "-"
+    return size(move.replicas_moved * move.size_bytes) if move.size_bytes >= 0 else "?"
+
+
+def _move_text(move: Any) -> str:
+    return f"{move.topic} {move.partition}: {_listed(move.before)} -> {_listed(move.after)}"
+
+
+def _listed(broker_ids: tuple[int, ...]) -> str:
+    return ",".join(map(str, broker_ids))
+
+
+def _plan_as_json(plan: RebalancePlan, ended: RebalanceProgress | None) -> dict[str, Any]:
+    def as_json(move: Any) -> dict[str, Any]:
+        return {
+            "topic": move.topic,
+            "partition": move.partition,
+            "before": list(move.before),
+            "after": list(move.after),
+            "replicas_moved": move.replicas_moved,
+            "size_bytes": move.size_bytes,
+        }
+
+    return {
+        "moves": [as_json(move) for move in plan.moves],
+        "replicas_moved": plan.replicas_moved,
+        "bytes_moved": plan.bytes_moved,
+        "set_aside": plan.set_aside,
+        "brokers": [
+            {
+                "broker_id": share.broker_id,
+                "replicas": {"before": share.replicas_before, "after": share.replicas_after},
+                "leaders": {"before": share.leaders_before, "after": share.leaders_after},
+            }
+            for share in plan.brokers
+        ],
+        "done": None if ended is None else len(ended.done),
+        "left": None if ended is None else [{**as_json(move), "why": why} for move, why in ended.left],
+    }
 
 
 def _described_once(brokers: str | None) -> ClusterDescription:

@@ -70,11 +70,11 @@ _APP: dict[str, Any] = {
 }
 
 app = typer.Typer(**_APP)
-_topic = typer.Typer(help="Create, list, describe, trim and delete topics.", **_APP)
+_topic = typer.Typer(help="Create, list, describe, alter, grow, trim and delete topics.", **_APP)
 _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and moving them.", **_APP)
 _partition = typer.Typer(help="List partitions and move their replicas.", **_APP)
 _broker = typer.Typer(**{**_APP, "no_args_is_help": False})
-_cluster = typer.Typer(help="The whole cluster: who is in it, and is it well.", **_APP)
+_cluster = typer.Typer(help="The whole cluster: who is in it, is it well, is it even.", **_APP)
 
 app.command()(local_commands.up)
 app.command()(local_commands.down)
@@ -92,6 +92,8 @@ app.add_typer(_broker, name="broker")
 _topic.command()(topic_commands.create)
 _topic.command("list")(topic_commands.list_topics)
 _topic.command()(topic_commands.describe)
+_topic.command()(topic_commands.alter)
+_topic.command()(topic_commands.grow)
 _topic.command()(topic_commands.trim)
 _topic.command()(topic_commands.delete)
 
@@ -111,6 +113,7 @@ _broker.command()(broker_commands.remove)
 
 _cluster.command()(cluster_commands.info)
 _cluster.command()(cluster_commands.health)
+_cluster.command()(cluster_commands.rebalance)
 
 
 def _show_version(wanted: bool) -> None:

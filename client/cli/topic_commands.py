@@ -1,4 +1,4 @@
-"""`topic create|list|describe|trim|delete`."""
+"""`topic create|list|describe|alter|grow|trim|delete`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from .tables import OutputFormat
 
 if TYPE_CHECKING:
     from ..admin import TopicDescription
+
+YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 
 def create(
@@ -38,12 +40,7 @@ def create(
       lograft topic create events -p 12 -r 3
       lograft topic create ticks -p 1 -c segment.bytes.max=67108864
     """
-    settings = {}
-    for setting in config or ():
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="-c")
-        settings[name] = value
+    settings = _parsed(config)
 
     async def work(client: Any) -> TopicDescription:
         created: TopicDescription = await client.admin.create_topic(
@@ -117,9 +114,84 @@ def describe(topic: TopicArgument, output: OutputOption = OutputFormat.text, bro
     show(columns(("PARTITION", "LEADER", "TERM", "REPLICAS", "START", "END", "SIZE"), rows))
 
 
+def grow(
+    topic: TopicArgument,
+    partitions: Annotated[
+        int, typer.Option("-p", "--partitions", help="How many partitions in all.", max=INT32_MAX, show_default=False)
+    ],
+    yes: YesOption = False,
+    brokers: BrokersOption = None,
+) -> None:
+    """Give a topic more partitions, while records go in and out. They never become fewer again.
+
+    Records with keys may go to other partitions from then on (murmur2 of the key, modulo the number of partitions): a
+    key's order holds within one partition, so not between its records from before and after. Asks first.
+
+    \b
+      lograft topic grow events --partitions 12
+    """
+    from .tables import count
+
+    async def work(client: Any, *, validate_only: bool) -> TopicDescription:
+        grown: TopicDescription = await client.admin.grow_topic(topic, partitions, validate_only=validate_only)
+        return grown
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise Refused(f"{topic} was not grown: that cannot be undone, and keys may change partitions", "add --yes")
+        run_with_client(brokers, lambda client: work(client, validate_only=True))  # refused before it is asked
+        if not typer.confirm(f"let {topic} have {count(partitions, 'partition')}, for good?", err=True):
+            raise Refused(f"{topic} was not grown")
+    grown = run_with_client(brokers, lambda client: work(client, validate_only=False))
+    say(
+        f"{topic} has {count(len(grown.partitions), 'partition')} now; running producers and consumers take up the new "
+        "ones within half a minute, and records with keys may go to others from then on"
+    )
+
+
+def alter(
+    topic: TopicArgument,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("-c", "--config", metavar="KEY=VALUE", help="A setting to change; may be repeated."),
+    ] = None,
+    unset: Annotated[
+        list[str] | None,
+        typer.Option("--unset", metavar="KEY", help="A setting to leave to the brokers' default; may be repeated."),
+    ] = None,
+    output: OutputOption = OutputFormat.text,
+    brokers: BrokersOption = None,
+) -> None:
+    """Change a topic's settings. The brokers go by them within moments; what is not named stays as it is.
+
+    \b
+      lograft topic alter events -c retention.ms=86400000
+      lograft topic alter events -c segment.bytes.max=67108864 --unset retention.ms
+    """
+    from .tables import show, show_json
+
+    settings = _parsed(config)
+    if not settings and not unset:
+        raise typer.BadParameter("name settings to change: -c KEY=VALUE or --unset KEY", param_hint="-c")
+
+    async def work(client: Any) -> tuple[TopicDescription, TopicDescription]:
+        before = await client.admin.describe_topic(topic)
+        return before, await client.admin.alter_topic(topic, settings, unset=unset or ())
+
+    before, after = run_with_client(brokers, work)
+    named = {*settings, *(unset or ())}
+    if output is OutputFormat.json:
+        changes = {name: {"before": before.config.get(name), "after": after.config.get(name)} for name in sorted(named)}
+        show_json({"name": after.name, "changes": changes, "config": dict(after.config)})
+        return
+    for name in sorted(named):
+        old, new = before.config.get(name, "(default)"), after.config.get(name, "(default)")
+        show(f"{name}: {old} -> {new}" if old != new else f"{name}: {new}, as before")
+
+
 def delete(
     topic: TopicArgument,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     brokers: BrokersOption = None,
 ) -> None:
     """Delete a topic and all its records. Asks first, on a terminal.
@@ -157,7 +229,7 @@ def trim(
         list[int] | None,
         typer.Option("-p", "--partition", metavar="N", help="Only this partition; may be repeated.", max=INT32_MAX),
     ] = None,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     brokers: BrokersOption = None,
 ) -> None:
     """Forget a topic's oldest records, for good. Asks first, on a terminal.
@@ -176,6 +248,16 @@ def trim(
         raise Refused(f"{topic} was not trimmed")
     for number, start in sorted(run_with_client(brokers, work).items()):
         say(f"{topic} partition {number} starts at {start}")
+
+
+def _parsed(config: list[str] | None) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for setting in config or ():
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="-c")
+        settings[name] = value
+    return settings
 
 
 def run_with_client(brokers: str | None, work: Any) -> Any:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lograft.client.groups import GroupDescription, GroupListing, GroupMember, GroupPartition, Groups, Seeked
     from lograft.client.offsets import Lag
     from lograft.client.producer import Producer
+    from lograft.client.rebalance import BrokerShare, PlannedMove, RebalancePlan, RebalanceProgress
     from lograft.client.records import NewRecord, Record, TopicPartition
     from lograft.client.seek_plan import SeekPlan
     from lograft.proto import errors as errors
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BrokerDescription": "lograft.client.admin",
+    "BrokerShare": "lograft.client.rebalance",
     "Client": "lograft.client.client",
     "ClusterDescription": "lograft.client.admin",
     "Consumer": "lograft.client.consumer",
@@ -62,7 +64,10 @@ _HOME = {
     "LograftError": "lograft.proto.errors",
     "NewRecord": "lograft.client.records",
     "PartitionDescription": "lograft.client.admin",
+    "PlannedMove": "lograft.client.rebalance",
     "Producer": "lograft.client.producer",
+    "RebalancePlan": "lograft.client.rebalance",
+    "RebalanceProgress": "lograft.client.rebalance",
     "Record": "lograft.client.records",
     "RecordMetadata": "lograft.client.delivery",
     "ReplicaDescription": "lograft.client.admin",
@@ -75,6 +80,7 @@ _MODULES = {"errors": "lograft.proto.errors", "sync": "lograft.sync"}
 
 __all__ = [
     "BrokerDescription",
+    "BrokerShare",
     "Client",
     "ClusterDescription",
     "Consumer",
@@ -95,7 +101,10 @@ __all__ = [
     "LograftError",
     "NewRecord",
     "PartitionDescription",
+    "PlannedMove",
     "Producer",
+    "RebalancePlan",
+    "RebalanceProgress",
     "Record",
     "RecordMetadata",
     "ReplicaDescription",

@@ -146,6 +146,71 @@ class Controller:
 
         return await self._decider.decide(decide)
 
+    async def grow_topic(
+        self, name: str, partitions: int, topic_id: str = "", partitions_before: int = 0, *, validate_only: bool = False
+    ) -> TopicFact:
+        """Decide that a topic has `partitions` of them in all; the new ones are placed as at its creation.
+
+        `partitions_before`: how many it had when the caller looked, by which a repeated call is told.
+
+        Raises
+            NotAuthorized        an internal topic
+            UnknownTopic, UnknownTopicId
+            InvalidPartitions    not more than there are, or above a limit
+            BrokerUnavailable    too few brokers are alive just now
+        """
+        _refuse_internal(name, "cannot be grown")
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], TopicFact]:
+            topic = _known(state, name, topic_id)
+            present = len(topic.partitions)
+            if 0 < partitions_before < present == partitions:
+                return (), topic
+            topic_rules.check_growth(name, present, partitions, state.partition_count, self._limits)
+            added = self._placed(
+                state,
+                name,
+                f"{topic.topic_id} from {present}",
+                partitions - present,
+                topic.replication,
+                topic.next_replica_number,
+            )
+            grown = msgspec.structs.replace(
+                topic,
+                partitions=(*topic.partitions, *added),
+                next_replica_number=topic.next_replica_number + sum(len(partition.placement) for partition in added),
+            )
+            return (() if validate_only else (put(grown),)), grown
+
+        return await self._decider.decide(decide)
+
+    async def alter_topic(
+        self,
+        name: str,
+        changes: Mapping[str, str],
+        unset: Sequence[str] = (),
+        topic_id: str = "",
+        *,
+        validate_only: bool = False,
+    ) -> TopicFact:
+        """Decide a topic's settings anew; those that are not named stay. Repeated, it changes nothing.
+
+        Raises
+            NotAuthorized   an internal topic
+            UnknownTopic, UnknownTopicId
+            InvalidConfig, InvalidRequest
+        """
+        _refuse_internal(name, "keeps its settings")
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], TopicFact]:
+            topic = _known(state, name, topic_id)
+            altered = msgspec.structs.replace(
+                topic, config=topic_rules.altered_config(topic.config, changes, unset, self._limits)
+            )
+            return (() if validate_only or altered == topic else (put(altered),)), altered
+
+        return await self._decider.decide(decide)
+
     async def delete_topic(self, name: str, topic_id: str = "") -> None:
         """Delete the topic, and let the brokers delete its replicas: one batch says both.
 
@@ -155,21 +220,13 @@ class Controller:
             NotAuthorized  an internal topic
             UnknownTopic, UnknownTopicId
         """
-        if topic_rules.is_internal(name):
-            raise NotAuthorized(f"Topic {name[:80]!r} is internal and cannot be deleted", topic=name[:80])
+        _refuse_internal(name, "cannot be deleted")
 
         def decide(state: ClusterState) -> tuple[Sequence[Change], None]:
             deleted = state.deleted_topics.get(topic_id)
             if deleted is not None and deleted.name == name:
                 return (), None
-            topic = _known(state, name)
-            if topic_id and topic.topic_id != topic_id:
-                raise UnknownTopicId(
-                    f"Topic {name!r} now has the id {topic.topic_id}, not {topic_id[:80]}; describe it, and name that "
-                    "id if it is the one to delete",
-                    topic=name,
-                    topic_id=topic.topic_id,
-                )
+            topic = _known(state, name, topic_id)
             gone = DeletedTopicFact(topic_id=topic.topic_id, name=name, deleted_ms=self._wall_ms())
             return (put(gone), delete(topic)), None
 
@@ -312,6 +369,10 @@ class Controller:
 
         return await self._decider.decide(decide)
 
+    def takers(self, state: ClusterState) -> list[Candidate]:
+        """The brokers on which something can be placed now, those that are being drained too."""
+        return self._usable(state)
+
     async def read(self) -> ClusterState:
         """The decisions in force, with everything that was decided before this was asked. To be read at once."""
         await self._decider.confirmed()
@@ -397,7 +458,8 @@ class Controller:
                 continue
             left = [other for other in present if other != broker_id]
             shunned = avoided.get(PartitionId(topic.topic_id, number), ())
-            heirs = sorted((other for other in usable if other not in present), key=lambda other: other in shunned)
+            heirs = [other for other in usable if other not in present]
+            heirs.sort(key=lambda heir: (state.brokers[heir].draining, heir in shunned))
             if not heirs and not (topic_rules.is_internal(topic.name) and left):
                 raise InvalidRequest(
                     f"Broker {broker_id} cannot be removed: it holds one of the {len(present)} replicas of partition "
@@ -442,9 +504,16 @@ class Controller:
             )
 
     def _placed(
-        self, state: ClusterState, name: str, topic_id: str, partitions: int, replication: int
+        self,
+        state: ClusterState,
+        name: str,
+        seed: str,
+        partitions: int,
+        replication: int,
+        first_number: int = _FIRST_REPLICA_NUMBER,
     ) -> tuple[PartitionFact, ...]:
-        """Choose brokers. The live ones first; others only where the live alone are too few, yet a majority."""
+        """Choose brokers, and give out replica numbers from `first_number` on. The live brokers first; others only
+        where the live alone are too few, yet a majority."""
         gone = {broker_id for broker_id, broker in state.brokers.items() if broker.removed}
         expected = ({*state.brokers} | {voter.broker_id for voter in self._replica.voters}) - gone
         replicas = topic_rules.check_replication(name, replication, len(expected), self._limits)
@@ -470,13 +539,13 @@ class Controller:
                 alive=len(alive),
             )
         if replicas <= len(alive):
-            placements = place(topic_id, partitions, replicas, alive)
+            placements = place(seed, partitions, replicas, alive)
         else:
-            waiting = place(topic_id, partitions, replicas - len(alive), absent)
-            present = place(topic_id, partitions, len(alive), alive)
+            waiting = place(seed, partitions, replicas - len(alive), absent)
+            present = place(seed, partitions, len(alive), alive)
             placements = [now + later for now, later in zip(present, waiting, strict=True)]
         self._refuse_overfull(name, candidates, placements)
-        number = _FIRST_REPLICA_NUMBER
+        number = first_number
         facts = []
         for placement in placements:
             voters = tuple(
@@ -522,8 +591,21 @@ def _listed(brokers: Sequence[int]) -> str:
     return ", ".join(map(str, brokers)) or "none"
 
 
-def _known(state: ClusterState, name: str) -> TopicFact:
+def _known(state: ClusterState, name: str, topic_id: str = "") -> TopicFact:
+    """The topic called `name`; with `topic_id` only if that is its id."""
     topic = state.topic(name)
     if topic is None:
         raise UnknownTopic(f"There is no topic {name[:80]!r}; create it first", topic=name[:80])
+    if topic_id and topic.topic_id != topic_id:
+        raise UnknownTopicId(
+            f"Topic {name!r} now has the id {topic.topic_id}, not {topic_id[:80]}; describe it, and name that id if it "
+            "is the one meant",
+            topic=name,
+            topic_id=topic.topic_id,
+        )
     return topic
+
+
+def _refuse_internal(name: str, why: str) -> None:
+    if topic_rules.is_internal(name):
+        raise NotAuthorized(f"Topic {name[:80]!r} is internal and {why}", topic=name[:80])

@@ -172,6 +172,18 @@ def check_partitions(name: str, partitions: int, in_cluster: int, limits: TopicL
         )
 
 
+def check_growth(name: str, present: int, partitions: int, in_cluster: int, limits: TopicLimits) -> None:
+    """Refuse what is no growth of a topic that has `present` partitions, or makes it or the cluster too large."""
+    if partitions <= present:
+        raise InvalidPartitions(
+            f"Topic {name!r} has {present} partitions and cannot have {partitions}: partitions only become more, lest "
+            f"records are lost; ask for {present + 1} to {limits.topic_partitions_max}, or create another topic",
+            partitions=partitions,
+            present=present,
+        )
+    check_partitions(name, partitions, in_cluster - present, limits)
+
+
 def check_replication(name: str, replication: int, brokers: int, limits: TopicLimits) -> int:
     """How many replicas each partition gets in a cluster of so many brokers; 0 asks for the default."""
     if replication == 0:
@@ -211,6 +223,28 @@ def check_config(config: Mapping[str, str], limits: TopicLimits) -> dict[str, st
     return kept
 
 
+def altered_config(
+    config: Mapping[str, str], changes: Mapping[str, str], unset: Iterable[str], limits: TopicLimits
+) -> dict[str, str]:
+    """A topic's config with some of it set anew, and some back at its default. What a later version set is kept.
+
+    Raises
+        InvalidConfig   an unknown key, or a value that its key cannot have beside the others
+        InvalidRequest  a key to be set and unset at once, or none at all
+    """
+    dropped = {*unset}
+    for name in (*changes, *sorted(dropped)):
+        _known_key(name)
+    if both := sorted(dropped & {*changes}):
+        raise InvalidRequest(f"{both[0]} cannot be set and unset at once; name it once", key=both[0])
+    if not changes and not dropped:
+        raise InvalidRequest(f"nothing is to be changed; name settings to set or unset: {', '.join(CONFIG_KEYS)}")
+    left = {name: value for name, value in config.items() if name not in dropped}
+    foreign = {name: value for name, value in left.items() if name not in CONFIG_KEYS}
+    ours = {name: value for name, value in left.items() if name in CONFIG_KEYS}
+    return dict(sorted((foreign | check_config({**ours, **changes}, limits)).items()))
+
+
 def settings_of(config: Mapping[str, str], limits: TopicLimits) -> TopicSettings:
     """What the broker goes by. Total: what this version cannot read counts as not set."""
 
@@ -247,7 +281,7 @@ def _cleanup_policy_or_default(config: Mapping[str, str]) -> str:
         return DELETE
 
 
-def _parsed(name: str, value: str) -> str | int:
+def _known_key(name: str) -> ConfigKey:
     key = CONFIG_KEYS.get(name)
     if key is None:
         near = get_close_matches(name[:80], CONFIG_KEYS, n=1, cutoff=0.0)[0]
@@ -256,6 +290,11 @@ def _parsed(name: str, value: str) -> str | int:
             key=repr(name[:80]),
             nearest=near,
         )
+    return key
+
+
+def _parsed(name: str, value: str) -> str | int:
+    key = _known_key(name)
     try:
         return key.parse(value)
     except ValueError as error:

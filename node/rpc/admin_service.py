@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 from lograft.v1 import admin_service_pb2 as pb
-from lograft.v1 import admin_service_pb2_grpc
+from lograft.v1 import admin_service_pb2_grpc, common_pb2
 
 from ...partitions.environment import PartitionId
 from ...proto.errors import (
@@ -30,6 +30,8 @@ from ...proto.errors import (
 from ..cluster_view import ClusterView, PartitionView
 from ..controller.controller import Controller
 from ..controller.facts import CLUSTER_TOPIC, OFFSETS_TOPIC, PartitionFact, TopicFact
+from ..controller.rebalance import Placed, plan
+from ..controller.state import ClusterState
 from ..controller.topic_rules import is_internal
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
@@ -70,6 +72,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             "SetBrokerDraining": (pb.SetBrokerDrainingRequest, self._set_broker_draining),
             "RemoveBroker": (pb.RemoveBrokerRequest, self._remove_broker),
             "TrimTopic": (pb.TrimTopicRequest, self._trim_topic),
+            "GrowTopic": (pb.GrowTopicRequest, self._grow_topic),
+            "AlterTopic": (pb.AlterTopicRequest, self._alter_topic),
+            "PlanRebalance": (pb.PlanRebalanceRequest, self._plan_rebalance),
         }
 
     # -- what clients call -------------------------------------------------------------------------------------------
@@ -83,9 +88,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         created: pb.CreateTopicResponse = await self._ask_controller("CreateTopic", request, pb.CreateTopicResponse)
         if not request.validate_only:
             await self._seen(lambda: self._is_led(created.topic.topic_id, len(created.topic.partitions)))
-            topic = self._replicas.state.topic_by_id(created.topic.topic_id)
-            if topic is not None:
-                created.topic.CopyFrom(self._description(topic, await self._view.of_all()))
+            created.topic.CopyFrom(await self._described_here(created.topic))
         return created
 
     async def DeleteTopic(
@@ -96,6 +99,32 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         if before is not None:
             await self._seen(lambda: self._replicas.state.topic(request.name) != before)
         return deleted
+
+    async def GrowTopic(self, request: pb.GrowTopicRequest, context: grpc.aio.ServicerContext) -> pb.GrowTopicResponse:
+        grown: pb.GrowTopicResponse = await self._ask_controller("GrowTopic", request, pb.GrowTopicResponse)
+        if not request.validate_only:
+            await self._seen(lambda: self._is_led(grown.topic.topic_id, len(grown.topic.partitions)))
+            grown.topic.CopyFrom(await self._described_here(grown.topic))
+        return grown
+
+    async def AlterTopic(
+        self, request: pb.AlterTopicRequest, context: grpc.aio.ServicerContext
+    ) -> pb.AlterTopicResponse:
+        altered: pb.AlterTopicResponse = await self._ask_controller("AlterTopic", request, pb.AlterTopicResponse)
+        if not request.validate_only:
+            config = dict(altered.topic.config)
+            await self._seen(
+                lambda: (topic := self._replicas.state.topic(request.name)) is None or topic.config == config
+            )
+        return altered
+
+    async def PlanRebalance(
+        self, request: pb.PlanRebalanceRequest, context: grpc.aio.ServicerContext
+    ) -> pb.PlanRebalanceResponse:
+        planned: pb.PlanRebalanceResponse = await self._ask_controller(
+            "PlanRebalance", request, pb.PlanRebalanceResponse
+        )
+        return planned
 
     async def ListTopics(
         self, request: pb.ListTopicsRequest, context: grpc.aio.ServicerContext
@@ -246,9 +275,18 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
                 return
             await asyncio.sleep(0.01)
 
+    async def _described_here(self, told: pb.TopicDescription) -> pb.TopicDescription:
+        """The topic as this broker knows it by now; as it was told, if it does not."""
+        topic = self._replicas.state.topic_by_id(told.topic_id)
+        known = topic is not None and len(topic.partitions) >= len(told.partitions)
+        return self._description(topic, await self._view.of_all()) if topic is not None and known else told
+
     def _is_led(self, topic_id: str, partitions: int) -> bool:
+        topic = self._replicas.state.topic_by_id(topic_id)
         leaders = (self._replicas.leader_of(PartitionId(topic_id, number)).broker_id for number in range(partitions))
-        return self._replicas.state.topic_by_id(topic_id) is not None and all(leader is not None for leader in leaders)
+        return (
+            topic is not None and len(topic.partitions) >= partitions and all(leader is not None for leader in leaders)
+        )
 
     # -- carried out here --------------------------------------------------------------------------------------------
 
@@ -262,6 +300,26 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             validate_only=request.validate_only,
         )
         return pb.CreateTopicResponse(topic=self._description(created.topic, {}), existed=created.existed)
+
+    async def _grow_topic(self, request: pb.GrowTopicRequest) -> pb.GrowTopicResponse:
+        grown = await self._controller().grow_topic(
+            request.name,
+            request.partitions,
+            request.topic_id,
+            request.partitions_before,
+            validate_only=request.validate_only,
+        )
+        return pb.GrowTopicResponse(topic=self._description(grown, {}))
+
+    async def _alter_topic(self, request: pb.AlterTopicRequest) -> pb.AlterTopicResponse:
+        altered = await self._controller().alter_topic(
+            request.name,
+            dict(request.set),
+            list(request.unset),
+            request.topic_id,
+            validate_only=request.validate_only,
+        )
+        return pb.AlterTopicResponse(topic=self._description(altered, await self._view.of_all()))
 
     async def _delete_topic(self, request: pb.DeleteTopicRequest) -> pb.DeleteTopicResponse:
         await self._controller().delete_topic(request.name, request.topic_id)
@@ -352,6 +410,30 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
                     broker_id=request.broker_id,
                 )
         return pb.RemoveBrokerResponse(topics=await self._controller().remove_broker(request.broker_id, avoided))
+
+    async def _plan_rebalance(self, request: pb.PlanRebalanceRequest) -> pb.PlanRebalanceResponse:
+        views = await self._view.of_all()
+        state = await self._controller().read()
+        usable = self._controller().takers(state)
+        takers = [broker for broker in usable if not state.brokers[broker.broker_id].draining]
+        placed = _placed_partitions(state, views, {broker.broker_id for broker in usable})
+        moves = await asyncio.to_thread(plan, placed, takers)  # thousands of partitions take it seconds
+        after = {(move.topic, move.number): move.after for move in moves}
+        planned = pb.PlanRebalanceResponse(set_aside=sum(not one.may_move for one in placed))
+        for move in moves:
+            partition = common_pb2.TopicPartition(topic=move.topic, partition=move.number)
+            planned.moves.add(partition=partition, before=move.before, after=move.after, size_bytes=move.size_bytes)
+        now = [one.brokers for one in placed]
+        then = [after.get((one.topic, one.number), one.brokers) for one in placed]
+        for broker_id in sorted(broker.broker_id for broker in takers):
+            planned.brokers.add(
+                broker_id=broker_id,
+                replicas_before=sum(broker_id in brokers for brokers in now),
+                replicas_after=sum(broker_id in brokers for brokers in then),
+                leaders_before=sum(broker_id == brokers[0] for brokers in now),
+                leaders_after=sum(broker_id == brokers[0] for brokers in then),
+            )
+        return planned
 
     async def _refuse_needed(self, broker_id: int) -> None:
         """Refuse to drain a broker without which some partition would have no majority."""
@@ -482,7 +564,11 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             reasons.append(f"{has} no leader that answers: no records go in or out there now")
         if state.topic(OFFSETS_TOPIC) is None:
             reasons.append(f"{OFFSETS_TOPIC} is not made yet: there are no consumer groups until more brokers are up")
-        reasons += [f"broker {broker.broker_id} is not in touch" for broker in described.brokers if not broker.alive]
+        reasons += [
+            f"broker {broker.broker_id} is not in touch"
+            for broker in described.brokers
+            if not broker.alive and not (broker.removed and not broker.cluster_voter)
+        ]
         reasons += [
             f"broker {broker_id} does not keep up with the cluster's decisions"
             for broker_id in sorted(cluster_voters - sound_voters)
@@ -522,6 +608,18 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             described.address, described.peer_address, described.http_address = sighting.addresses
             described.version, described.start_number = sighting.version, sighting.start_number
         return described
+
+
+def _placed_partitions(state: ClusterState, views: dict[PartitionId, PartitionView], usable: set[int]) -> list[Placed]:
+    """Every partition as a rebalance sees it: it may move if it is led, not moving yet, and all on `usable` brokers."""
+    found = []
+    for name, topic in sorted(state.topics.items()):
+        for number, fact in enumerate(topic.partitions):
+            view = views.get(PartitionId(topic.topic_id, number))
+            brokers = tuple(voter.broker_id for voter in fact.placement)
+            may_move = view is not None and not _is_moving(fact, view) and usable.issuperset(brokers)
+            found.append(Placed(name, number, brokers, -1 if view is None else view.size_bytes, may_move))
+    return found
 
 
 def _is_moving(fact: PartitionFact, view: PartitionView) -> bool:

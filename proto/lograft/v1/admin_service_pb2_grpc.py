@@ -85,6 +85,21 @@ class AdminServiceStub:
                 request_serializer=lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerRequest.SerializeToString,
                 response_deserializer=lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerResponse.FromString,
                 _registered_method=True)
+        self.GrowTopic = channel.unary_unary(
+                '/lograft.v1.AdminService/GrowTopic',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.GrowTopicRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.GrowTopicResponse.FromString,
+                _registered_method=True)
+        self.AlterTopic = channel.unary_unary(
+                '/lograft.v1.AdminService/AlterTopic',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.AlterTopicRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.AlterTopicResponse.FromString,
+                _registered_method=True)
+        self.PlanRebalance = channel.unary_unary(
+                '/lograft.v1.AdminService/PlanRebalance',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -158,6 +173,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GrowTopic(self, request, context):
+        """Give a topic more partitions. It never gets fewer; records with keys may go to other partitions from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AlterTopic(self, request, context):
+        """Change what is set for a topic. The brokers go by it within moments, without a restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanRebalance(self, request, context):
+        """How the brokers would hold and lead equally much, with the fewest moves. Nothing is decided; MovePartition does that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -210,6 +246,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RemoveBroker,
                     request_deserializer=lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerRequest.FromString,
                     response_serializer=lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerResponse.SerializeToString,
+            ),
+            'GrowTopic': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrowTopic,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.GrowTopicRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.GrowTopicResponse.SerializeToString,
+            ),
+            'AlterTopic': grpc.unary_unary_rpc_method_handler(
+                    servicer.AlterTopic,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.AlterTopicRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.AlterTopicResponse.SerializeToString,
+            ),
+            'PlanRebalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanRebalance,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -483,6 +534,87 @@ class AdminService:
             '/lograft.v1.AdminService/RemoveBroker',
             lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerRequest.SerializeToString,
             lograft_dot_v1_dot_admin__service__pb2.RemoveBrokerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrowTopic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/GrowTopic',
+            lograft_dot_v1_dot_admin__service__pb2.GrowTopicRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.GrowTopicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AlterTopic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/AlterTopic',
+            lograft_dot_v1_dot_admin__service__pb2.AlterTopicRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.AlterTopicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanRebalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/PlanRebalance',
+            lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

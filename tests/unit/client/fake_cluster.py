@@ -39,6 +39,9 @@ class FakePartition:
     batches: list[bytes] = field(default_factory=list)
     producers: dict[int, deque[tuple[int, int, int]]] = field(default_factory=dict)  # base sequence, end, offset
     grown: asyncio.Event = field(default_factory=asyncio.Event)
+    placement: tuple[int, ...] = ()
+    looks_left: int = 0
+    """Descriptions in which it is being moved."""
 
     @property
     def end(self) -> int:
@@ -95,7 +98,15 @@ class FakeCluster:
         self.groups = FakeGroups(self)
         self.age_ms = 1_500
         """Of every record, by the brokers' clock."""
+        self.planned: list[tuple[str, int, tuple[int, ...], tuple[int, ...]]] = []
+        """A rebalance: topic, partition, brokers before and after."""
+        self.moving_most = 0
+        """Of the partitions, at one time."""
         self._next_id = 1
+
+    @property
+    def moving(self) -> int:
+        return sum(partition.looks_left > 0 for topic in self.topics.values() for partition in topic.partitions)
 
     async def start(self, count: int = 1) -> FakeCluster:
         for broker_id in range(count):
@@ -352,9 +363,19 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
         return admin_service_pb2.CreateTopicResponse(topic=topic, existed=known is not None)
 
     def _describe(self, topic: FakeTopic) -> Any:
-        described = admin_service_pb2.TopicDescription(name=topic.name, topic_id=topic.topic_id, replication=1)
+        described = admin_service_pb2.TopicDescription(
+            name=topic.name, topic_id=topic.topic_id, replication=1, config=topic.config
+        )
         for number, partition in enumerate(topic.partitions):
-            described.partitions.add(number=number, leader_id=partition.leader_id, term=partition.term)
+            moving = partition.looks_left > 0
+            partition.looks_left = max(partition.looks_left - 1, 0)
+            if partition.placement and not moving:
+                partition.leader_id = partition.placement[0]
+            part = described.partitions.add(
+                number=number, leader_id=partition.leader_id, term=partition.term, moving=moving
+            )
+            for broker_id in partition.placement:
+                part.replicas.add(broker_id=broker_id, voter=not moving, alive=True, state="OK")
         return described
 
     async def DescribeTopic(self, request: Any, context: Any) -> Any:
@@ -364,6 +385,48 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
 
     async def ListTopics(self, request: Any, context: Any) -> Any:
         return admin_service_pb2.ListTopicsResponse(topics=map(self._describe, self.cluster.topics.values()))
+
+    async def GrowTopic(self, request: Any, context: Any) -> Any:
+        fault = self.admin_faults.popleft() if self.admin_faults else ""
+        topic = self.cluster.topics[request.name]
+        assert request.topic_id == topic.topic_id
+        if not 0 < request.partitions_before < len(topic.partitions) == request.partitions:
+            if request.partitions <= len(topic.partitions):
+                await abort(context, errors.InvalidPartitions("only more", partitions=request.partitions))
+            topic.partitions += [FakePartition(leader_id=0) for _ in range(len(topic.partitions), request.partitions)]
+        if fault:
+            await abort(context, errors.UnknownOutcome("the controller is gone"))
+        return admin_service_pb2.GrowTopicResponse(topic=self._describe(topic))
+
+    async def AlterTopic(self, request: Any, context: Any) -> Any:
+        topic = self.cluster.topics[request.name]
+        assert request.topic_id == topic.topic_id
+        topic.config = {name: text for name, text in topic.config.items() if name not in request.unset}
+        topic.config |= dict(request.set)
+        return admin_service_pb2.AlterTopicResponse(topic=self._describe(topic))
+
+    async def PlanRebalance(self, request: Any, context: Any) -> Any:
+        planned = admin_service_pb2.PlanRebalanceResponse(set_aside=1)
+        for topic, number, before, after in self.cluster.planned:
+            partition = common_pb2.TopicPartition(topic=topic, partition=number)
+            planned.moves.add(partition=partition, before=before, after=after, size_bytes=7)
+        planned.brokers.add(broker_id=0, replicas_before=3, replicas_after=2, leaders_before=1, leaders_after=1)
+        return planned
+
+    async def MovePartition(self, request: Any, context: Any) -> Any:
+        """Decided at once; the copy is done once it has been looked at twice."""
+        fault = self.admin_faults.popleft() if self.admin_faults else ""
+        if fault == "refuse":
+            await abort(context, errors.InvalidRequest("broker 9 is not alive"))
+        partition = self.cluster.topics[request.partition.topic].partitions[request.partition.partition]
+        if partition.placement == tuple(request.broker_ids):
+            await abort(context, errors.InvalidRequest("it is there already"))
+        partition.looks_left = 0 if {*partition.placement} == {*request.broker_ids} else 2
+        partition.placement = tuple(request.broker_ids)
+        self.cluster.moving_most = max(self.cluster.moving_most, self.cluster.moving)
+        if fault:
+            await abort(context, errors.UnknownOutcome("the controller is gone"))
+        return admin_service_pb2.MovePartitionResponse()
 
     async def DeleteTopic(self, request: Any, context: Any) -> Any:
         fault = self.admin_faults.popleft() if self.admin_faults else ""

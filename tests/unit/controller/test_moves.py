@@ -34,6 +34,20 @@ async def an_office_with_topic(*brokers: int, partitions: int = 1, replication: 
     return office
 
 
+def test_what_a_removed_broker_held_goes_rather_not_to_one_that_is_being_drained() -> None:
+    async def scene() -> None:
+        office = await an_office_with_topic(1, 2, 3, replication=3)
+        for broker_id in (4, 5):
+            office.alive[broker_id] = directory_of(broker_id)
+            await office.controller.register_broker(broker_id, directory_of(broker_id))
+        await office.controller.set_draining(4, True)
+        await office.controller.remove_broker(1)
+        (partition,) = (await office.controller.describe_topic("orders")).partitions
+        assert sorted(brokers_of(partition.placement)) == [2, 3, 5]
+
+    run(scene())
+
+
 def test_who_stays_is_who_it_was_and_who_comes_gets_a_number_never_given_out() -> None:
     async def scene() -> None:
         office = await an_office_with_topic(1, 2, 3, 4, replication=2)
