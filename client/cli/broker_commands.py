@@ -1,4 +1,4 @@
-"""`broker list|drain|undrain|remove`: the brokers as members. `broker -c` runs one."""
+"""`broker list|add|drain|undrain|remove`: the brokers as members. `broker -c` runs one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .endings import say
-from .local_commands import OutputOption
+from .local_commands import DataOption, OutputOption, add_to_local_cluster, retire_from_local_cluster
 from .record_commands import INT32_MAX, BrokersOption
 from .tables import OutputFormat
 from .topic_commands import run_with_client
 
 if TYPE_CHECKING:
     from ..admin import BrokerDescription, ClusterDescription
+
+_LOOK_INTERVAL_S = 0.5
 
 BrokerArgument = Annotated[int, typer.Argument(metavar="N", help="The broker's id.", min=0, max=INT32_MAX)]
 
@@ -39,6 +41,20 @@ def list_brokers(output: OutputOption = OutputFormat.text, brokers: BrokersOptio
         for broker in found
     ]
     show(columns(("BROKER", "STATE", "GRPC", "LEADS", "REPLICAS", "VERSION"), rows))
+
+
+def add(data: DataOption = None) -> None:
+    """Start one broker more in the local cluster, while it serves, and wait until it has joined.
+
+    It listens on the next ports (base+10i). New topics and partitions are placed on it too; what is there already
+    stays until you rebalance. Elsewhere, a broker joins by itself: run `lograft broker -c FILE` with the cluster's
+    secret and a `cluster.peers` that names brokers of the cluster.
+
+    \b
+      lograft broker add
+      lograft cluster rebalance        share out what the others hold
+    """
+    add_to_local_cluster(data)
 
 
 def drain(broker_id: BrokerArgument, brokers: BrokersOption = None) -> None:
@@ -70,11 +86,19 @@ def undrain(broker_id: BrokerArgument, brokers: BrokersOption = None) -> None:
     say(f"broker {broker_id} may lead again; what prefers it comes back within seconds")
 
 
-def remove(broker_id: BrokerArgument, brokers: BrokersOption = None) -> None:
-    """Place elsewhere what a broker holds, for good; it may be dead already. Its process is yours to stop.
+def remove(
+    broker_id: BrokerArgument,
+    wait: Annotated[
+        bool, typer.Option("-w", "--wait", help="Wait until it holds nothing; of a local cluster, then stop it.")
+    ] = False,
+    brokers: BrokersOption = None,
+) -> None:
+    """Place elsewhere what a broker holds, for good; it may be dead already.
+
+    Its process is yours to stop once it holds nothing, but that of a local cluster, which `--wait` stops in the end.
 
     \b
-      lograft broker remove 2
+      lograft broker remove 2 --wait
       lograft partition list --moving        what is not copied yet
     """
 
@@ -83,8 +107,49 @@ def remove(broker_id: BrokerArgument, brokers: BrokersOption = None) -> None:
         return found
 
     moved = run_with_client(brokers, work)
-    what = f"moving what it holds of {', '.join(moved)}" if moved else "it holds nothing"
+    what = f"moving what it holds of {', '.join(moved)}" if moved else "nothing more is to be moved"
     say(f"broker {broker_id} is removed; {what}")
+    if not wait:
+        return
+    try:
+        run_with_client(brokers, lambda client: _wait_until_empty(client, broker_id))
+    except KeyboardInterrupt:
+        say(f"\nthe copying goes on; `lograft broker remove {broker_id} --wait` waits for it again")
+        raise
+    if brokers is None and retire_from_local_cluster(broker_id):
+        say(f"broker {broker_id} holds nothing any more, and is stopped")
+    else:
+        say(f"broker {broker_id} holds nothing any more; stop its process")
+
+
+async def _wait_until_empty(client: Any, broker_id: int) -> None:
+    """Until no partition's voters, as their leaders say, and no decision name the broker; tells how many are left."""
+    import asyncio
+
+    from ...proto.errors import LograftError
+    from .tables import count
+
+    told = None
+    while True:
+        try:
+            topics = await client.admin.list_topics(internal=True)
+            cluster = await client.admin.describe_cluster()
+        except LograftError:
+            await asyncio.sleep(_LOOK_INTERVAL_S)
+            continue
+        partitions = [partition for topic in topics for partition in topic.partitions]
+        left = sum(
+            # A partition whose leader does not say how large it is does not say who votes either.
+            partition.size_bytes < 0 or any(replica.broker_id == broker_id for replica in partition.replicas)
+            for partition in partitions
+        )
+        votes = any(broker.broker_id == broker_id and broker.cluster_voter for broker in cluster.brokers)
+        if not left and not votes:
+            return
+        if left != told:
+            told = left
+            say(f"{count(left, 'partition')} of {len(partitions)} to go" if left else "waiting for the decisions")
+        await asyncio.sleep(_LOOK_INTERVAL_S)
 
 
 def _state(broker: BrokerDescription) -> str:

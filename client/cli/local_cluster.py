@@ -33,8 +33,10 @@ DEFAULT_DIRECTORY = "lograft-data"
 DEFAULT_BASE_PORT = 9600
 DEFAULT_BROKERS = 3
 STOP_TIMEOUT_S = 15.0
+REMOVED_BY = "lograft broker remove"
 _KIND = "lograft local cluster"
 _FORMAT = 1
+_PEERS_TITLE = "[cluster.peers]\n"
 # What the shell exports for brokers (LOGRAFT_SECTION__KEY) holds for ours too, except what makes a broker this broker.
 _OURS_TO_SAY = ("LOGRAFT_BROKER__", "LOGRAFT_LISTEN__", "LOGRAFT_ADVERTISE__", "LOGRAFT_CLUSTER__")
 
@@ -49,6 +51,11 @@ class LocalBroker:
     process: ProcessIdentity | None = None
     ended_by: str | None = None
     """The command that ended it (`lograft down`, `lograft kill`); None if it runs, or went by itself."""
+
+    @property
+    def is_removed(self) -> bool:
+        """Is it no member of the cluster any more? Its directory stays, and its number is not used again."""
+        return self.ended_by == REMOVED_BY
 
     @property
     def is_running(self) -> bool:
@@ -122,7 +129,10 @@ class LocalCluster:
 
     def moved_to(self, base_port: int) -> LocalCluster:
         """The same cluster, stopped, with its ports counted from another base."""
-        return LocalCluster.new(self.directory, len(self.brokers), base_port)
+        moved = LocalCluster.new(self.directory, len(self.brokers), base_port)
+        for broker, known in zip(moved.brokers, self.brokers, strict=True):
+            broker.ended_by = REMOVED_BY if known.is_removed else None
+        return moved
 
     def save(self) -> None:
         described = {
@@ -143,12 +153,17 @@ class LocalCluster:
         _replace(self.directory / "cluster.json", json.dumps(described, indent=2) + "\n")
 
     @property
+    def members(self) -> list[LocalBroker]:
+        """The brokers but those that were removed."""
+        return [broker for broker in self.brokers if not broker.is_removed]
+
+    @property
     def running(self) -> list[LocalBroker]:
         return [broker for broker in self.brokers if broker.is_running]
 
     @property
     def addresses(self) -> list[str]:
-        return [broker.address for broker in self.brokers]
+        return [broker.address for broker in self.members]
 
     @property
     def shown_directory(self) -> str:
@@ -173,6 +188,30 @@ class LocalCluster:
             )
         return self.brokers[broker_id]
 
+    def add_broker(self) -> LocalBroker:
+        """Describe one broker more, and tell the configurations of the others of it; the caller holds the lock.
+
+        Theirs too: a broker that lost its disk must find the cluster again, however small that was when it was formed.
+        """
+        known = self.running[0].config.read_text("utf-8", "surrogateescape")
+        _, _, rest = known.partition("\n[log]\n")
+        broker_id = len(self.brokers)
+        added = LocalBroker(
+            broker_id, BrokerPorts.of(self.base_port, broker_id), self.directory / f"broker-{broker_id}"
+        )
+        self.brokers.append(added)
+        added.directory.mkdir(exist_ok=True)
+        head, log_section, _ = self._broker_toml(added, "info").partition("\n[log]\n")
+        _replace(added.config, head + log_section + (rest or 'level = "info"\n'))
+        for broker in self.brokers[:-1]:
+            if broker.config.exists():
+                before, title, after = broker.config.read_text("utf-8", "surrogateescape").partition(_PEERS_TITLE)
+                _, blank, rest = after.partition("\n\n")
+                if title and blank:
+                    _replace(broker.config, before + title + self._peers() + blank + rest)
+        self.save()
+        return added
+
     def prepare(self, log_level: str = "info", more_config: str = "") -> None:
         """Write what the brokers need to start, and keep what is there already."""
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -187,7 +226,6 @@ class LocalCluster:
 
     def _broker_toml(self, broker: LocalBroker, log_level: str) -> str:
         # Absolute paths: started by hand from elsewhere, it must find its data and not begin with an empty directory.
-        voters = "\n".join(f'{one.broker_id} = "{HOST}:{one.ports.peer}"' for one in self.brokers[: self._voter_count])
         return f"""\
 # Written by each `lograft up`: changes here do not last.
 [broker]
@@ -202,17 +240,19 @@ http = "{HOST}:{broker.ports.http}"
 [cluster]
 secret_file = {json.dumps(str(self.directory / "secret"))}
 
-[cluster.peers]
-{voters}
+{_PEERS_TITLE}{self._peers()}
 
 [log]
 level = "{log_level}"
 """
 
+    def _peers(self) -> str:
+        return "\n".join(f'{one.broker_id} = "{HOST}:{one.ports.peer}"' for one in self.members[: self._voter_count])
+
     @property
     def _voter_count(self) -> int:
         """Brokers that form the cluster; an even number bears no more losses than one less, so the others join them."""
-        count = len(self.brokers)
+        count = len(self.members)
         return count if count <= 3 else 3 if count == 4 else 5
 
     def launch(self, broker: LocalBroker) -> None:
@@ -228,6 +268,13 @@ level = "{log_level}"
         )
         broker.ended_by = None
         self.save()
+
+    def retire(self, broker: LocalBroker) -> None:
+        """Stop a broker that was removed from the cluster, for good; the caller holds the lock."""
+        broker.ended_by = REMOVED_BY
+        self.save()
+        if broker.process is not None:
+            processes.stop_all([broker.process], STOP_TIMEOUT_S)
 
     def stop(self, ended_by: str, timeout_s: float = STOP_TIMEOUT_S) -> list[LocalBroker]:
         """Stop what runs, and return the brokers that had to be forced; the caller holds the lock."""
@@ -304,7 +351,7 @@ def client_addresses(brokers: str | None) -> list[str]:
     candidates = [cluster for cluster in map(LocalCluster.load, _usual_directories()) if cluster is not None]
     for cluster in candidates:
         if cluster.running:  # those that run first, the others may come back
-            return [broker.address for broker in sorted(cluster.brokers, key=lambda broker: not broker.is_running)]
+            return [broker.address for broker in sorted(cluster.members, key=lambda broker: not broker.is_running)]
     if candidates:
         stopped = candidates[0]
         raise Refused(

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .local_cluster import LocalBroker, LocalCluster
 
 READY_TIMEOUT_S = 60.0
+LOCAL_BROKERS_MAX = 20
 _WATCH_INTERVAL_S = 0.25
 
 DataOption = Annotated[
@@ -35,7 +36,8 @@ BrokerNumber = Annotated[int, typer.Argument(help="Number of the broker, from 0.
 
 def up(
     brokers: Annotated[
-        int | None, typer.Option("-n", "--brokers-count", min=1, max=20, help="How many brokers.  [default: 3]")
+        int | None,
+        typer.Option("-n", "--brokers-count", min=1, max=LOCAL_BROKERS_MAX, help="How many brokers.  [default: 3]"),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Where all of it lives.  [default: ./lograft-data]")
@@ -106,9 +108,9 @@ def _bring_up(
             return None
         if cluster is None:
             cluster = LocalCluster.new(directory, brokers or DEFAULT_BROKERS, base_port or DEFAULT_BASE_PORT)
-        elif brokers not in (None, len(cluster.brokers)):
+        elif brokers not in (None, len(cluster.members)):
             raise Refused(
-                f"the cluster in {cluster.shown_directory} has {_brokers(len(cluster.brokers))}, not {brokers}",
+                f"the cluster in {cluster.shown_directory} has {_brokers(len(cluster.members))}, not {brokers}",
                 "leave -n out to start it as it is, or --fresh to delete it and begin anew",
             )
         else:
@@ -116,7 +118,7 @@ def _bring_up(
         _refuse_taken_ports(cluster)
         try:
             cluster.prepare(log_level)
-            for broker in cluster.brokers:
+            for broker in cluster.members:
                 cluster.launch(broker)
             _wait_until_ready(cluster)
         except BaseException:
@@ -164,8 +166,8 @@ def status(data: DataOption = None, output: OutputOption = OutputFormat.text) ->
     if cluster.running:
         health = asyncio.run(wait_until(cluster.addresses, lambda _: True, timeout_s=0))
     rows = []
-    for broker in cluster.brokers:
-        answer = health.brokers[broker.broker_id] if health else None
+    answers = health.brokers if health else [None] * len(cluster.members)
+    for broker, answer in zip(cluster.members, answers, strict=True):
         rows.append(_BrokerRow.of(broker, serves=bool(answer and answer.serves)))
     if output is OutputFormat.json:
         show_json(
@@ -235,14 +237,19 @@ def start(number: BrokerNumber, data: DataOption = None) -> None:
         broker = cluster.broker(number)
         if broker.is_running and broker.process:
             raise Refused(f"broker {number} runs already (pid {broker.process.pid})")
-        _refuse_taken_ports(cluster, [broker])
+        if broker.is_removed:
+            raise Refused(
+                f"broker {number} was removed from the cluster",
+                f"`lograft broker add{cluster.data_option}` adds another",
+            )
+        _refuse_taken_ports(cluster, broker.ports.used)
         cluster.launch(broker)
     with _spinner(f"broker {number} is starting"):
         health = asyncio.run(
             wait_until(
                 [broker.address],
                 lambda health: health.brokers[0].serves,
-                timeout_s=READY_TIMEOUT_S if len(cluster.running) > len(cluster.brokers) // 2 else 5.0,
+                timeout_s=READY_TIMEOUT_S if len(cluster.running) > len(cluster.members) // 2 else 5.0,
                 give_up=lambda: not broker.is_running,
             )
         )
@@ -255,6 +262,73 @@ def start(number: BrokerNumber, data: DataOption = None) -> None:
         say(f"broker {number} (pid {pid}) serves again after {time.monotonic() - started_at:.1f} s")
     else:
         say(f"broker {number} (pid {pid}) runs, but {health.brokers[0].why}; see `lograft status{cluster.data_option}`")
+
+
+def add_to_local_cluster(data: Path | None) -> None:
+    """`broker add`."""
+    import asyncio
+
+    from .health import wait_until
+    from .local_cluster import explain, find, locked
+    from .ports import PORT_MAX, BrokerPorts
+
+    cluster = find(data)
+    started_at = time.monotonic()
+    with locked(cluster.directory):
+        cluster = find(cluster.directory)
+        if not cluster.running:
+            raise Refused(
+                f"the cluster in {cluster.shown_directory} is stopped, so there is nobody to join",
+                f"start it with `lograft up{cluster.data_option}`",
+            )
+        number = len(cluster.brokers)
+        if number >= LOCAL_BROKERS_MAX or max(BrokerPorts.of(cluster.base_port, number)) > PORT_MAX:
+            raise Refused(
+                f"broker {number} has no place: a local cluster has at most {LOCAL_BROKERS_MAX} brokers, and ports up "
+                f"to {PORT_MAX}",
+                "run more of them by hand with `lograft broker -c FILE`",
+            )
+        _refuse_taken_ports(cluster, BrokerPorts.of(cluster.base_port, number).used)
+        added = cluster.add_broker()
+        cluster.launch(added)
+    with _spinner(f"broker {number} is joining"):
+        health = asyncio.run(
+            wait_until(
+                [added.address],
+                lambda health: health.brokers[0].serves,
+                timeout_s=READY_TIMEOUT_S,
+                give_up=lambda: not added.is_running,
+            )
+        )
+    if not added.is_running:
+        for line in explain([added]):
+            say(line)
+        raise Refused(
+            f"broker {number} did not start",
+            f"its log is {added.log}; `lograft start {number}{cluster.data_option}` tries again",
+        )
+    if not health.brokers[0].serves:
+        raise Refused(
+            f"broker {number} {health.brokers[0].why} after {READY_TIMEOUT_S:.0f} s; it goes on trying",
+            f"see `lograft status{cluster.data_option}` and whether a majority of the others is up",
+        )
+    pid = added.process.pid if added.process else None
+    say(f"broker {number} (pid {pid}) has joined after {time.monotonic() - started_at:.1f} s, on {added.address}")
+    say("new topics and partitions are placed on it too; internal topics take to it by themselves, if they need it")
+    say("`lograft cluster rebalance` shows how the others' partitions would be shared out, and does it")
+
+
+def retire_from_local_cluster(number: int) -> bool:
+    """Stop a broker that was removed, if it is one of the local cluster that clients find. False if it is none."""
+    from .local_cluster import find, locked
+
+    cluster = find(None)
+    with locked(cluster.directory):
+        cluster = find(cluster.directory)
+        if number >= len(cluster.brokers) or not cluster.running:
+            return False
+        cluster.retire(cluster.brokers[number])
+    return True
 
 
 def broker(
@@ -338,16 +412,16 @@ def _is_up_already(cluster: LocalCluster, brokers: int | None, base_port: int | 
     running = cluster.running
     if not running:
         return False
-    if brokers not in (None, len(cluster.brokers)) or base_port not in (None, cluster.base_port):
-        there = f"{len(cluster.brokers)} brokers at base port {cluster.base_port}"
+    if brokers not in (None, len(cluster.members)) or base_port not in (None, cluster.base_port):
+        there = f"{len(cluster.members)} brokers at base port {cluster.base_port}"
         raise Refused(
             f"{cluster.shown_directory} runs already, with {there}",
             f"stop it with `lograft down{cluster.data_option}`, or start another with --data and --base-port",
         )
-    missing = [broker.broker_id for broker in cluster.brokers if broker not in running]
+    missing = [broker.broker_id for broker in cluster.members if broker not in running]
     if missing:
         raise Refused(
-            f"{len(running)} of {len(cluster.brokers)} brokers of {cluster.shown_directory} run already",
+            f"{len(running)} of {len(cluster.members)} brokers of {cluster.shown_directory} run already",
             f"`lograft start {missing[0]}{cluster.data_option}` brings back broker {missing[0]}, "
             f"`lograft down{cluster.data_option}` stops the rest",
         )
@@ -356,17 +430,16 @@ def _is_up_already(cluster: LocalCluster, brokers: int | None, base_port: int | 
     return True
 
 
-def _refuse_taken_ports(cluster: LocalCluster, brokers: list[LocalBroker] | None = None) -> None:
+def _refuse_taken_ports(cluster: LocalCluster, wanted: Sequence[int] | None = None) -> None:
     from .ports import free_base_port, taken
 
-    wanted = [port for broker in brokers or cluster.brokers for port in broker.ports.used]
-    taken_ports = taken(wanted)
+    taken_ports = taken(wanted or [port for broker in cluster.members for port in broker.ports.used])
     if not taken_ports:
         return
     first = taken_ports[0]
     more = f" (and {len(taken_ports) - 1} more)" if len(taken_ports) > 1 else ""
     free = free_base_port(len(cluster.brokers), cluster.base_port + 100)
-    elsewhere = f", or choose others with `lograft up --base-port {free}`" if free is not None else ""
+    elsewhere = f", or choose others with `lograft up --base-port {free}`" if free is not None and not wanted else ""
     raise Refused(f"port {first.port}{more} is taken by {first.holder}", f"stop that process{elsewhere}")
 
 
@@ -378,9 +451,9 @@ def _wait_until_ready(cluster: LocalCluster) -> None:
     from .local_cluster import explain
 
     def dead() -> list[LocalBroker]:
-        return [broker for broker in cluster.brokers if not broker.is_running]
+        return [broker for broker in cluster.members if not broker.is_running]
 
-    with _spinner(f"starting {_brokers(len(cluster.brokers))}"):
+    with _spinner(f"starting {_brokers(len(cluster.members))}"):
         health: ClusterHealth = asyncio.run(
             wait_until(
                 cluster.addresses, lambda health: health.whole, timeout_s=READY_TIMEOUT_S, give_up=lambda: bool(dead())
@@ -391,8 +464,8 @@ def _wait_until_ready(cluster: LocalCluster) -> None:
             say(line)
         raise Refused(f"broker {gone[0].broker_id} did not start", f"its log is {gone[0].log}")
     if not health.whole:
-        slow = [one for one, answer in zip(cluster.brokers, health.brokers, strict=True) if not answer.serves]
-        for line in explain(slow[:1] or cluster.brokers[:1]):
+        slow = [one for one, answer in zip(cluster.members, health.brokers, strict=True) if not answer.serves]
+        for line in explain(slow[:1] or cluster.members[:1]):
             say(line)
         raise Refused(
             f"the cluster was not ready after {READY_TIMEOUT_S:.0f} s: {health.reason}",
@@ -405,7 +478,7 @@ def _show_addresses(cluster: LocalCluster) -> None:
 
     rows = [
         (broker.broker_id, broker.address, broker.metrics_url, f"{cluster.shown_directory}/{broker.directory.name}/log")
-        for broker in cluster.brokers
+        for broker in cluster.members
     ]
     show(columns(("BROKER", "GRPC", "METRICS", "LOG"), rows))
 
@@ -416,7 +489,7 @@ def _show_hints(cluster: LocalCluster, detached: bool) -> None:
     say("  lograft topic create events -p 6")
     say("  echo hello | lograft produce events")
     say("  lograft consume events -o start")
-    if len(cluster.brokers) > 2:
+    if len(cluster.members) > 2:
         say(f"  lograft kill 1{data}    # and see that nothing is lost; lograft start 1{data}")
     say(f"  lograft down{data}" if detached else "Ctrl-C stops the cluster and keeps its data.")
 
@@ -434,6 +507,10 @@ def _watch(cluster: LocalCluster) -> None:
         if latest is None:
             say(f"{cluster.shown_directory} was deleted")
             return
+        for broker in latest.brokers[len(seen.brokers) :]:
+            if broker.is_running and broker.process:
+                running.add(broker.broker_id)
+                say(f"broker {broker.broker_id} was added (pid {broker.process.pid})")
         for before, broker in zip(seen.brokers, latest.brokers, strict=False):
             number = broker.broker_id
             if number in running and not broker.is_running:

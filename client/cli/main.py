@@ -107,6 +107,7 @@ _partition.command()(partition_commands.move)
 
 _broker.callback(invoke_without_command=True)(local_commands.broker)
 _broker.command("list")(broker_commands.list_brokers)
+_broker.command()(broker_commands.add)
 _broker.command()(broker_commands.drain)
 _broker.command()(broker_commands.undrain)
 _broker.command()(broker_commands.remove)

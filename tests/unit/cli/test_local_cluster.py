@@ -213,3 +213,33 @@ def test_a_state_file_that_cannot_be_written_costs_nothing_but_convenience(tmp_p
     with pytest.raises(Refused):
         client_addresses(None)
     assert os.path.isfile(tmp_path / "state")
+
+
+def test_a_broker_that_is_added_has_the_next_ports_and_all_are_told_of_it() -> None:
+    cluster = LocalCluster.new(Path("lograft-data").absolute(), 1, 9600)
+    cluster.prepare("debug", "[replica]\nelection_timeout_ms = 700\n")
+    cluster.brokers[0].process = identity_of(os.getpid())
+    added = cluster.add_broker()
+    cluster.add_broker()
+    assert (added.broker_id, added.address) == (1, "127.0.0.1:9610")
+    configs = [tomllib.loads(broker.config.read_text()) for broker in cluster.brokers]
+    peers = {"0": "127.0.0.1:9601", "1": "127.0.0.1:9611", "2": "127.0.0.1:9621"}
+    assert [config["cluster"]["peers"] for config in configs] == [peers, peers, peers]
+    assert [config["broker"]["id"] for config in configs] == [0, 1, 2]
+    assert all(config["log"]["level"] == "debug" for config in configs)
+    assert all(config["replica"]["election_timeout_ms"] == 700 for config in configs)
+    assert LocalCluster.load(cluster.directory) == cluster
+
+
+def test_a_broker_that_was_removed_stays_removed_and_its_number_is_not_used_again(process: ProcessIdentity) -> None:
+    cluster = a_cluster(Path("lograft-data"), 4)
+    cluster.brokers[2].process = process
+    cluster.retire(cluster.brokers[2])
+    assert identity_of(process.pid) != process
+    reread = find(None).moved_to(9700)
+    assert [broker.broker_id for broker in reread.members] == [0, 1, 3]
+    assert reread.addresses == ["127.0.0.1:9700", "127.0.0.1:9710", "127.0.0.1:9730"]
+    reread.prepare()
+    assert set(tomllib.loads(reread.brokers[0].config.read_text())["cluster"]["peers"]) == {"0", "1", "3"}
+    reread.brokers[0].process = identity_of(os.getpid())
+    assert reread.add_broker().broker_id == 4
