@@ -58,6 +58,11 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str, exit_code: int 
         (["consume", "t", "-g", "g", "--reset", "begin"], "'begin' is not one of"),
         (["consume", "t", "-g", "g", "-p", "0"], "leave -p or -g out"),
         (["topic", "create", "t", "-c", "durability"], "'durability' is not KEY=VALUE"),
+        (["topic", "alter", "t", "-c", "=1"], "'=1' is not KEY=VALUE"),
+        (["topic", "alter", "t"], "name settings to change"),
+        (["topic", "grow", "t"], "missing option"),
+        (["topic", "grow", "t", "-p", "99999999999"], "less than or equal to"),
+        (["cluster", "rebalance", "--at-once", "0"], "greater than or equal to 1"),
         (["kill"], "missing argument"),
         (["kill", "one"], "valid integer"),
         (["broker"], "name the broker's configuration"),
@@ -77,6 +82,8 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(
         *(["consume", "t"], ["consume", "t", "-g", "g"], ["topic", "list"], ["topic", "delete", "t"]),
         *(["cluster", "info"], ["cluster", "health"], ["group", "list"], ["group", "describe", "g"]),
         *(["group", "seek", "g", "--to", "start", "-y"], ["group", "delete", "g", "-y"]),
+        *(["topic", "grow", "t", "-p", "3", "-y"], ["topic", "alter", "t", "-c", "segment.ms=5000"]),
+        *(["cluster", "rebalance", "-y"], ["broker", "remove", "1", "--wait"]),
     ],
 )
 def test_without_a_cluster_every_client_command_says_how_to_get_one(
@@ -88,7 +95,7 @@ def test_without_a_cluster_every_client_command_says_how_to_get_one(
     )
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["down"], ["kill", "0"], ["start", "0"]])
+@pytest.mark.parametrize("arguments", [["status"], ["down"], ["kill", "0"], ["start", "0"], ["broker", "add"]])
 def test_without_a_local_cluster_its_commands_say_how_to_make_one(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
@@ -245,3 +252,21 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
 def test_the_version_is_told() -> None:
     told = subprocess.run([*LOGRAFT, "--version"], capture_output=True, text=True, check=True).stdout
     assert told.startswith("lograft 0.")
+
+
+def test_what_would_move_or_grow_asks_first_and_where_nobody_can_be_asked_says_which_option_to_add(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert "add --yes to move, or --dry-run to see the plan" in refusal(capsys, "cluster", "rebalance")
+    assert "add --yes" in refusal(capsys, "topic", "grow", "t", "-p", "9")
+
+
+def test_no_broker_is_added_to_a_cluster_that_is_stopped_and_one_that_was_removed_is_not_started(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    cluster = LocalCluster.new(here / "lograft-data", 3, 9600)
+    cluster.prepare()
+    assert "is stopped" in refusal(capsys, "broker", "add")
+    cluster.retire(cluster.brokers[2])
+    assert "broker 2 was removed from the cluster; `lograft broker add` adds another" in refusal(capsys, "start", "2")
