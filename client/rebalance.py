@@ -84,6 +84,8 @@ class RebalanceProgress:
     done: list[PlannedMove] = field(default_factory=list)
     left: list[tuple[PlannedMove, str]] = field(default_factory=list)
     """Moves that were not begun, and why."""
+    seen: dict[PlannedMove, PartitionDescription] = field(default_factory=dict)
+    """How the partitions under way looked last; those that could be looked at."""
     leaders_awaited: int = 0
     """Partitions that the preferred broker does not lead yet."""
 
@@ -105,10 +107,11 @@ async def carry_out(admin: Admin, plan: RebalancePlan, *, at_once: int, report: 
             progress.waiting = len(to_begin)
             report(progress)
         for move in list(progress.under_way):
-            if await _is_copied(admin, move):
+            if await _is_copied(admin, move, progress.seen):
                 progress.under_way.remove(move)
+                progress.seen.pop(move, None)
                 progress.done.append(move)
-                report(progress)
+        report(progress)
         if progress.under_way:
             await asyncio.sleep(_LOOK_INTERVAL_S)
     news_at, fewest = loop.time(), len(plan.moves) + 1
@@ -146,7 +149,7 @@ async def _decide(admin: Admin, move: PlannedMove) -> None:
             raise
 
 
-async def _is_copied(admin: Admin, move: PlannedMove) -> bool:
+async def _is_copied(admin: Admin, move: PlannedMove, seen: dict[PlannedMove, PartitionDescription]) -> bool:
     """Do just those vote who are placed? Somebody else may have moved it on: then nothing is left to wait for."""
     try:
         found = await _partition(admin, move)
@@ -154,6 +157,7 @@ async def _is_copied(admin: Admin, move: PlannedMove) -> bool:
         return False  # asked again
     if found is None or _placed(found) != move.after:
         return True
+    seen[move] = found
     return found.leader_id >= 0 and not found.moving and all(replica.voter for replica in found.replicas)
 
 

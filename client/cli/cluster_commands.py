@@ -16,9 +16,10 @@ from .topic_commands import YesOption, run_with_client
 
 if TYPE_CHECKING:
     from ..admin import ClusterDescription
-    from ..rebalance import RebalancePlan, RebalanceProgress
+    from ..rebalance import PlannedMove, RebalancePlan, RebalanceProgress
 
 _WATCH_INTERVAL_S = 1.0
+_TELL_INTERVAL_S = 10.0
 
 
 def info(output: OutputOption = OutputFormat.text, brokers: BrokersOption = None) -> None:
@@ -147,14 +148,19 @@ def rebalance(
 
 def _carry_out(plan: RebalancePlan, at_once: int, brokers: str | None) -> RebalanceProgress:
     latest: list[RebalanceProgress] = []
-    told = 0
+    told, told_at = 0, time.monotonic()
 
     def tell(progress: RebalanceProgress) -> None:
-        nonlocal told
+        nonlocal told, told_at
         latest[:] = [progress]
-        for move in progress.done[told:]:
-            say(f"{len(progress.done)} of {len(plan.moves)}: {_move_text(move)}")
-        told = len(progress.done)
+        for number, move in enumerate(progress.done[told:], told + 1):
+            say(f"{number} of {len(plan.moves)}: {_move_text(move)}")
+        if told < len(progress.done):
+            told, told_at = len(progress.done), time.monotonic()
+        elif progress.under_way and time.monotonic() - told_at >= _TELL_INTERVAL_S:
+            told_at = time.monotonic()
+            for move in progress.under_way:
+                say(f"under way: {_move_text(move)}: {_how_far(progress, move)}")
 
     async def work(client: Any) -> RebalanceProgress:
         ended: RebalanceProgress = await client.admin.rebalance(plan, at_once=at_once, on_progress=tell)
@@ -169,6 +175,19 @@ def _carry_out(plan: RebalancePlan, at_once: int, brokers: str | None) -> Rebala
             "themselves (`lograft partition list --moving`); `lograft cluster rebalance` plans the rest"
         )
         raise
+
+
+def _how_far(progress: RebalanceProgress, move: PlannedMove) -> str:
+    from .partition_commands import percent_copied
+
+    found = progress.seen.get(move)
+    if found is None or found.leader_id < 0:
+        return "no leader answers"
+    gone = sorted(replica.broker_id for replica in found.replicas if not replica.alive and not replica.leaving)
+    if gone:
+        return f"waiting for broker {_listed(tuple(gone))}, not in touch; start it, or remove it from the cluster"
+    percent = percent_copied(found)
+    return "at its end" if percent is None else f"{percent}% copied"
 
 
 def _plan_text(plan: RebalancePlan) -> str:
@@ -205,7 +224,7 @@ def _plan_text(plan: RebalancePlan) -> str:
     )
 
 
-def _cost(move: Any) -> str:
+def _cost(move: PlannedMove) -> str:
     from .tables import size
 
     if not move.replicas_moved:
@@ -213,7 +232,7 @@ def _cost(move: Any) -> str:
     return size(move.replicas_moved * move.size_bytes) if move.size_bytes >= 0 else "?"
 
 
-def _move_text(move: Any) -> str:
+def _move_text(move: PlannedMove) -> str:
     return f"{move.topic} {move.partition}: {_listed(move.before)} -> {_listed(move.after)}"
 
 
@@ -222,7 +241,7 @@ def _listed(broker_ids: tuple[int, ...]) -> str:
 
 
 def _plan_as_json(plan: RebalancePlan, ended: RebalanceProgress | None) -> dict[str, Any]:
-    def as_json(move: Any) -> dict[str, Any]:
+    def as_json(move: PlannedMove) -> dict[str, Any]:
         return {
             "topic": move.topic,
             "partition": move.partition,
