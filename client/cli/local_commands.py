@@ -490,7 +490,8 @@ def _show_hints(cluster: LocalCluster, detached: bool) -> None:
     say("  echo hello | lograft produce events")
     say("  lograft consume events -o start")
     if len(cluster.members) > 2:
-        say(f"  lograft kill 1{data}    # and see that nothing is lost; lograft start 1{data}")
+        one = cluster.members[1].broker_id
+        say(f"  lograft kill {one}{data}    # and see that nothing is lost; lograft start {one}{data}")
     say(f"  lograft down{data}" if detached else "Ctrl-C stops the cluster and keeps its data.")
 
 
@@ -500,7 +501,7 @@ def _watch(cluster: LocalCluster) -> None:
     from .local_cluster import LocalCluster, explain
 
     seen = cluster
-    running = {broker.broker_id for broker in seen.brokers}
+    running = {broker.broker_id for broker in seen.members}
     while True:
         time.sleep(_WATCH_INTERVAL_S)
         latest = LocalCluster.load(cluster.directory)
