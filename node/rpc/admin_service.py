@@ -447,7 +447,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             name = topic.name if topic is not None else CLUSTER_TOPIC
             raise InvalidRequest(
                 f"broker {broker_id} cannot be drained: without it partition {partition.number} of {name!r} would have "
-                f"{others} of {len(voters)} voters that keep up, which is no majority; start the others, or move it",
+                f"{others} of {len(voters)} voters that keep up, which is no majority; start the others, or move it "
+                "(`lograft broker remove` moves all that a broker holds)",
                 broker_id=broker_id,
                 topic=name,
             )
