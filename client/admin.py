@@ -98,6 +98,8 @@ class BrokerDescription:
     """It is to lead nothing."""
     removed: bool = False
     """It is to hold nothing."""
+    peer_protocol: tuple[int, int] | None = None
+    """Lowest and highest version of the protocol between brokers that it speaks; None if it is not in touch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +369,7 @@ class Admin:
                 broker.cluster_voter,
                 broker.draining,
                 broker.removed,
+                (broker.peer_protocol_lowest, broker.peer_protocol_highest) if broker.peer_protocol_highest else None,
             )
             for broker in sorted(told.brokers, key=lambda broker: broker.broker_id)
         )

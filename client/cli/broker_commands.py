@@ -37,10 +37,26 @@ def list_brokers(output: OutputOption = OutputFormat.text, brokers: BrokersOptio
         show_json([_as_json(broker) for broker in found])
         return
     rows = [
-        (broker.broker_id, _state(broker), broker.address, broker.leaders, broker.replicas, broker.version or "?")
+        (
+            broker.broker_id,
+            _state(broker),
+            broker.address,
+            broker.leaders,
+            broker.replicas,
+            broker.version or "?",
+            spoken(broker.peer_protocol),
+        )
         for broker in found
     ]
-    show(columns(("BROKER", "STATE", "GRPC", "LEADS", "REPLICAS", "VERSION"), rows))
+    show(columns(("BROKER", "STATE", "GRPC", "LEADS", "REPLICAS", "VERSION", "PROTOCOL"), rows))
+
+
+def spoken(peer_protocol: tuple[int, int] | None) -> str:
+    """Versions of the protocol between brokers, for people."""
+    if peer_protocol is None:
+        return "?"
+    lowest, highest = peer_protocol
+    return str(highest) if lowest == highest else f"{lowest}-{highest}"
 
 
 def add(data: DataOption = None) -> None:
@@ -170,4 +186,5 @@ def _as_json(broker: BrokerDescription) -> dict[str, Any]:
         "replicas": broker.replicas,
         "cluster_voter": broker.cluster_voter,
         "version": broker.version,
+        "peer_protocol": None if broker.peer_protocol is None else list(broker.peer_protocol),
     }

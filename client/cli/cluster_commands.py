@@ -29,6 +29,7 @@ def info(output: OutputOption = OutputFormat.text, brokers: BrokersOption = None
       lograft cluster info
       lograft cluster info -o json --brokers broker-1:9600,broker-2:9600
     """
+    from .broker_commands import spoken
     from .tables import columns, count, show, show_json
 
     cluster = _described_once(brokers)
@@ -53,10 +54,11 @@ def info(output: OutputOption = OutputFormat.text, brokers: BrokersOption = None
             broker.replicas,
             "yes" if broker.cluster_voter else "no",
             broker.version or "?",
+            spoken(broker.peer_protocol),
         )
         for broker in sorted(cluster.brokers, key=lambda broker: broker.broker_id)
     ]
-    show(columns(("BROKER", "STATE", "GRPC", "RACK", "LEADS", "REPLICAS", "VOTER", "VERSION"), rows))
+    show(columns(("BROKER", "STATE", "GRPC", "RACK", "LEADS", "REPLICAS", "VOTER", "VERSION", "PROTOCOL"), rows))
 
 
 def health(
@@ -325,6 +327,7 @@ def _as_json(cluster: ClusterDescription) -> dict[str, Any]:
                 "replicas": broker.replicas,
                 "cluster_voter": broker.cluster_voter,
                 "version": broker.version,
+                "peer_protocol": None if broker.peer_protocol is None else list(broker.peer_protocol),
             }
             for broker in cluster.brokers
         ],

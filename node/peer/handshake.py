@@ -1,8 +1,8 @@
 """Who is at the other end of a connection: the first frames of a peer link. Sans-I/O: frames in, frames out.
 
     dialler                                        acceptor
-    HELLO      identity, link, nonce       ->
-                                           <-      CHALLENGE  identity, nonce, proof
+    HELLO      versions, identity, link, nonce  ->
+                                           <-      CHALLENGE  versions, identity, nonce, proof
     PROOF      proof                       ->
                                            <-      WELCOME
     REFUSED instead of any of them         <- or ->
@@ -12,6 +12,9 @@ Always holds
     nonces; hence it serves no other connection, no other role, and says that both saw the same words
     no process ends itself because of a refusal that is not proved: only who knows the secret can say `superseded`
     who has no secret speaks to nobody
+    the frames only ever grow at their end, also within the identity; what a later version says there is passed over,
+    and is under the proof all the same
+    which version of the protocol the pair uses follows from what both said under the proof: nobody in between lowers it
 """
 
 from __future__ import annotations
@@ -28,9 +31,8 @@ from msgspec import Meta
 from ...partitions.environment import Buffer
 from ...proto.errors import LograftError
 from ...proto.peer_frames import FrameType, PeerFrameError, encode_frame
+from .protocol import SPOKEN, ProtocolRange, Speaker, nothing_in_common
 
-PROTOCOL = 1
-"""Of the peer link. Raised when two brokers of different versions could not talk."""
 HANDSHAKE_BYTES_MAX = 16 << 10
 """Received by one side before the handshake is over."""
 NONCE_BYTES = 32
@@ -41,6 +43,7 @@ _Name = Annotated[str, Meta(max_length=64)]
 _Text = Annotated[str, Meta(max_length=300)]
 _Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 _Proof = Annotated[bytes, Meta(min_length=32, max_length=32)]
+_Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class LinkKind(IntEnum):
@@ -77,7 +80,7 @@ class Refusal(IntEnum):
     """Why one side will not talk to the other."""
 
     PROTOCOL = 1
-    """Another version of the peer protocol."""
+    """No version of the peer protocol is spoken by both."""
     CLUSTER = 2
     BROKER = 3
     """Not the broker that was dialled."""
@@ -109,9 +112,18 @@ class HandshakeRefused(LograftError):
         return self.by_peer and self.proved and self.refusal is Refusal.SUPERSEDED
 
 
-class _Hello(msgspec.Struct, frozen=True, array_like=True):
-    protocol: int
-    """First, so that any later protocol can still be told that it is another one."""
+class _Versions(msgspec.Struct, frozen=True, array_like=True):
+    """What the words of both sides begin with, in every release to come."""
+
+    lowest: _Version
+    highest: _Version
+
+    @property
+    def spoken(self) -> ProtocolRange:
+        return ProtocolRange(self.lowest, self.highest)
+
+
+class _Hello(_Versions, frozen=True, array_like=True):
     identity: PeerIdentity
     kind: LinkKind
     session: Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -121,12 +133,7 @@ class _Hello(msgspec.Struct, frozen=True, array_like=True):
     nonce: _Nonce
 
 
-class _ProtocolOnly(msgspec.Struct, frozen=True, array_like=True):
-    protocol: int
-
-
-class _Challenge(msgspec.Struct, frozen=True, array_like=True):
-    protocol: int
+class _Challenge(_Versions, frozen=True, array_like=True):
     identity: PeerIdentity
     nonce: _Nonce
 
@@ -180,10 +187,13 @@ class _Side:
     _role: bytes
     _peer_role: bytes
 
-    def __init__(self, identity: PeerIdentity, secret: bytes, directories: Directories) -> None:
+    def __init__(self, identity: PeerIdentity, secret: bytes, directories: Directories, spoken: ProtocolRange) -> None:
         self.identity = identity
+        self.spoken = spoken
         self.peer: PeerIdentity | None = None
         """The other side, once it has proved who it is."""
+        self.peer_spoken: ProtocolRange | None = None
+        """What the other side says it speaks."""
         self._secret = secret
         self._directories = directories
         self._hello = b""
@@ -192,6 +202,19 @@ class _Side:
     @property
     def is_over(self) -> bool:
         return self.peer is not None
+
+    @property
+    def protocol(self) -> int:
+        """The version that both sides use, once the handshake is over."""
+        assert self.peer is not None and self.peer_spoken is not None, "agreed before the handshake was over"
+        common = self.spoken.common(self.peer_spoken)
+        assert common is not None, f"admitted {self.peer}, which speaks {self.peer_spoken}, not {self.spoken}"
+        return common
+
+    @property
+    def claimed_broker_id(self) -> int | None:
+        """Who the other side says it is, proved or not."""
+        raise NotImplementedError
 
     def refuse(self, refused: HandshakeRefused) -> list[Buffer]:
         """The frame that tells the other side, proved if the words for a proof are there and it proved itself too.
@@ -244,6 +267,13 @@ class _Side:
                 proved=True,
             )
 
+    def _check_spoken(self, peer: PeerIdentity, spoken: ProtocolRange) -> None:
+        """After all else: a process that is superseded, or in the wrong cluster, is told so whatever it speaks."""
+        if self.spoken.common(spoken) is None:
+            one = Speaker(self.identity.broker_id, self.identity.version, self.spoken)
+            other = Speaker(peer.broker_id, peer.version, spoken)
+            raise _refusal(Refusal.PROTOCOL, nothing_in_common(one, other), proved=True)
+
     def _refused_by_peer(self, body: Buffer) -> HandshakeRefused:
         refused = _decode(body, _Refused)
         try:
@@ -270,13 +300,18 @@ class Dialler(_Side):
         session: bytes,
         expected_broker_id: int,
         nonce: bytes | None = None,
+        spoken: ProtocolRange = SPOKEN,
     ) -> None:
-        super().__init__(identity, secret, directories)
+        super().__init__(identity, secret, directories, spoken)
         self.kind, self.session = kind, session
         self._expected = expected_broker_id
         nonce = nonce or secrets.token_bytes(NONCE_BYTES)
-        self._hello = msgspec.msgpack.encode(_Hello(PROTOCOL, identity, kind, session, expected_broker_id, nonce))
+        self._hello = msgspec.msgpack.encode(_Hello(*spoken, identity, kind, session, expected_broker_id, nonce))
         self._claimed: PeerIdentity | None = None
+
+    @property
+    def claimed_broker_id(self) -> int | None:
+        return self._expected if self._expected >= 0 else None if self._claimed is None else self._claimed.broker_id
 
     def hello(self) -> list[Buffer]:
         return encode_frame(FrameType.HELLO, self._hello)
@@ -288,6 +323,8 @@ class Dialler(_Side):
         if frame_type is FrameType.CHALLENGE and self._claimed is None:
             return self._answer(body)
         if frame_type is FrameType.WELCOME and self._claimed is not None:
+            assert self.peer_spoken is not None, "what is spoken is said in the words that say who speaks"
+            self._check_spoken(self._claimed, self.peer_spoken)
             self._directories.note(self._claimed)
             self.peer = self._claimed
             return []
@@ -295,12 +332,12 @@ class Dialler(_Side):
 
     def _answer(self, body: Buffer) -> list[Buffer]:
         proved = _decode(body, _Proved)
-        _check_protocol(proved.words)
         challenge = _decode(proved.words, _Challenge)
         self._challenge = proved.words
         self._check_proof(proved.proof)
         peer = challenge.identity
         self._check_identity(peer)
+        self.peer_spoken = challenge.spoken
         if self._expected not in (-1, peer.broker_id):
             raise _refusal(
                 Refusal.BROKER,
@@ -317,11 +354,21 @@ class Acceptor(_Side):
     _role, _peer_role = b"acceptor", b"dialler"
 
     def __init__(
-        self, identity: PeerIdentity, secret: bytes, directories: Directories, *, nonce: bytes | None = None
+        self,
+        identity: PeerIdentity,
+        secret: bytes,
+        directories: Directories,
+        *,
+        nonce: bytes | None = None,
+        spoken: ProtocolRange = SPOKEN,
     ) -> None:
-        super().__init__(identity, secret, directories)
+        super().__init__(identity, secret, directories, spoken)
         self._nonce = nonce or secrets.token_bytes(NONCE_BYTES)
         self._claimed: _Hello | None = None
+
+    @property
+    def claimed_broker_id(self) -> int | None:
+        return None if self._claimed is None else self._claimed.identity.broker_id
 
     @property
     def kind(self) -> LinkKind:
@@ -351,14 +398,23 @@ class Acceptor(_Side):
         return encode_frame(FrameType.WELCOME)
 
     def _challenge_with(self, body: Buffer) -> list[Buffer]:
-        _check_protocol(body)
-        hello = _decode(body, _Hello)
+        try:
+            hello = _decode(body, _Hello)
+        except PeerFrameError:
+            spoken = _decode(body, _Versions).spoken
+            if self.spoken.common(spoken) is not None:
+                raise
+            raise _refusal(
+                Refusal.PROTOCOL,
+                f"broker {self.identity.broker_id} (lograft {self.identity.version}) speaks peer protocol "
+                f"{self.spoken}, the other side speaks {spoken}: upgrade whichever is older",
+            ) from None
         if not self._secret:
             raise _refusal(
                 Refusal.PROOF, f"broker {self.identity.broker_id} has no cluster secret, and speaks to no other"
             )
         self._hello = bytes(body)
-        self._challenge = msgspec.msgpack.encode(_Challenge(PROTOCOL, self.identity, self._nonce))
+        self._challenge = msgspec.msgpack.encode(_Challenge(*self.spoken, self.identity, self._nonce))
         self._claimed = hello
         words = _Proved(self._challenge, self._proof_of(self._role))
         return encode_frame(FrameType.CHALLENGE, msgspec.msgpack.encode(words))
@@ -372,6 +428,8 @@ class Acceptor(_Side):
                 proved=True,
             )
         self._check_identity(hello.identity)
+        self._check_spoken(hello.identity, hello.spoken)
+        self.peer_spoken = hello.spoken
         self._directories.note(hello.identity)
         self.peer = hello.identity
 
@@ -393,12 +451,6 @@ def decode_refused(body: Buffer) -> tuple[int, str]:
 
 def _refusal(refusal: Refusal, why: str, *, proved: bool = False) -> HandshakeRefused:
     return HandshakeRefused(refusal, why, by_peer=False, proved=proved)
-
-
-def _check_protocol(words: Buffer) -> None:
-    protocol = _decode(words, _ProtocolOnly).protocol
-    if protocol != PROTOCOL:
-        raise _refusal(Refusal.PROTOCOL, f"peer protocol {PROTOCOL} is spoken here, the other side speaks {protocol}")
 
 
 def _decode(body: Buffer, kind: type[_Words]) -> _Words:

@@ -35,6 +35,7 @@ from .handshake import (
     decode_refused,
     superseded,
 )
+from .protocol import SPOKEN, ProtocolRange
 from .session import PeerSession
 
 LOG_AGAIN_MS = 60_000
@@ -83,8 +84,12 @@ class PeerLinks:
         *,
         log: Callable[..., None] = lambda event, **facts: None,
         chance: random.Random | None = None,
+        spoken: ProtocolRange = SPOKEN,
     ) -> None:
         self.identity = identity
+        self.spoken = spoken
+        self.incompatible: dict[int, str] = {}
+        """Broker id -> why there is no session: the two speak no common version. As of the last try."""
         self._secret = secret.encode()
         self._handlers = handlers
         self._config = config or PeerSection()
@@ -146,6 +151,7 @@ class PeerLinks:
     def forget(self, broker_id: int) -> None:
         """Dial this broker no more, and end its session: it has left the cluster."""
         self._addresses.pop(broker_id, None)
+        self.incompatible.pop(broker_id, None)
         task = self._diallers.pop(broker_id, None)
         if task is not None:
             task.cancel()
@@ -237,7 +243,7 @@ class PeerLinks:
     # What the connections tell
 
     def _accepted(self) -> PeerConnection:
-        return PeerConnection(self, Acceptor(self.identity, self._secret, self._directories))
+        return PeerConnection(self, Acceptor(self.identity, self._secret, self._directories, spoken=self.spoken))
 
     def connection_opened(self, connection: PeerConnection) -> None:
         config = self._config
@@ -309,6 +315,10 @@ class PeerLinks:
     def _refused(self, connection: PeerConnection, refused: HandshakeRefused) -> None:
         if refused.supersedes_us:
             self._superseded(refused.message)
+        broker_id = connection.handshake.claimed_broker_id
+        # Only who knows the secret can say so: nobody else may put words into the cluster's health.
+        if refused.refusal is Refusal.PROTOCOL and refused.proved and broker_id is not None:
+            self.incompatible[broker_id] = refused.message
         waiting = self._dialling.pop(connection, None)
         if waiting is not None and not waiting.done():
             waiting.set_exception(refused)
@@ -420,6 +430,7 @@ class PeerLinks:
             self._no_longer_unproved(connection)
             self._by_connection[connection] = session
         self._sessions[peer.broker_id] = session
+        self.incompatible.pop(peer.broker_id, None)
         self._ping_session(session, now_ms)
         self._log(
             "peer.session_up",
@@ -427,6 +438,8 @@ class PeerLinks:
             address=control.remote,
             directory=peer.directory_id,
             start=peer.start_number,
+            version=peer.version,
+            protocol=session.protocol,
         )
         self._handlers.session_up(session)
         return session
@@ -527,6 +540,8 @@ class PeerLinks:
                     continue
             except (OSError, TimeoutError, ValueError, LograftError) as error:
                 why = str(error) or type(error).__name__
+                if isinstance(error, OSError):
+                    self.incompatible.pop(broker_id, None)  # whoever was refused there is gone
                 settled = isinstance(error, HandshakeRefused) and error.refusal is Refusal.CONNECTED
                 if why != complaint and not settled:
                     self._log("peer.dial_failed", broker=broker_id, address=self._addresses[broker_id], why=why)
@@ -567,7 +582,13 @@ class PeerLinks:
         loop = asyncio.get_running_loop()
         welcomed: asyncio.Future[None] = loop.create_future()
         handshake = Dialler(
-            self.identity, self._secret, self._directories, kind=kind, session=session, expected_broker_id=broker_id
+            self.identity,
+            self._secret,
+            self._directories,
+            kind=kind,
+            session=session,
+            expected_broker_id=broker_id,
+            spoken=self.spoken,
         )
         _, connection = await loop.create_connection(lambda: PeerConnection(self, handshake), host, port)
         if not connection.is_open or self._stopped:

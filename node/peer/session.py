@@ -61,6 +61,10 @@ class PeerSession:
     ) -> None:
         self.number = number
         """Rises with each session of this process, with whomever."""
+        self.protocol = control.handshake.protocol
+        """Version of the peer protocol that both sides use: what is sent is of this version."""
+        self.peer_spoken = control.handshake.peer_spoken
+        """The versions that the peer could speak."""
         self.peer = peer
         self.control = control
         self.bulk = bulk

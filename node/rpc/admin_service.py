@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -565,11 +565,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             reasons.append(f"{has} no leader that answers: no records go in or out there now")
         if state.topic(OFFSETS_TOPIC) is None:
             reasons.append(f"{OFFSETS_TOPIC} is not made yet: there are no consumer groups until more brokers are up")
-        reasons += [
-            f"broker {broker.broker_id} is not in touch"
-            for broker in described.brokers
-            if not broker.alive and not (broker.removed and not broker.cluster_voter)
-        ]
+        reasons += self._absences(described.brokers)
         reasons += [
             f"broker {broker_id} does not keep up with the cluster's decisions"
             for broker_id in sorted(cluster_voters - sound_voters)
@@ -581,6 +577,17 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         described.reasons.extend(reasons)
         described.healthy = not reasons
         return described
+
+    def _absences(self, members: Iterable[pb.BrokerDescription]) -> list[str]:
+        """Who is not in touch, and why where that is known."""
+        incompatible = dict(self._links.incompatible)
+        reasons = []
+        for broker in members:
+            why = incompatible.pop(broker.broker_id, "")
+            is_missed = not broker.removed or broker.cluster_voter
+            if not broker.alive and is_missed:
+                reasons.append(f"broker {broker.broker_id} is not in touch" + (f": {why}" if why else ""))
+        return reasons + [f"broker {broker_id} cannot join: {why}" for broker_id, why in sorted(incompatible.items())]
 
     def _sound_voters(self, voters: set[int], views: dict[PartitionId, PartitionView]) -> set[int]:
         """Brokers whose replica of `__cluster` votes and keeps up, as its leader says; without one, all in touch."""
@@ -608,6 +615,10 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         if sighting is not None:
             described.address, described.peer_address, described.http_address = sighting.addresses
             described.version, described.start_number = sighting.version, sighting.start_number
+        session = self._links.session(broker_id)
+        spoken = self._links.spoken if broker_id == self._broker_id else session and session.peer_spoken
+        if spoken:
+            described.peer_protocol_lowest, described.peer_protocol_highest = spoken
         return described
 
 

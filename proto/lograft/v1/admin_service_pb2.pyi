@@ -164,7 +164,7 @@ class DescribeClusterResponse(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., controller_id: _Optional[int] = ..., controller_term: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[BrokerDescription, _Mapping]]] = ..., healthy: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., losses_borne: _Optional[int] = ..., topics: _Optional[int] = ..., partitions: _Optional[int] = ..., leaderless_partitions: _Optional[int] = ..., under_replicated_partitions: _Optional[int] = ...) -> None: ...
 
 class BrokerDescription(_message.Message):
-    __slots__ = ("broker_id", "address", "peer_address", "http_address", "rack", "directory_id", "alive", "version", "start_number", "replicas", "leaders", "cluster_voter", "draining", "removed")
+    __slots__ = ("broker_id", "address", "peer_address", "http_address", "rack", "directory_id", "alive", "version", "start_number", "replicas", "leaders", "cluster_voter", "draining", "removed", "peer_protocol_lowest", "peer_protocol_highest")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +179,8 @@ class BrokerDescription(_message.Message):
     CLUSTER_VOTER_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
+    PEER_PROTOCOL_LOWEST_FIELD_NUMBER: _ClassVar[int]
+    PEER_PROTOCOL_HIGHEST_FIELD_NUMBER: _ClassVar[int]
     broker_id: int
     address: str
     peer_address: str
@@ -193,7 +195,9 @@ class BrokerDescription(_message.Message):
     cluster_voter: bool
     draining: bool
     removed: bool
-    def __init__(self, broker_id: _Optional[int] = ..., address: _Optional[str] = ..., peer_address: _Optional[str] = ..., http_address: _Optional[str] = ..., rack: _Optional[str] = ..., directory_id: _Optional[str] = ..., alive: _Optional[bool] = ..., version: _Optional[str] = ..., start_number: _Optional[int] = ..., replicas: _Optional[int] = ..., leaders: _Optional[int] = ..., cluster_voter: _Optional[bool] = ..., draining: _Optional[bool] = ..., removed: _Optional[bool] = ...) -> None: ...
+    peer_protocol_lowest: int
+    peer_protocol_highest: int
+    def __init__(self, broker_id: _Optional[int] = ..., address: _Optional[str] = ..., peer_address: _Optional[str] = ..., http_address: _Optional[str] = ..., rack: _Optional[str] = ..., directory_id: _Optional[str] = ..., alive: _Optional[bool] = ..., version: _Optional[str] = ..., start_number: _Optional[int] = ..., replicas: _Optional[int] = ..., leaders: _Optional[int] = ..., cluster_voter: _Optional[bool] = ..., draining: _Optional[bool] = ..., removed: _Optional[bool] = ..., peer_protocol_lowest: _Optional[int] = ..., peer_protocol_highest: _Optional[int] = ...) -> None: ...
 
 class TransferLeadershipRequest(_message.Message):
     __slots__ = ("partition", "broker_id")

@@ -10,6 +10,7 @@ from typing import Any
 from lograft.node.config import PeerSection
 from lograft.node.peer.handshake import PeerIdentity
 from lograft.node.peer.links import PeerLinks
+from lograft.node.peer.protocol import SPOKEN, ProtocolRange
 from lograft.node.peer.session import PeerSession
 from lograft.proto.errors import InvalidRequest
 from lograft.proto.peer_frames import FrameType
@@ -27,7 +28,15 @@ def an_identity(broker_id: int, **changes: Any) -> PeerIdentity:
 class Broker:
     """One side, and all that its links told it."""
 
-    def __init__(self, broker_id: int, *, secret: str = SECRET, config: PeerSection = QUICK, **identity: Any) -> None:
+    def __init__(
+        self,
+        broker_id: int,
+        *,
+        secret: str = SECRET,
+        config: PeerSection = QUICK,
+        spoken: ProtocolRange = SPOKEN,
+        **identity: Any,
+    ) -> None:
         self.up: list[PeerSession] = []
         self.down: list[tuple[int, str]] = []
         self.frames: list[tuple[int, FrameType, bytes]] = []
@@ -38,7 +47,13 @@ class Broker:
         self.may_answer.set()
         self._changed = asyncio.Event()
         self.links = PeerLinks(
-            an_identity(broker_id, **identity), secret, self, config, log=self._log, chance=Random(broker_id)
+            an_identity(broker_id, **identity),
+            secret,
+            self,
+            config,
+            log=self._log,
+            chance=Random(broker_id),
+            spoken=spoken,
         )
 
     @property

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from lograft.node.peer.handshake import (
     Refusal,
     decode_refused,
 )
+from lograft.node.peer.protocol import ProtocolRange
 from lograft.proto.errors import LograftError
 from lograft.proto.peer_frames import FrameReader, FrameType, PeerFrameError
 
@@ -203,10 +205,89 @@ def test_acceptors_own_proof_sent_back_to_it_is_worth_nothing() -> None:
 
 def test_another_protocol_is_named_whatever_else_its_hello_holds() -> None:
     acceptor = an_acceptor(an_identity(1))
-    with pytest.raises(HandshakeRefused, match="the other side speaks 7") as refused:
-        acceptor.receive(FrameType.HELLO, b"\x92\x07\xa4what")
+    with pytest.raises(HandshakeRefused, match="the other side speaks 7 to 9") as refused:
+        acceptor.receive(FrameType.HELLO, msgspec.msgpack.encode([7, 9, "what"]))
+    assert not refused.value.proved
     ((kind, body),) = frames(acceptor.refuse(refused.value))
     assert kind is FrameType.REFUSED and decode_refused(body)[0] == Refusal.PROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("dialler", "acceptor", "protocol"),
+    [((1, 1), (1, 1), 1), ((1, 3), (2, 5), 3), ((2, 5), (1, 3), 3), ((4, 4), (1, 4), 4), ((1, 9), (3, 4), 4)],
+)
+def test_both_sides_use_the_highest_version_that_both_speak(
+    dialler: tuple[int, int], acceptor: tuple[int, int], protocol: int
+) -> None:
+    one = a_dialler(an_identity(2), spoken=ProtocolRange(*dialler))
+    other = an_acceptor(an_identity(1), spoken=ProtocolRange(*acceptor))
+    converse(one, other)
+    assert one.protocol == other.protocol == protocol
+    assert (one.peer_spoken, other.peer_spoken) == (acceptor, dialler)
+
+
+@pytest.mark.parametrize(("older", "newer"), [((1, 2), (3, 4)), ((1, 1), (2, 9))])
+@pytest.mark.parametrize("newer_dials", [True, False])
+def test_without_a_common_version_both_sides_say_which_ones_each_speaks_and_what_to_do(
+    older: tuple[int, int], newer: tuple[int, int], newer_dials: bool
+) -> None:
+    new, old = an_identity(2, version="0.9.0"), an_identity(1, version="0.1.0")
+    if newer_dials:
+        dialler = a_dialler(new, spoken=ProtocolRange(*newer))
+        acceptor = an_acceptor(old, spoken=ProtocolRange(*older))
+    else:
+        dialler = a_dialler(old, spoken=ProtocolRange(*older), expected=2)
+        acceptor = an_acceptor(new, spoken=ProtocolRange(*newer))
+    refused, told = refusal_between(dialler, acceptor)
+    assert refused.refusal is told.refusal is Refusal.PROTOCOL
+    assert refused.proved and told.proved, "who does not know the secret could say it, and health would repeat it"
+    for words in (
+        f"broker 2 (lograft 0.9.0) speaks peer protocol {ProtocolRange(*newer)}",
+        f"broker 1 (lograft 0.1.0) speaks {ProtocolRange(*older)}",
+        f"upgrade broker 1 to a release that speaks {newer[0]}",
+    ):
+        assert words in str(refused)
+
+
+def test_superseded_process_is_told_so_whatever_version_it_speaks() -> None:
+    own = an_identity(1)
+    directories = Directories(own)
+    directories.note(an_identity(2, start_number=6))
+    _, told = refusal_between(
+        a_dialler(an_identity(2), spoken=ProtocolRange(7, 7)), an_acceptor(own, directories=directories)
+    )
+    assert told.supersedes_us
+
+
+def longer(words: bytes, *, identity_at: int | None = None) -> bytes:
+    """The same words as a later version might say them: with more at the end, of the identity in them too."""
+    fields = msgspec.msgpack.decode(words)
+    if identity_at is not None:
+        fields[identity_at] += ["a field of the identity", {"to": "come"}]
+    return msgspec.msgpack.encode([*fields, "more", {"of": "it"}])
+
+
+def test_what_a_later_version_adds_at_the_end_of_its_words_is_passed_over_and_proved_with_the_rest() -> None:
+    dialler, acceptor = a_dialler(an_identity(2)), an_acceptor(an_identity(1))
+    dialler._hello = longer(dialler._hello, identity_at=2)
+    ((kind, body),) = frames(dialler.hello())
+    ((kind, _),) = frames(acceptor.receive(kind, body))
+    acceptor._challenge = longer(acceptor._challenge, identity_at=2)
+    proof = acceptor._proof_of(acceptor._role)
+    ((kind, body),) = frames(dialler.receive(kind, longer(msgspec.msgpack.encode([acceptor._challenge, proof]))))
+    acceptor.receive(kind, longer(body))
+    dialler.receive(FrameType.WELCOME, b"more")
+    assert acceptor.peer == dialler.identity and dialler.peer == acceptor.identity
+
+
+def test_nobody_in_between_can_have_an_older_version_used() -> None:
+    both = ProtocolRange(1, 2)
+    dialler, acceptor = a_dialler(an_identity(2), spoken=both), an_acceptor(an_identity(1), spoken=both)
+    ((kind, body),) = frames(dialler.hello())
+    lowered = msgspec.msgpack.encode([1, 1, *msgspec.msgpack.decode(body)[2:]])
+    ((kind, challenge),) = frames(acceptor.receive(kind, lowered))
+    with pytest.raises(HandshakeRefused, match="not the same"):
+        dialler.receive(kind, challenge)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FrameType if kind is not FrameType.HELLO])

@@ -12,6 +12,7 @@ import pytest
 import uvloop
 from lograft.node.config import PeerSection
 from lograft.node.peer.handshake import HANDSHAKE_BYTES_MAX, PeerIdentity
+from lograft.node.peer.protocol import ProtocolRange
 from lograft.node.peer.session import PeerSession
 from lograft.proto.errors import (
     BrokerUnavailable,
@@ -343,6 +344,44 @@ def test_broker_without_a_cluster_meets_one_with_and_leaves_it_when_it_adopts_an
     run(conversation())
 
 
+def test_brokers_without_a_common_version_both_keep_why_until_one_of_them_was_upgraded(run: Run) -> None:
+    async def conversation() -> None:
+        async with Brokers() as brokers:
+            older = await brokers.start(1, spoken=ProtocolRange(1, 2), version="0.1.0")
+            newer = await brokers.start(2, spoken=ProtocolRange(3, 4), version="0.9.0")
+            newer.links.know(1, older.address)
+            await newer.until(lambda: 1 in newer.links.incompatible)
+            await older.until(lambda: 2 in older.links.incompatible)
+            for broker, other in ((older, 2), (newer, 1)):
+                why = broker.links.incompatible[other]
+                assert "broker 2 (lograft 0.9.0) speaks peer protocol 3 to 4" in why and "upgrade broker 1" in why
+                assert any(why in complaint for complaint in broker.complaints()), "the log says so too"
+            await older.links.stop()
+            upgraded = await brokers.start(1, spoken=ProtocolRange(2, 3), version="0.5.0", start_number=2)
+            newer.links.know(1, upgraded.address)
+            await newer.until(lambda: newer.up)
+            await upgraded.until(lambda: upgraded.up)
+            assert not newer.links.incompatible
+            assert newer.up[0].protocol == upgraded.up[0].protocol == 3
+            assert newer.up[0].peer_spoken == (2, 3)
+
+    run(conversation())
+
+
+def test_refused_version_is_forgotten_once_nobody_answers_there_any_more(run: Run) -> None:
+    async def conversation() -> None:
+        async with Brokers() as brokers:
+            older = await brokers.start(1, spoken=ProtocolRange(1, 2))
+            newer = await brokers.start(2, spoken=ProtocolRange(3, 4))
+            newer.links.know(1, older.address)
+            await newer.until(lambda: 1 in newer.links.incompatible)
+            await older.links.stop()
+            refused = len(newer.logged)
+            await newer.until(lambda: len(newer.logged) > refused and not newer.links.incompatible)
+
+    run(conversation())
+
+
 def test_process_that_knows_another_secret_or_none_never_comes_into_session(run: Run) -> None:
     async def conversation() -> None:
         async with Brokers() as brokers:
@@ -462,7 +501,7 @@ def test_another_directory_waits_while_the_broker_id_is_in_session(run: Run) -> 
         (b"".join(encode_frame(FrameType.RAFT, b"no hello")), "no place here"),
         (b"".join(encode_frame(FrameType.PROOF, b"")), "no place here"),
         (b"".join(encode_frame(FrameType.HELLO, b"\x93\x01\xc0\xc0")), "handshake is wrong"),
-        (b"".join(encode_frame(FrameType.HELLO, b"\x91\x02")), "speaks 2"),
+        (b"".join(encode_frame(FrameType.HELLO, b"\x92\x02\x03")), "speaks 2 to 3"),
         (b"".join(encode_frame(FrameType.HELLO, bytes(HANDSHAKE_BYTES_MAX))), "before the handshake was over"),
         ((1 << 20).to_bytes(4, "big") + b"\x01" + bytes(HANDSHAKE_BYTES_MAX), "before the handshake was over"),
     ],

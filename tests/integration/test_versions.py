@@ -1,0 +1,60 @@
+"""Brokers of different versions: what they say when they cannot talk, and to whom."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lograft.v1 import admin_service_pb2 as admin_pb
+
+from tests.integration.brokers import Broker, Brokers, eventually
+
+ANOTHER_VERSION = """
+from lograft.node.peer import protocol
+protocol.SPOKEN = protocol.ProtocolRange({lowest}, {highest})
+from lograft.node.__main__ import main
+raise SystemExit(main())
+"""
+
+
+@contextmanager
+def speaking(broker: Broker, lowest: int, highest: int) -> Iterator[None]:
+    """The same broker, as if of a release that speaks these versions of the peer protocol."""
+    broker.stop()
+    program = ANOTHER_VERSION.format(lowest=lowest, highest=highest)
+    with broker.log_path.open("ab") as log:
+        broker.process = subprocess.Popen(
+            [sys.executable, "-c", program, "-c", str(broker.config_path)], stdout=log, stderr=log
+        )
+    try:
+        yield
+    finally:
+        broker.stop()
+
+
+def reasons(broker: Broker) -> list[str]:
+    return list(broker.admin.DescribeCluster(admin_pb.DescribeClusterRequest(), timeout=5).reasons)
+
+
+def test_broker_without_a_common_version_is_named_with_both_versions_and_the_remedy(brokers: Brokers) -> None:
+    expected = "broker 2 is not in touch: broker 2 (lograft "
+    with speaking(brokers[2], 3, 4):
+        told = eventually(lambda: [reason for reason in reasons(brokers[0]) if reason.startswith(expected)])
+    assert "speaks peer protocol 3 to 4, broker 0 (lograft " in told[0] and "speaks 1, " in told[0]
+    assert "upgrade broker 0 to a release that speaks 3, or take broker 2 back to one that speaks 1" in told[0]
+    for broker in (brokers[0], brokers[2]):
+        whys = [str(event.get("why")) for event in broker.events()]
+        assert any("they have none in common" in why for why in whys), "its log says so too"
+
+
+def test_brokers_of_neighbouring_versions_make_one_cluster_and_tell_what_each_speaks(brokers: Brokers) -> None:
+    def spoken() -> dict[int, tuple[int, int]] | None:
+        told = brokers[0].admin.DescribeCluster(admin_pb.DescribeClusterRequest(), timeout=5)
+        if not told.healthy:
+            return None
+        return {one.broker_id: (one.peer_protocol_lowest, one.peer_protocol_highest) for one in told.brokers}
+
+    with speaking(brokers[2], 1, 2):
+        assert eventually(spoken) == {0: (1, 1), 1: (1, 1), 2: (1, 2)}
