@@ -22,14 +22,17 @@ import msgspec
 from ..proto.errors import InvalidConfig
 
 FORMAT = 1
-"""Of all that is stored here. A broker refuses a directory of a later one."""
+"""Of all that is stored here. A broker refuses a directory of a later one; one that stores what an older version would
+misread raises the number, durably, before it does (`partitions/storage/formats.py`)."""
 
 
 SUPERSEDED = "superseded"
 """The file that says that a newer copy of this directory has run."""
 
 
-class _Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Format(msgspec.Struct, frozen=True):
+    """What stands in the `format` file. Fields that a later version adds are passed over."""
+
     format: int
     broker_id: int
 
@@ -197,7 +200,7 @@ def _check_format(path: Path, broker_id: int) -> None:
         number = msgspec.json.decode(text, type=_FormatNumber).format
         if number > FORMAT:
             raise InvalidConfig(
-                f"data directory {path} has format {number}, this lograft reads up to {FORMAT}; "
+                f"data directory {path} has format {number}, this lograft reads up to {FORMAT}, and changed nothing; "
                 "install the newer lograft again",
                 key="broker.data_directory",
             )

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import crc32c
 import msgspec
 
-from ...proto.errors import NewerFormat
 from ..environment import PartitionId
 from ..raft.messages import Voter
 from ..raft.points import Point
+from .formats import refuse_newer
 
 BLOCK_BYTES = 4096
 FORMAT_VERSION = 2
@@ -145,6 +145,7 @@ class Reading(NamedTuple):
 
 
 class _RoundHeader(NamedTuple):
+    version: int
     copy: int
     frames_bytes: int
     number: int
@@ -167,8 +168,9 @@ def encode_round(number: int, frames: Sequence[Frame]) -> list[bytes]:
     return pieces
 
 
-def read_rounds(content: bytes) -> Reading:
+def read_rounds(content: bytes, path: str = "promises.log") -> Reading:
     """Judge a whole file. NewerFormat: it was written by a later version, and is left alone."""
+    _refuse_newer_rounds(content, path)
     rounds: list[Round] = []
     position = 0
     while position < len(content):
@@ -182,10 +184,24 @@ def read_rounds(content: bytes) -> Reading:
         return Reading([], 0, "its first round is unreadable")
     if not isinstance(rounds[0].frames[0], DirectoryFrame):
         return Reading([], 0, "its first frame is not the directory id")
-    later = next((header for header in _headers_from(content, position) if header.number > len(rounds)), None)
+    later = next((header for _, header in _headers_in(content, position) if header.number > len(rounds)), None)
     if later is not None:
         return Reading([], 0, f"both copies of round {len(rounds)} are unreadable, but round {later.number} is there")
     return Reading(rounds, position, None)
+
+
+def _refuse_newer_rounds(content: bytes, path: str) -> None:
+    """Before anything else is judged: what is written for a later version to read must not be taken for damage."""
+    for position, header in _headers_in(content, 0):
+        refuse_newer(path, header.version, FORMAT_VERSION)
+        begin = position + _HEADER_BYTES
+        body = content[begin : begin + header.frames_bytes]
+        if len(body) != header.frames_bytes or crc32c.crc32c(body) != header.frames_crc:
+            continue
+        try:
+            _decode(body)
+        except msgspec.MsgspecError:
+            refuse_newer(f"{path} (round {header.number})", FORMAT_VERSION + 1, FORMAT_VERSION)
 
 
 def _read_round(content: bytes, position: int, number: int) -> Round | None:
@@ -212,11 +228,11 @@ def _read_copy(content: bytes, position: int, number: int, copy: int) -> tuple[i
     return None if frames is None else (header.blocks * BLOCK_BYTES, frames)
 
 
-def _headers_from(content: bytes, position: int) -> Iterator[_RoundHeader]:
+def _headers_in(content: bytes, position: int) -> Iterator[tuple[int, _RoundHeader]]:
     for at in range(position, len(content), BLOCK_BYTES):
         header = _read_header(content, at)
         if header is not None:
-            yield header
+            yield at, header
 
 
 def _read_header(content: bytes, position: int) -> _RoundHeader | None:
@@ -227,14 +243,7 @@ def _read_header(content: bytes, position: int) -> _RoundHeader | None:
     if crc32c.crc32c(raw) != crc:
         return None
     _, version, copy, _, frames_bytes, number, frames_crc = _HEADER.unpack(raw)
-    if version > FORMAT_VERSION:
-        raise NewerFormat(
-            f"promises.log has format {version}, this version reads up to {FORMAT_VERSION}: install a newer lograft",
-            file="promises.log",
-            found=version,
-            known=FORMAT_VERSION,
-        )
-    return _RoundHeader(copy, frames_bytes, number, frames_crc)
+    return _RoundHeader(version, copy, frames_bytes, number, frames_crc)
 
 
 def _read_frames(content: bytes, position: int, header: _RoundHeader) -> list[Frame] | None:

@@ -365,7 +365,7 @@ class Promises:
             return "promises.log is missing beside partitions" if self._partition_directories() else None
         file = disk.open(self._path)
         try:
-            reading = read_rounds(file.read(0, file.size()))
+            reading = read_rounds(file.read(0, file.size()), self._path)
         except OSError as error:
             reading = Reading([], 0, f"it cannot be read: {error}")
         if reading.lost is not None:

@@ -15,13 +15,14 @@ import struct
 import crc32c
 import msgspec
 
-from ...proto.errors import NewerFormat
 from ..environment import PartitionId
 from ..raft.messages import Voter
 from ..raft.points import Point
 from ..raft.voter_sets import VoterChange
+from .formats import refuse_newer
 
 FORMAT_VERSION = 1
+"""Of the head and of all items of its segment (see `formats`)."""
 
 _MAGIC = b"LGHD"
 _PREFIX = struct.Struct(">4sHHI")  # magic, format version, zero, bytes of the payload
@@ -97,13 +98,7 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
             raise ValueError("its first bytes are not those of a head of this size")
         if crc32c.crc32c(payload, crc32c.crc32c(content[: _PREFIX.size])) != crc:
             raise ValueError("its CRC does not match")
-        if version > FORMAT_VERSION:
-            raise NewerFormat(
-                f"{path} has format {version}, this version reads up to {FORMAT_VERSION}: install a newer lograft",
-                file=path,
-                found=version,
-                known=FORMAT_VERSION,
-            )
+        refuse_newer(path, version, FORMAT_VERSION)
         return _decode(payload)  # msgspec's errors are ValueErrors
 
 

@@ -3,11 +3,13 @@
 Invariants
     entries rise, in point and in position; the first stands at the segment's base, position 0
     an entry's timestamp is the greatest of all items before its position, so timestamps never fall
-    both files are built from the segment and never trusted: a wrong one costs a scan, not a wrong answer
+    both files are built from the segment and never trusted: a wrong one, or one of a later format, costs a scan, not a
+        wrong answer
 """
 
 from __future__ import annotations
 
+import struct
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
@@ -18,7 +20,13 @@ import msgspec
 
 from ..raft.points import Point
 
+FORMAT_VERSION = 1
 NO_TIMESTAMP = -1
+
+_MAGIC = b"LGIX"
+_PREFIX = struct.Struct(">4sHH")  # magic, format version, zero
+_CRC = struct.Struct(">I")  # of the prefix and the payload
+_PAYLOAD_POSITION = _PREFIX.size + _CRC.size
 
 
 class Place(NamedTuple):
@@ -131,13 +139,20 @@ def _from_little_endian(content: bytes) -> array[int]:
 
 def _sealed(file: _IndexFile) -> bytes:
     payload = _encode(file)
-    return crc32c.crc32c(payload).to_bytes(4, "big") + payload
+    prefix = _PREFIX.pack(_MAGIC, FORMAT_VERSION, 0)
+    return prefix + _CRC.pack(crc32c.crc32c(payload, crc32c.crc32c(prefix))) + payload
 
 
 def _opened(content: bytes) -> _IndexFile:
-    if crc32c.crc32c(content[4:]) != int.from_bytes(content[:4], "big"):
+    if len(content) < _PAYLOAD_POSITION:
+        raise ValueError(f"{len(content)} bytes are too few")
+    magic, version, _ = _PREFIX.unpack_from(content)
+    if magic != _MAGIC or version > FORMAT_VERSION:
+        raise ValueError("not of a format that is known here")
+    payload = content[_PAYLOAD_POSITION:]
+    if crc32c.crc32c(payload, crc32c.crc32c(content[: _PREFIX.size])) != _CRC.unpack_from(content, _PREFIX.size)[0]:
         raise ValueError("CRC does not match")
-    return _decode(content[4:])
+    return _decode(payload)
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from crc32c import crc32c
 from lograft.v1 import admin_service_pb2 as admin_pb
 
-from tests.integration.brokers import Broker, Brokers, eventually
+from tests.integration.brokers import Broker, Brokers, a_batch, eventually
 
 ANOTHER_VERSION = """
 from lograft.node.peer import protocol
@@ -58,3 +60,28 @@ def test_brokers_of_neighbouring_versions_make_one_cluster_and_tell_what_each_sp
 
     with speaking(brokers[2], 1, 2):
         assert eventually(spoken) == {0: (1, 1), 1: (1, 1), 2: (1, 2)}
+
+
+def test_broker_that_finds_files_of_a_later_version_ends_with_one_line_and_touches_none_of_them(
+    brokers: Brokers, topic: str
+) -> None:
+    broker = brokers.leader_of(topic)
+    assert not broker.produce(topic, a_batch(b"kept")).error.reason
+    broker.stop()
+    head = next(path for path in broker.data_directory.glob("partitions/*-0/*.head") if path.stat().st_size)
+    content = head.read_bytes()
+    payload = b"of another layout"
+    prefix = struct.pack(">4sHHI", b"LGHD", 9, 0, len(payload))
+    head.write_bytes(prefix + crc32c(payload, crc32c(prefix)).to_bytes(4, "big") + payload)
+    later = head.read_bytes()
+    items = head.with_suffix(".log").read_bytes()
+    broker.start()
+    assert broker.process is not None and broker.process.wait(timeout=20) == 1
+    line = broker.log_path.read_text().splitlines()[-1]
+    assert line.startswith(f"lograft: {head} has format 9, this lograft reads up to 1, and changed nothing")
+    assert (head.read_bytes(), head.with_suffix(".log").read_bytes()) == (later, items)
+    head.write_bytes(content)
+    # It is what this test is about, and nothing that the brokers' authors had not thought of.
+    broker.log_path.write_text("".join(f"{one}\n" for one in broker.log_path.read_text().splitlines() if one != line))
+    brokers.start()
+    assert brokers.leader_of(topic).values(topic) == [b"kept"]

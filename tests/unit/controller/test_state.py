@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lograft.node.controller.facts import (
     BrokerFact,
@@ -112,6 +112,27 @@ def test_a_record_that_cannot_be_read_is_counted_and_reported_and_the_next_one_a
     assert state.bad_record_count == 1
     assert reports.events == ["cluster_fact_unreadable"]
     assert state.brokers == {1: a_broker(1)}
+
+
+@given(st.lists(st.tuples(st.none() | st.binary(max_size=40), st.none() | st.binary(max_size=60)), max_size=8))
+@example([(b"quota/7", b"{}"), (b"quota/7", None), (b"broker/1", b'{"of": "a later version"}')])
+def test_no_record_of_a_later_version_stops_the_applying_or_touches_what_is_under_other_keys(
+    records: list[tuple[bytes | None, bytes | None]],
+) -> None:
+    state = ClusterState()
+    state.apply(put(a_topic("a", IDS[0])))
+    for key, value in records:
+        state.apply_record(key, value)
+    assert state.topic("a") == a_topic("a", IDS[0])
+
+
+def test_a_fact_of_an_unknown_kind_is_passed_over_and_never_written_over() -> None:
+    reports = Reports()
+    state = ClusterState(reports)
+    assert state.apply_record(b"quota/7", b'{"bytes_per_s": 5}') is None
+    assert state.apply_record(b"quota/7", None) is None
+    assert reports.events == ["cluster_fact_unreadable"] * 2 and state == ClusterState()
+    assert not state.snapshot(), "it stays in the log, and is nothing that this version would write"
 
 
 def test_a_key_whose_newest_value_cannot_be_read_is_neither_free_nor_its_old_self() -> None:

@@ -61,6 +61,13 @@ def test_newer_format_is_refused_whatever_else_its_file_says(tmp_path: Path) -> 
     assert f"has format {FORMAT + 1}, this lograft reads up to {FORMAT}" in refusal(tmp_path)
 
 
+def test_field_that_a_later_version_added_without_raising_the_format_is_passed_over(tmp_path: Path) -> None:
+    text = f'{{"format":{FORMAT},"broker_id":1,"made_by":"0.9.0"}}'
+    (tmp_path / "format").write_text(text)
+    DataDirectory.claim(tmp_path, 1).release()
+    assert (tmp_path / "format").read_text() == text
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format":"1"}', '{"format":1}', "\xff"])
 def test_unreadable_format_is_refused_with_what_should_be_there(tmp_path: Path, text: str) -> None:
     (tmp_path / "format").write_bytes(text.encode("latin-1"))
