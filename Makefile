@@ -40,10 +40,11 @@ test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integrat
 sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
 	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
 
-bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth on this machine (14 minutes)
+bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts on this machine (17 minutes)
 	$(BIN)/python -m tests.bench.spine all
 	$(BIN)/python -m tests.bench.groups all
 	$(BIN)/python -m tests.bench.growth
+	$(BIN)/python -m tests.bench.rolling
 
 lint: $(DEVELOPMENT) ## Style: ruff check, ruff format --check
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ Invariants
     the start number is raised, durably, before the first handshake
     every replica that the promises list is recovered before a peer or a client can ask for it
     it says that it is ready once it belongs to a cluster, all decisions are applied, and it is among them
-    a clean stop answers what it can, lets others take its leaderships, and leaves its marks on disk
+    a clean stop hands over what it leads before the doors close, answers what it can, and leaves its marks on disk
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..partitions.raft.points import Point
 from ..partitions.real_environment import RealEnvironment
 from ..partitions.replica import Replica
 from ..partitions.storage.promises import Promises
-from ..proto.errors import InvalidConfig, InvalidRequest, LograftError, NoLeader
+from ..proto.errors import BrokerUnavailable, InvalidConfig, InvalidRequest, LograftError, NoLeader
 from ..proto.peer_frames import FrameType
 from .cluster_view import STATUS_CALL, ClusterView
 from .compaction_process import CompactionProcess
@@ -45,6 +45,7 @@ from .formation import ClusterSet, Formation
 from .groups.coordinators import Coordinators
 from .groups.lag import UNREAD_CALL, Lag
 from .groups.rules import GroupsLimits
+from .hand_over import ANSWER_MS_MAX, TAKE_OVER_CALL, hand_over
 from .heartbeats import FRAME_TYPES, Heartbeats
 from .http import HttpDoor
 from .metrics import Metrics
@@ -71,6 +72,8 @@ CATCH_UP_INTERVAL_S = 0.02
 END_CALL = "cluster.end"
 END_ANSWER_MS_MAX = 1_000
 LOOK_INTERVAL_S = 1.0
+HAND_OVER_S_MAX = 5.0
+"""What a clean stop spends on handing over leaderships."""
 EXIT_SUPERSEDED = 3
 
 log = structlog.get_logger("broker")
@@ -185,6 +188,8 @@ class Node:
             return
         self._stopping = True
         log.info("stopping")
+        await self._rpc.say_ready(False)
+        await self._hand_over()
         # Before the door closes: heartbeats that wait for news would hold it open.
         self._coordinators.stop()
         await self._rpc.stop()
@@ -203,6 +208,27 @@ class Node:
         self._environment.disk.stop()
         self._directory.release()
         log.info("stopped")
+
+    async def _hand_over(self) -> None:
+        """Lead nothing any more. While the doors are still open, clients are told who does."""
+        began = time.monotonic()
+        led = len(self._replicas.led)
+        try:
+            async with asyncio.timeout(HAND_OVER_S_MAX):
+                await hand_over(self._replicas.led, self._replicas.placed_voters, self._takes_over)
+        except TimeoutError:
+            pass
+        kept = [str(replica.partition) for replica in self._replicas.led]
+        # The rest resigns now: the sooner the others hear of it, the shorter they are without a leader.
+        self._replicas.set_willing(False)
+        log.info("handed_over", led=led, kept=kept, seconds=round(time.monotonic() - began, 3))
+
+    async def _takes_over(self, broker_id: int) -> bool:
+        """Would this broker lead what it is handed? One that stops as well would not."""
+        try:
+            return await self._links.call(broker_id, TAKE_OVER_CALL, timeout_ms=ANSWER_MS_MAX) == b"\x01"
+        except LograftError:
+            return False
 
     def unready(self) -> str | None:
         """Why this broker is not ready for clients, or None."""
@@ -436,6 +462,8 @@ class Node:
             return self._view.encoded()
         if method == END_CALL:
             return (await self._end_of_decisions()).to_bytes(8, "big")
+        if method == TAKE_OVER_CALL:
+            return b"\x01" if self._ready and not self._stopping else b"\x00"
         if method == LET_GO_CALL:
             return await self._moves.carry_out(body)
         if method == CLOCK_CALL:
@@ -590,8 +618,11 @@ class Node:
 
     async def _transfer_leadership(self, partition: PartitionId, broker_id: int) -> None:
         replica = self._replicas.table.get(partition)
-        if replica is not None:
-            await replica.transfer_leadership(broker_id)
+        if replica is None:
+            return
+        if not await self._takes_over(broker_id):
+            raise BrokerUnavailable(f"broker {broker_id} is not ready to lead, or is about to stop")
+        await replica.transfer_leadership(broker_id)
 
 
 def groups_limits(section: GroupsSection) -> GroupsLimits:

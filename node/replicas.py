@@ -255,9 +255,13 @@ class Replicas:
     def create_from_now_on(self) -> None:
         """Every decision from before this process began is applied: what is placed here and not listed is new."""
         self._may_create = True
-        for replica in list(self.table.values()):
-            replica.set_willing(True)
+        self.set_willing(True)
         self._on_decisions(())
+
+    def set_willing(self, willing: bool) -> None:
+        """May the replicas here lead? Leaders that may not any more step down."""
+        for replica in list(self.table.values()):
+            replica.set_willing(willing)
 
     async def stop(self) -> None:
         """Stop all replicas; leaders resign, so that others take over at once."""

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .endings import say
+from .endings import Refused, say
 from .local_commands import DataOption, OutputOption, add_to_local_cluster, retire_from_local_cluster
 from .record_commands import INT32_MAX, BrokersOption
-from .tables import OutputFormat
+from .tables import OutputFormat, count
 from .topic_commands import run_with_client
 
 if TYPE_CHECKING:
     from ..admin import BrokerDescription, ClusterDescription
 
-_LOOK_INTERVAL_S = 0.5
+_LOOK_INTERVAL_S = 0.2
 
 BrokerArgument = Annotated[int, typer.Argument(metavar="N", help="The broker's id.", min=0, max=INT32_MAX)]
 
@@ -73,23 +73,63 @@ def add(data: DataOption = None) -> None:
     add_to_local_cluster(data)
 
 
-def drain(broker_id: BrokerArgument, brokers: BrokersOption = None) -> None:
-    """Have a broker lead nothing, so that it can be stopped unnoticed. Refused if a partition could not do without it.
+def drain(
+    broker_id: BrokerArgument,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it leads nothing any more.")] = True,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, max=86_400, help="How long to wait at most.")
+    ] = 60.0,
+    brokers: BrokersOption = None,
+) -> None:
+    """Hand over all that a broker leads, and have it lead nothing until `undrain`. Its data stays where it is.
+
+    For longer work on a machine. A clean stop hands leaderships over too, so that a mere restart needs no drain; what
+    moves data away from a broker, for good, is `remove`. Refused if some partition would be left without a majority
+    while the broker is stopped.
 
     \b
       lograft broker drain 2
       lograft broker undrain 2        once it is back
     """
+    import asyncio
 
-    async def work(client: Any) -> None:
+    async def work(client: Any) -> tuple[int, int]:
+        """What it led, and what it leads still."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        before = left = await _leads(client, broker_id)
         await client.admin.drain_broker(broker_id)
+        while wait:
+            left = await _leads(client, broker_id)
+            if not left or loop.time() >= deadline:
+                break
+            await asyncio.sleep(_LOOK_INTERVAL_S)
+        return before, left
 
-    run_with_client(brokers, work)
-    say(f"draining broker {broker_id}; `lograft broker list` shows what it still leads")
+    before, left = run_with_client(brokers, work)
+    if not wait:
+        say(f"draining broker {broker_id}; `lograft broker list` shows what it still leads")
+    elif left:
+        raise Refused(
+            f"broker {broker_id} still leads {count(left, 'partition')} after {timeout_s:.0f} s: nobody else can yet",
+            "it goes on draining; `lograft broker list` shows what it still leads",
+        )
+    else:
+        say(
+            f"broker {broker_id} leads nothing ({count(before, 'partition')} handed over) until "
+            f"`lograft broker undrain {broker_id}`, and can be stopped; its data stays"
+        )
+
+
+async def _leads(client: Any, broker_id: int) -> int:
+    """Partitions that a broker leads, the cluster's decisions among them; 0 of one that is not known."""
+    cluster = await client.admin.describe_cluster()
+    led = sum(broker.leaders for broker in cluster.brokers if broker.broker_id == broker_id)
+    return int(led + (cluster.controller_id == broker_id))
 
 
 def undrain(broker_id: BrokerArgument, brokers: BrokersOption = None) -> None:
-    """Let a drained broker lead again.
+    """Let a drained broker lead again. The partitions that prefer it come back to it within seconds, one by one.
 
     \b
       lograft broker undrain 2
@@ -112,6 +152,8 @@ def remove(
     """Place elsewhere what a broker holds, for good; it may be dead already.
 
     Its process is yours to stop once it holds nothing, but that of a local cluster, which `--wait` stops in the end.
+
+    To restart a broker, stop and start it, or use `lograft restart`; `drain` has it lead nothing and moves no data.
 
     \b
       lograft broker remove 2 --wait

@@ -276,9 +276,11 @@ level = "{log_level}"
         if broker.process is not None:
             processes.stop_all([broker.process], STOP_TIMEOUT_S)
 
-    def stop(self, ended_by: str, timeout_s: float = STOP_TIMEOUT_S) -> list[LocalBroker]:
-        """Stop what runs, and return the brokers that had to be forced; the caller holds the lock."""
-        running = self.running
+    def stop(
+        self, ended_by: str, timeout_s: float = STOP_TIMEOUT_S, *, brokers: Sequence[LocalBroker] | None = None
+    ) -> list[LocalBroker]:
+        """Stop what runs, of `brokers` or of all, and return those that had to be forced; the caller holds the lock."""
+        running = [broker for broker in self.running if brokers is None or broker in brokers]
         for broker in running:
             broker.ended_by = ended_by
         self.save()  # first, so that whoever watches sees why they end

@@ -22,6 +22,7 @@ from . import (
     local_commands,
     partition_commands,
     record_commands,
+    rolling_restart,
     topic_commands,
 )
 from .endings import (
@@ -81,6 +82,7 @@ app.command()(local_commands.down)
 app.command()(local_commands.status)
 app.command()(local_commands.kill)
 app.command()(local_commands.start)
+app.command()(rolling_restart.restart)
 app.add_typer(_topic, name="topic")
 app.command()(record_commands.produce)
 app.command()(record_commands.consume)

@@ -495,6 +495,8 @@ class RaftCore:
     def _on_peer_silent(self, event: PeerSilent, effects: Effects) -> None:
         self._heard.pop(event.broker_id, None)
         if self.role is Role.LEADER:
+            if self.transfer_target is not None and self.transfer_target.broker_id == event.broker_id:
+                self.transfer_target = None  # it will not take over: lead on, rather than wait for nobody
             if not self._is_heard_by_majority():
                 self._step_down("no majority is in touch", effects)
         elif self.leader is not None and self.leader.broker_id == event.broker_id:

@@ -556,6 +556,21 @@ def test_transfer_to_a_dead_target_is_abandoned_and_the_leader_goes_on() -> None
     assert group.core(1).is_leader and group.core(1).committed == end
 
 
+def test_transfer_is_over_as_soon_as_its_target_falls_silent() -> None:
+    group = Group.of(3)
+    group.elect(1)
+    group.settle()
+    group.step(1, TransferTo(2))
+    group.drop(lambda message: message.to == N2)
+    group.step(1, PeerSilent(3))
+    assert group.core(1).transfer_target == N2, "it is another one that is gone"
+    group.step(1, heard(3))
+    group.step(1, PeerSilent(2))
+    end = group.propose(1)
+    group.settle()
+    assert group.core(1).is_leader and group.core(1).committed == end
+
+
 def test_proposal_to_a_follower_is_a_mistake() -> None:
     with pytest.raises(AssertionError):
         a_core().step(Propose(items_of_terms(1)))
