@@ -230,6 +230,10 @@ class Node:
         except LograftError:
             return False
 
+    def _may_lead_more(self) -> bool:
+        fact = self._replicas.state.brokers.get(self._broker_id)
+        return self._ready and not self._stopping and fact is not None and not (fact.draining or fact.removed)
+
     def unready(self) -> str | None:
         """Why this broker is not ready for clients, or None."""
         if self._stopping:
@@ -463,7 +467,7 @@ class Node:
         if method == END_CALL:
             return (await self._end_of_decisions()).to_bytes(8, "big")
         if method == TAKE_OVER_CALL:
-            return b"\x01" if self._ready and not self._stopping else b"\x00"
+            return b"\x01" if self._may_lead_more() else b"\x00"
         if method == LET_GO_CALL:
             return await self._moves.carry_out(body)
         if method == CLOCK_CALL:
@@ -545,7 +549,7 @@ class Node:
 
     async def _tend(self) -> None:
         """Be ready when it is true; and, as the controller, register who is in session, and make what groups need."""
-        if not self._ready and self._missing() is None:
+        if not self._ready and not self._stopping and self._missing() is None:
             self._ready = True
             await self._rpc.say_ready(True)
             log.info("ready", cluster_id=self._admin.cluster_id)

@@ -34,6 +34,8 @@ DEFAULT_BASE_PORT = 9600
 DEFAULT_BROKERS = 3
 STOP_TIMEOUT_S = 15.0
 REMOVED_BY = "lograft broker remove"
+RESTARTING = "lograft restart"
+"""Who ended a broker (`ended_by`) that is about to be started again."""
 _KIND = "lograft local cluster"
 _FORMAT = 1
 _PEERS_TITLE = "[cluster.peers]\n"

@@ -498,7 +498,7 @@ def _show_hints(cluster: LocalCluster, detached: bool) -> None:
 def _watch(cluster: LocalCluster) -> None:
     """Stay with a cluster until it was stopped from elsewhere, and tell of brokers that go and come."""
     from . import processes
-    from .local_cluster import LocalCluster, explain
+    from .local_cluster import RESTARTING, LocalCluster, explain
 
     seen = cluster
     running = {broker.broker_id for broker in seen.members}
@@ -527,9 +527,10 @@ def _watch(cluster: LocalCluster) -> None:
             elif number not in running and broker.is_running and broker.process:
                 running.add(number)
                 say(f"broker {number} is back (pid {broker.process.pid})")
-        if not running and all(broker.ended_by for broker in latest.brokers):
+        restarts = any(broker.ended_by == RESTARTING for broker in latest.brokers)
+        if not running and not restarts and all(broker.ended_by for broker in latest.brokers):
             return
-        if not running:
+        if not running and not restarts:
             raise Refused("no broker is left", f"`lograft up{cluster.data_option}` starts them again with their data")
         seen = latest
 

@@ -121,12 +121,12 @@ def _restart_one(
     import asyncio
 
     from .health import wait_until
-    from .local_cluster import explain
+    from .local_cluster import RESTARTING, explain
 
     number = broker.broker_id
     began = time.monotonic()
     say(f"broker {number}: hands over what it leads, and stops")
-    killed = cluster.stop("lograft restart", brokers=[broker])
+    killed = cluster.stop(RESTARTING, brokers=[broker])
     stopped = time.monotonic()
     cluster.launch(broker)
     if killed:
