@@ -101,9 +101,15 @@ def _require_whole(cluster: LocalCluster, done: list[dict[str, Any]]) -> Cluster
             f"the cluster in {cluster.shown_directory} is stopped",
             f"`lograft up{cluster.data_option}` starts it, with the version of lograft that is installed now",
         )
+    nothing = "nothing was restarted" if not done else f"{_brokers(len(done))} restarted so far"
+    absent = [broker.broker_id for broker in cluster.brokers if not broker.is_running]
+    if absent:
+        raise Refused(
+            f"the cluster is not at full redundancy: {_listed(absent)} not running",
+            f"{nothing}; `lograft start {absent[0]}{cluster.data_option}` starts it",
+        )
     health = asyncio.run(wait_until(cluster.addresses, lambda health: health.whole, timeout_s=SETTLE_S))
     if not health.whole:
-        nothing = "nothing was restarted" if not done else f"{_brokers(len(done))} restarted so far"
         raise Refused(
             f"the cluster is not at full redundancy: {health.reason}",
             f"{nothing}; try again when `lograft cluster health -w -e` says that it is healthy",

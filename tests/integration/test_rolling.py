@@ -147,8 +147,8 @@ def test_restart_is_refused_while_a_replica_is_missing_and_nothing_is_stopped(ho
     try:
         before = home.pids()
         refused = home.run("restart", "--rolling", exit_code=1)
-        assert refused.stderr.startswith("lograft: the cluster is not at full redundancy: broker 2 does not answer; ")
-        assert "nothing was restarted" in refused.stderr
+        assert refused.stderr.startswith("lograft: the cluster is not at full redundancy: broker 2 not running; ")
+        assert "nothing was restarted; `lograft start 2`" in refused.stderr
         assert home.pids() == before
     finally:
         home.heal()
