@@ -417,7 +417,7 @@ class Node:
     def session_up(self, session: PeerSession) -> None:
         peer = session.peer
         self.metrics.peer_sessions.inc()
-        self._sightings.see(
+        self._sightings.session_up(
             Sighting(
                 broker_id=peer.broker_id,
                 directory_id=peer.directory_id,
@@ -437,6 +437,7 @@ class Node:
 
     def session_down(self, broker_id: int, why: str) -> None:
         self.metrics.peer_sessions.dec()
+        self._sightings.session_down(broker_id)
         self._board.session_down(broker_id)
         self._formation.session_down(broker_id)
         self._replicas.session_down(broker_id)

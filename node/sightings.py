@@ -120,6 +120,8 @@ class ExchangedSightings:
         self._send = send
         self._changed = changed
         self._newest: dict[int, Sighting] = {}
+        self._in_session: dict[int, str] = {}
+        """Broker id -> directory id of the process that is in session with this one."""
         self._reigns: dict[PartitionId, _Reign] = {}
         """By when they were last told of, the oldest first."""
         self._own: Sighting | None = None
@@ -135,7 +137,7 @@ class ExchangedSightings:
             self._left.clear()
         else:
             told = told._replace(leads=tuple(led for led in sighting.leads if led not in earlier))
-        self.see(told)
+        self.session_up(told)
         for part in encode_parts(told):
             self._send(part)
 
@@ -159,9 +161,26 @@ class ExchangedSightings:
                 reign = _Reign(led.term, is_left, sighting.start_number, sighting.broker_id)
                 self._merge(PartitionId(led.topic_id, led.number), reign)
         before = self._newest.get(sighting.broker_id)
+        if self._in_session.get(sighting.broker_id, sighting.directory_id) != sighting.directory_id:
+            return
         if before is None or before.order < sighting.order:
             self._newest[sighting.broker_id] = sighting
             self._changed()
+
+    def session_up(self, sighting: Sighting) -> None:
+        """A broker is in session, as this one always is with itself: what it said on another disk counts no more.
+
+        Start numbers order the processes of one disk only: an empty one begins with a high number, and when the one
+        before comes back, that has a lower.
+        """
+        self._in_session[sighting.broker_id] = sighting.directory_id
+        before = self._newest.get(sighting.broker_id)
+        if before is not None and before.directory_id != sighting.directory_id:
+            del self._newest[sighting.broker_id]
+        self.see(sighting)
+
+    def session_down(self, broker_id: int) -> None:
+        self._in_session.pop(broker_id, None)
 
     def see_leader(self, partition: PartitionId, broker_id: int, term: int) -> None:
         """Note a leader that a message or an answer told of."""

@@ -356,7 +356,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             raise NoLeader(
                 f"partition {number} of {name!r} has no leader that answers, so nobody could move it; try again"
             )
-        if _is_moving(topic.partitions[number], view) and not self._waits_for_the_dead(topic.partitions[number], view):
+        if _is_moving(topic.partitions[number], view) and not self._may_never_be_done(topic.partitions[number], view):
             raise InvalidRequest(
                 f"partition {number} of {name!r} is being moved already; wait until `lograft partition list` shows the "
                 "move done"
@@ -372,9 +372,12 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         await self._controller().move_partition(name, number, list(request.broker_ids), seen=seen)
         return pb.MovePartitionResponse()
 
-    def _waits_for_the_dead(self, fact: PartitionFact, view: PartitionView) -> bool:
-        """Is the partition to have a replica on a broker that is not there? That move may never be done."""
+    def _may_never_be_done(self, fact: PartitionFact, view: PartitionView) -> bool:
+        """Is the partition to have a replica on a broker that is not there, or where the only one that votes is in the
+        way?"""
         voting = {replica.voter for replica in view.replicas if replica.votes}
+        if len(voting) == 1 and self._earlier_replicas(fact, view) >= {placed.broker_id for placed in fact.placement}:
+            return True
         return any(placed not in voting and not self._is_alive(placed.broker_id) for placed in fact.placement)
 
     def _earlier_replicas(self, fact: PartitionFact, view: PartitionView) -> set[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .brokers import Broker, Brokers, a_batch, eventually, free_ports
+from .test_moves import described, is_whole, lograft
 
 
 @pytest.fixture
@@ -75,3 +76,38 @@ def test_of_two_copies_that_run_at_once_one_ends_and_does_not_come_back(brokers:
         assert "older copy" in ended.log_path.read_text().splitlines()[-1]
     finally:
         copy.kill()
+
+
+def test_a_disk_that_was_not_mounted_at_one_start_comes_back_with_all_it_held(brokers: Brokers, tmp_path: Path) -> None:
+    away = brokers[1]
+    brokers.create_topic("kept", replication=3)
+    brokers.create_topic("single", partitions=6, replication=1)
+    parts = described(brokers[0], "single").partitions
+    number = next(part.number for part in parts if part.replicas[0].broker_id == 1)
+    values = [f"value {count}".encode() for count in range(20)]
+    assert not eventually(lambda: away.produce("single", a_batch(*values), partition=number)).error.reason
+    assert not eventually(lambda: brokers.leader_of("kept").produce("kept", a_batch(*values))).error.reason
+    away.stop()
+    shutil.move(away.data_directory, tmp_path / "unmounted")
+    away.start()
+    brokers.await_ready()
+    eventually(lambda: described(brokers[0], "single").partitions[number].moving or is_whole(brokers[0], "kept"))
+    away.stop()
+    shutil.rmtree(away.data_directory)
+    shutil.move(tmp_path / "unmounted", away.data_directory)
+    away.start()
+    brokers.await_ready()
+    eventually(lambda: is_whole(brokers[0], "kept"), seconds=40)
+    assert brokers.leader_of("kept").values("kept") == values
+    assert brokers.leader_of("single", number).values("single", number) == values
+    # It is placed on that very disk as somebody else, for whom the only one that votes would have to go.
+    moved = lograft(brokers, "partition", "move", "single", str(number), "--to", "0")
+    assert moved.returncode == 0, moved.stderr
+
+    def is_elsewhere() -> bool:
+        part = described(brokers[0], "single").partitions[number]
+        return part.leader_id == 0 and not part.moving
+
+    eventually(is_elsewhere, seconds=30)
+    away.kill()
+    assert brokers.leader_of("single", number).values("single", number) == values

@@ -48,6 +48,19 @@ def test_of_a_broker_the_newest_start_and_sequence_counts_in_whatever_order_they
         assert board.broker(1) == told[2]
 
 
+def test_a_broker_that_is_back_on_an_earlier_disk_is_believed_though_its_start_number_is_lower() -> None:
+    board = a_board()
+    between = a_sighting(start=900, sequence=7)._replace(directory_id="e" * 32)
+    board.session_up(between)
+    board.session_down(1)
+    back = a_sighting(start=11, sequence=0)
+    board.session_up(back)
+    board.see(between._replace(sequence=8))  # somebody who has not heard of its end yet
+    assert board.broker(1) == back
+    board.see(a_sighting(start=11, sequence=1, terms=(5,)))
+    assert board.leading(PARTITION) == Leading(1, 5)
+
+
 def test_of_a_partition_the_highest_term_counts_whoever_told_of_it() -> None:
     told = [a_sighting(1, terms=(3,)), a_sighting(2, terms=(4,)), a_sighting(3, terms=(2,))]
     for order in itertools.permutations(told):
