@@ -39,6 +39,19 @@ _LEADERS_AWAITED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class CopyProgress:
+    """How far the log has been copied to a replica, as its partition's leader knows it."""
+
+    bytes_done: int
+    bytes_total: int
+    """Of the leader's log now; it grows while records come in."""
+    bytes_per_second: int | None
+    """Of the last few seconds; None: not known yet."""
+    time_left_s: float | None
+    """None: not known yet, or the rest does not shrink."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaDescription:
     """One copy of a partition. match_offset is -1 where the leader does not know it."""
 
@@ -49,6 +62,8 @@ class ReplicaDescription:
     state: str
     leaving: bool = False
     """It votes still, but is placed there no more."""
+    copying: CopyProgress | None = None
+    """While the log is copied to it; else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,18 @@ class BrokerDescription:
     """It is to hold nothing."""
     peer_protocol: tuple[int, int] | None = None
     """Lowest and highest version of the protocol between brokers that it speaks; None if it is not in touch."""
+    gone: bool = False
+    """Unseen for longer than `brokers.gone_after_ms`: what it held is placed elsewhere, as far as others took it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSetting:
+    """A setting of the whole cluster; values are written with their units, as `change_cluster_setting` takes them."""
+
+    name: str
+    value: str
+    default: str
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +397,7 @@ class Admin:
                 broker.draining,
                 broker.removed,
                 (broker.peer_protocol_lowest, broker.peer_protocol_highest) if broker.peer_protocol_highest else None,
+                broker.gone,
             )
             for broker in sorted(told.brokers, key=lambda broker: broker.broker_id)
         )
@@ -472,6 +500,21 @@ class Admin:
         answer = await self._call("RemoveBroker", admin_service_pb2.RemoveBrokerRequest(broker_id=broker_id))
         return list(answer.topics)
 
+    async def cluster_settings(self) -> list[ClusterSetting]:
+        """The settings of the whole cluster, by name, as they are in force."""
+        answer = await self._call("ListClusterSettings", admin_service_pb2.ListClusterSettingsRequest())
+        return [_setting(setting) for setting in answer.settings]
+
+    async def change_cluster_setting(self, name: str, value: str) -> ClusterSetting:
+        """Decide a setting for all brokers: `("moves.bytes_per_second", "20MB/s")`; `"default"` undoes that. It is in
+        force a moment later.
+
+        Raises
+            InvalidConfig  there is no such setting, or it cannot have that value
+        """
+        request = admin_service_pb2.ChangeClusterSettingRequest(name=name, value=value)
+        return _setting((await self._call("ChangeClusterSetting", request)).setting)
+
     async def transfer_leadership(self, topic: str, partition: int, broker_id: int) -> int:
         """Have another of a partition's replicas lead it; the term in which it does.
 
@@ -484,6 +527,19 @@ class Admin:
         )
         answer = await self._call("TransferLeadership", request, first=self._metadata.leader_address(topic, partition))
         return int(answer.term)
+
+
+def _copying(told: admin_service_pb2.CopyProgress) -> CopyProgress:
+    return CopyProgress(
+        told.bytes_done,
+        told.bytes_total,
+        told.bytes_per_second if told.bytes_per_second >= 0 else None,
+        told.time_left_ms / 1000 if told.time_left_ms >= 0 else None,
+    )
+
+
+def _setting(told: admin_service_pb2.ClusterSetting) -> ClusterSetting:
+    return ClusterSetting(told.name, told.value, told.default_value, told.explanation)
 
 
 def _topic(topic: admin_service_pb2.TopicDescription) -> TopicDescription:
@@ -500,6 +556,7 @@ def _topic(topic: admin_service_pb2.TopicDescription) -> TopicDescription:
                     replica.match_offset,
                     replica.state,
                     replica.leaving,
+                    _copying(replica.copying) if replica.HasField("copying") else None,
                 )
                 for replica in partition.replicas
             ),

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from ..proto.errors import InvalidRequest, RequestTimedOut
 from . import client as asynchronous
-from .admin import ClusterDescription, TopicDescription
+from .admin import ClusterDescription, ClusterSetting, TopicDescription
 from .consumer import Consumer as _AsyncConsumer
 from .consumer import Reset
 from .delivery import DeliveredRange, DeliveryErrors, RecordMetadata
@@ -433,6 +433,12 @@ class Admin:
 
     def remove_broker(self, broker_id: int) -> list[str]:
         return _background.run(self._admin.remove_broker(broker_id))
+
+    def cluster_settings(self) -> list[ClusterSetting]:
+        return _background.run(self._admin.cluster_settings())
+
+    def change_cluster_setting(self, name: str, value: str) -> ClusterSetting:
+        return _background.run(self._admin.change_cluster_setting(name, value))
 
     def transfer_leadership(self, topic: str, partition: int, broker_id: int) -> int:
         return _background.run(self._admin.transfer_leadership(topic, partition, broker_id))

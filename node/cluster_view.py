@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from ..partitions.environment import PartitionId
 from ..partitions.raft.messages import Voter
 from ..partitions.replica import Replica, ReplicaStatus
 from ..proto.errors import LograftError
+from .copying import Copying, CopyView
 from .peer.links import PeerLinks
 from .replicas import Replicas
 
@@ -35,6 +36,8 @@ class ReplicaView(NamedTuple):
     """OK, BEHIND, UNREACHABLE, DOUBTFUL, DAMAGED."""
     directory_id: str
     replica_number: int
+    copying: CopyView | None = None
+    """Of one without a vote: how much of the log it holds."""
 
     @property
     def voter(self) -> Voter:
@@ -68,16 +71,25 @@ _decode = msgspec.msgpack.Decoder(tuple[PartitionView, ...]).decode
 class ClusterView:
     """Answers what this broker leads, and asks the others."""
 
-    def __init__(self, broker_id: int, replicas: Replicas, links: PeerLinks) -> None:
+    def __init__(self, broker_id: int, replicas: Replicas, links: PeerLinks, monotonic_ms: Callable[[], float]) -> None:
         self._broker_id = broker_id
         self._replicas = replicas
         self._links = links
+        self._monotonic_ms = monotonic_ms
+        self._copying = Copying()
         self._committed_before: dict[PartitionId, int] = {}
         """At the last look: a replica that has not come so far since then is behind, not merely on its way."""
 
     def look(self) -> None:
         """Once a second."""
         self._committed_before = {replica.partition: replica.committed.offset for replica in self._replicas.led}
+        held = {}
+        for replica in self._replicas.learning:
+            status = replica.status()
+            for follower in status.followers:
+                if follower.held_bytes is not None:
+                    held[replica.partition, follower.voter] = follower.held_bytes, status.size_bytes
+        self._copying.look(self._monotonic_ms(), held)
 
     def of_this_broker(self) -> tuple[PartitionView, ...]:
         """The partitions led here."""
@@ -111,6 +123,9 @@ class ClusterView:
                 follower.match.offset if follower.match.term else -1,
                 _state(status, follower.heard, follower.counts, follower.match.offset, before),
                 *follower.voter[1:],
+                None
+                if follower.held_bytes is None
+                else self._copying.view(replica.partition, follower.voter, follower.held_bytes, status.size_bytes),
             )
             for follower in status.followers
         ]

@@ -3,6 +3,7 @@
 Invariants
     every step is taken by a partition's leader, from what its log and the decisions say at that moment: whoever leads
         next, here or elsewhere, goes on where the last one stopped
+    a backlog is copied no faster than the cluster's setting allows this broker, all its learners together
     a replica is deleted only as `departures` has it: let go by its partition's leader, asked in silence
 """
 
@@ -21,6 +22,7 @@ from .decision_log import Report
 from .departures import Departures, lets_go
 from .peer.links import PeerLinks
 from .replicas import Replicas
+from .throttle import Throttle
 from .voter_steps import HandOver, next_step
 
 LET_GO_CALL = "replica.let_go"
@@ -41,6 +43,7 @@ class Moves:
         self._links = links
         self._report = report
         self._departures = Departures(self._ask)
+        self._throttle = Throttle()
         self._handing_over: dict[PartitionId, asyncio.Task[None]] = {}
         self._refused: dict[PartitionId, str] = {}
         """Why the next step could not be taken, as last reported."""
@@ -54,6 +57,20 @@ class Moves:
         for replica in self._replicas.led:
             if replica.is_ready:
                 self._take_step(replica)
+
+    def allow_copying(self, now_ms: float) -> None:
+        """Many times a second: let the learners that catch up have their share of what may be sent."""
+        bytes_per_second = self._replicas.copy_bytes_per_second
+        if bytes_per_second is None or not self._replicas.learning:
+            return
+        waiting = [
+            (replica, learner)
+            for replica in self._replicas.learning
+            if not replica.is_stopped
+            for learner in replica.waiting_for_allowance()
+        ]
+        for (replica, learner), size_bytes in self._throttle.share(now_ms, bytes_per_second, waiting).items():
+            replica.allow(learner, size_bytes)
 
     def _take_step(self, replica: Replica) -> None:
         partition = replica.partition

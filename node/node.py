@@ -34,10 +34,12 @@ from .cluster_view import STATUS_CALL, ClusterView
 from .compaction_process import CompactionProcess
 from .compactions import Compactions
 from .config import BrokerConfig, GroupsSection, host_and_port
+from .controller.absences import Absences
 from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER
 from .controller.controller import Controller
 from .controller.facts import OFFSETS_TOPIC, OFFSETS_TOPIC_ID
+from .controller.settings import GONE_AFTER_MS, value_of
 from .controller.state import ClusterState
 from .data_directory import DataDirectory, raise_open_files_limit
 from .decision_log import DecisionLog
@@ -74,6 +76,7 @@ END_ANSWER_MS_MAX = 1_000
 LOOK_INTERVAL_S = 1.0
 HAND_OVER_S_MAX = 5.0
 """What a clean stop spends on handing over leaderships."""
+ALLOW_INTERVAL_S = 0.05
 EXIT_SUPERSEDED = 3
 
 log = structlog.get_logger("broker")
@@ -100,6 +103,7 @@ class Node:
         self._cluster_log: DecisionLog[ClusterState] | None = None
         self._controller: Controller | None = None
         self._hand_back = LeadershipHandBack()
+        self._absences = Absences()
         self._offsets_topic_missing = ""
         """Why `__offsets` could not be made so far, as last logged."""
 
@@ -166,7 +170,9 @@ class Node:
         self._every(TEND_INTERVAL_S, self._tend)
         self._every(LOOK_INTERVAL_S, self._look)
         self._every(TEND_INTERVAL_S, self._moves.take_steps)
+        self._every(ALLOW_INTERVAL_S, lambda: self._moves.allow_copying(self._environment.monotonic_ms()))
         self._every(LOOK_INTERVAL_S, self._moves.look_for_departures)
+        self._every(LOOK_INTERVAL_S, self._look_for_absences)
         self._every(config.retention.check_interval_ms / 1000, self._retention.enforce)
         self._every(config.compaction.check_interval_ms / 1000, self._compactions.tend)
         self._publish()
@@ -291,7 +297,7 @@ class Node:
 
     def _wire_services(self) -> None:
         config, links, replicas, sightings = self.config, self._links, self._replicas, self._sightings
-        self._view = ClusterView(self._broker_id, replicas, links)
+        self._view = ClusterView(self._broker_id, replicas, links, self._environment.monotonic_ms)
         self._admin = AdminService(self._broker_id, replicas, links, sightings, self._view)
         self._broker = BrokerService(self._broker_id, replicas, links, sightings, self.metrics, config.limits)
         self._rpc = RpcServer(
@@ -561,7 +567,11 @@ class Node:
         racks[self._broker_id] = self.config.broker.rack
         for broker_id, directory_id in sorted(self.alive_brokers().items()):
             known = self._replicas.state.brokers.get(broker_id)
-            if known is None or (known.directory_id, known.rack) != (directory_id, racks.get(broker_id, "")):
+            is_known = known is not None and (known.directory_id, known.rack) == (
+                directory_id,
+                racks.get(broker_id, ""),
+            )
+            if known is None or known.gone or not is_known:
                 try:
                     await controller.register_broker(broker_id, directory_id, racks.get(broker_id, ""))
                 except LograftError as error:
@@ -574,6 +584,28 @@ class Node:
                 log.info("internal_topics_grown", topics=grown)
         except LograftError as error:
             log.info("internal_topics_not_grown", why=error.message)
+
+    async def _look_for_absences(self) -> None:
+        """As the controller: who has been out of sight for too long is gone."""
+        controller, replica = self._controller, self._replicas.table.get(CLUSTER_PARTITION)
+        if controller is None or replica is None or not controller.is_active:
+            return
+        brokers = self._replicas.state.brokers
+        members = [broker_id for broker_id, fact in brokers.items() if not fact.removed]
+        unseen_ms = self._absences.look(
+            self._environment.monotonic_ms(), replica.term, members, self.alive_brokers().keys()
+        )
+        gone_after_ms = value_of(self._replicas.state.settings, GONE_AFTER_MS)
+        if gone_after_ms is None:
+            return
+        gone = [broker_id for broker_id, for_ms in unseen_ms.items() if for_ms >= gone_after_ms]
+        if not gone:
+            return
+        try:
+            if changed := await controller.declare_gone(gone):
+                log.info("brokers_gone", brokers=gone, changed=changed)
+        except LograftError as error:
+            log.info("brokers_not_declared_gone", brokers=gone, why=error.message)
 
     async def _make_offsets_topic(self, controller: Controller) -> None:
         """Once, when the cluster forms: as soon as enough brokers are registered to hold it."""

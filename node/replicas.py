@@ -39,6 +39,7 @@ from ..proto.errors import (
 from .config import BrokerConfig
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER, identities, seats
 from .controller.facts import CLUSTER_TOPIC_ID, TopicFact
+from .controller.settings import BYTES_PER_SECOND, value_of
 from .controller.state import ClusterState, PlacedReplica
 from .controller.topic_rules import (
     INTERNAL_SEGMENT_BYTES_MAX,
@@ -123,6 +124,8 @@ class Replicas:
         self._settings: dict[str, tuple[TopicFact, TopicSettings]] = {}
         self._reconciling: asyncio.Task[None] | None = None
         self._dirty = False
+        self.learning: list[Replica] = []
+        """The replicas that led, when that was last looked at, and gave their logs to others than voters."""
         self._let_go: dict[PartitionId, Voter] = {}
         """Replicas to be deleted, with the identity that their leaders let go."""
         self._may_create = False
@@ -315,16 +318,28 @@ class Replicas:
         self._produce_stopped, self._replication_stopped = stopped
 
     def set_learners(self) -> None:
-        """Tell each leader here who gets its log without a vote: those placed under identities that do not vote."""
+        """Tell each leader here who gets its log without a vote: those placed under identities that do not vote.
+
+        First of all whether they are throttled: else what is sent at once would be as much as there is room for.
+        """
+        is_limited = self.copy_bytes_per_second is not None
         for replica in self.led:
             is_cluster = replica.partition == CLUSTER_PARTITION
+            # Decisions are few, and a broker that lacks them can do nothing.
+            replica.set_throttled(is_limited and not is_cluster)
             holders = identities(self.state.brokers) if is_cluster else self.placed_voters(replica)
             learners = tuple(member for member in holders if member not in replica.voters)
             if learners != replica.learners:
                 replica.set_learners(learners)
                 self.heartbeats.role_changed(replica)
+        self.learning = [replica for replica in self.led if replica.learners]
 
     # -- where replicas should be --------------------------------------------------------------------------------------
+
+    @property
+    def copy_bytes_per_second(self) -> int | None:
+        """What this broker sends at most to replicas that are being copied; None: no limit."""
+        return value_of(self.state.settings, BYTES_PER_SECOND)
 
     @property
     def is_caught_up(self) -> bool:

@@ -27,6 +27,7 @@ from .flusher import Flusher
 from .producers import Duplicate
 from .raft.core import RaftCore, Role
 from .raft.events import (
+    Allow,
     DamageFound,
     Effects,
     Event,
@@ -38,6 +39,7 @@ from .raft.events import (
     Replicate,
     Sent,
     SetLearners,
+    SetThrottled,
     SetWilling,
     StepDown,
     TimerFired,
@@ -115,6 +117,8 @@ class FollowerStatus:
     heard: bool
     match: Point
     counts: bool
+    held_bytes: int | None
+    """Of a learner: how much of the log it holds, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +398,7 @@ class Replica:
                     heard=core.is_heard(progress.voter),
                     match=progress.match,
                     counts=progress.counted >= progress.match,
+                    held_bytes=None if progress.voter in core.voters else self.log.size_to(progress.match),
                 )
                 for progress in core.progress.values()
             ),
@@ -1061,6 +1066,19 @@ class Replica:
     def set_learners(self, learners: tuple[Voter, ...]) -> None:
         if learners != self._core.learners:
             self.take(SetLearners(learners))
+
+    def set_throttled(self, throttled: bool) -> None:
+        """Are learners that catch up, while this replica leads, sent only what `allow` allows them?"""
+        if throttled != self._core.throttled:
+            self.take(SetThrottled(throttled))
+
+    def waiting_for_allowance(self) -> list[Voter]:
+        """The learners that could be sent more, had they an allowance."""
+        return self._core.waiting_for_allowance()
+
+    def allow(self, learner: Voter, size_bytes: int) -> None:
+        """Let a learner that catches up be sent so much more. What it is owed stays with it until it has caught up."""
+        self.take(Allow(learner, size_bytes))
 
     def set_willing(self, willing: bool) -> None:
         """May it lead? An unwilling replica votes and follows like any other."""

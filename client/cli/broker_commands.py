@@ -21,7 +21,7 @@ BrokerArgument = Annotated[int, typer.Argument(metavar="N", help="The broker's i
 
 
 def list_brokers(output: OutputOption = OutputFormat.text, brokers: BrokersOption = None) -> None:
-    """List the brokers: alive or dead, what they lead and hold, and whether they are draining or removed.
+    """List the brokers: alive or dead, what they lead and hold, and whether they are draining, removed or gone.
 
     \b
       lograft broker list
@@ -211,7 +211,11 @@ async def _wait_until_empty(client: Any, broker_id: int) -> None:
 
 
 def _state(broker: BrokerDescription) -> str:
-    marks = [mark for mark, holds in (("draining", broker.draining), ("removed", broker.removed)) if holds]
+    marks = [
+        mark
+        for mark, holds in (("draining", broker.draining), ("removed", broker.removed), ("gone", broker.gone))
+        if holds
+    ]
     return ", ".join(["alive" if broker.alive else "dead", *marks])
 
 
@@ -221,6 +225,7 @@ def _as_json(broker: BrokerDescription) -> dict[str, Any]:
         "alive": broker.alive,
         "draining": broker.draining,
         "removed": broker.removed,
+        "gone": broker.gone,
         "address": broker.address,
         "rack": broker.rack,
         "directory_id": broker.directory_id,

@@ -47,7 +47,7 @@ def info(output: OutputOption = OutputFormat.text, brokers: BrokersOption = None
     rows = [
         (
             broker.broker_id,
-            "alive" if broker.alive else "dead",
+            "alive" if broker.alive else "gone" if broker.gone else "dead",
             broker.address,
             broker.rack or "-",
             broker.leaders,
@@ -180,7 +180,7 @@ def _carry_out(plan: RebalancePlan, at_once: int, brokers: str | None) -> Rebala
 
 
 def _how_far(progress: RebalanceProgress, move: PlannedMove) -> str:
-    from .partition_commands import percent_copied
+    from .partition_commands import copied
 
     found = progress.seen.get(move)
     if found is None or found.leader_id < 0:
@@ -188,8 +188,7 @@ def _how_far(progress: RebalanceProgress, move: PlannedMove) -> str:
     gone = sorted(replica.broker_id for replica in found.replicas if not replica.alive and not replica.leaving)
     if gone:
         return f"waiting for broker {_listed(tuple(gone))}, not in touch; start it, or remove it from the cluster"
-    percent = percent_copied(found)
-    return "at its end" if percent is None else f"{percent}% copied"
+    return copied(found) or ("under way" if found.moving else "at its end")
 
 
 def _plan_text(plan: RebalancePlan) -> str:
@@ -318,6 +317,7 @@ def _as_json(cluster: ClusterDescription) -> dict[str, Any]:
             {
                 "broker_id": broker.broker_id,
                 "alive": broker.alive,
+                "gone": broker.gone,
                 "address": broker.address,
                 "peer_address": broker.peer_address,
                 "http_address": broker.http_address,

@@ -23,6 +23,7 @@ from . import (
     partition_commands,
     record_commands,
     rolling_restart,
+    setting_commands,
     topic_commands,
 )
 from .endings import (
@@ -75,7 +76,7 @@ _topic = typer.Typer(help="Create, list, describe, alter, grow, trim and delete 
 _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and moving them.", **_APP)
 _partition = typer.Typer(help="List partitions and move their replicas.", **_APP)
 _broker = typer.Typer(**{**_APP, "no_args_is_help": False})
-_cluster = typer.Typer(help="The whole cluster: who is in it, is it well, is it even.", **_APP)
+_cluster = typer.Typer(help="The whole cluster: who is in it, is it well, is it even, and its settings.", **_APP)
 
 app.command()(local_commands.up)
 app.command()(local_commands.down)
@@ -117,6 +118,8 @@ _broker.command()(broker_commands.remove)
 _cluster.command()(cluster_commands.info)
 _cluster.command()(cluster_commands.health)
 _cluster.command()(cluster_commands.rebalance)
+_cluster.command("settings")(setting_commands.list_settings)
+_cluster.command("set")(setting_commands.change)
 
 
 def _show_version(wanted: bool) -> None:

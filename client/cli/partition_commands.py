@@ -13,7 +13,7 @@ from .tables import OutputFormat
 from .topic_commands import run_with_client
 
 if TYPE_CHECKING:
-    from ..admin import PartitionDescription, TopicDescription
+    from ..admin import CopyProgress, PartitionDescription, TopicDescription
 
 
 def list_partitions(
@@ -63,13 +63,16 @@ def move(
     topic: TopicArgument,
     partition: Annotated[int, typer.Argument(help="Its number.", min=0, max=INT32_MAX)],
     to: Annotated[str, typer.Option("--to", metavar="A,B,C", help="Broker ids; the first is the preferred leader.")],
+    wait: Annotated[bool, typer.Option("-w", "--wait", help="Wait until it is done, and show how far it is.")] = False,
     brokers: BrokersOption = None,
 ) -> None:
     """Move a partition's replicas to other brokers, while records go in and out. Returns once it is decided.
 
     \b
       lograft partition move events 3 --to 1,2,4
-      lograft partition list events --moving        how far it has come
+      lograft partition move events 3 --to 1,2,4 --wait
+      lograft partition list events --moving                how far it has come
+      lograft cluster set moves.bytes_per_second 20MB/s     how fast it may be, also while it goes on
     """
     try:
         broker_ids = [int(one) for one in to.split(",")]
@@ -81,6 +84,10 @@ def move(
 
     run_with_client(brokers, work)
     say(f"moving partition {partition} of {topic} to {to}; `lograft partition list {topic}` shows how far it has come")
+    if wait:
+        from .move_watch import watch_move
+
+        watch_move(topic, partition, broker_ids, brokers)
 
 
 def _replica(replica: Any) -> str:
@@ -92,24 +99,29 @@ def _replica(replica: Any) -> str:
     return f"{replica.broker_id}" + (f"({', '.join(remarks)})" if remarks else "")
 
 
-def percent_copied(partition: PartitionDescription) -> int | None:
-    """How much of the log the replica with the least of it holds; None if nothing moves, or it is not known."""
-    length = partition.committed_offset - partition.log_start_offset
-    if not partition.moving or partition.committed_offset < 0:
-        return None
-    held = [
-        max(replica.match_offset - partition.log_start_offset, 0)
+def copied(partition: PartitionDescription) -> str:
+    """How far the copies have come, for people; empty while nothing is copied."""
+    return "; ".join(
+        f"to {replica.broker_id}: {shown_copy(replica.copying)}"
         for replica in partition.replicas
-        if not replica.leaving and not replica.voter
-    ]
-    return min(100, min(held, default=length) * 100 // length) if length else 100
+        if replica.copying is not None
+    )
+
+
+def shown_copy(copying: CopyProgress) -> str:
+    """`12.0 MiB of 80.0 MiB, 20.0 MiB/s, 4 s left`."""
+    from .tables import size, span
+
+    parts = [f"{size(copying.bytes_done)} of {size(copying.bytes_total)}"]
+    if copying.bytes_per_second is not None:
+        parts.append(f"{size(copying.bytes_per_second)}/s")
+    if copying.time_left_s is not None:
+        parts.append(f"{span(copying.time_left_s)} left")
+    return ", ".join(parts)
 
 
 def _progress(partition: PartitionDescription) -> str:
-    if not partition.moving:
-        return "-"
-    percent = percent_copied(partition)
-    return "under way" if percent is None else f"{percent}% copied"
+    return (copied(partition) or "under way") if partition.moving else "-"
 
 
 def _as_json(name: str, partition: PartitionDescription) -> dict[str, Any]:
@@ -118,7 +130,6 @@ def _as_json(name: str, partition: PartitionDescription) -> dict[str, Any]:
         "partition": partition.number,
         "leader_id": partition.leader_id,
         "moving": partition.moving,
-        "percent_copied": percent_copied(partition),
         "replicas": [
             {
                 "broker_id": replica.broker_id,
@@ -126,7 +137,19 @@ def _as_json(name: str, partition: PartitionDescription) -> dict[str, Any]:
                 "leaving": replica.leaving,
                 "alive": replica.alive,
                 "state": replica.state,
+                "copying": _copying_as_json(replica.copying),
             }
             for replica in partition.replicas
         ],
+    }
+
+
+def _copying_as_json(copying: CopyProgress | None) -> dict[str, Any] | None:
+    if copying is None:
+        return None
+    return {
+        "bytes_done": copying.bytes_done,
+        "bytes_total": copying.bytes_total,
+        "bytes_per_second": copying.bytes_per_second,
+        "time_left_s": copying.time_left_s,
     }

@@ -37,4 +37,7 @@ def seats(present: Sequence[Voter], brokers: Mapping[int, BrokerFact], alive: Co
     others = [broker_id for broker_id in usable if broker_id in alive and broker_id not in kept]
     # A stable sort: of those who stay in any case the order is kept.
     kept.sort(key=lambda broker_id: (broker_id not in alive, usable[broker_id] not in present))
-    return tuple(usable[broker_id] for broker_id in (kept + others)[:count])
+    # Who is gone gives its seat to one who is there, and keeps it if there is nobody: fewer voters bear no more.
+    gone = [broker_id for broker_id in kept if brokers[broker_id].gone and broker_id not in alive]
+    staying = [broker_id for broker_id in kept if broker_id not in gone]
+    return tuple(usable[broker_id] for broker_id in (staying + others + gone)[:count])

@@ -8,7 +8,7 @@ What always holds
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -32,11 +32,13 @@ from ..decider import Decider
 from ..decision_log import DecidedReplica, DecisionLog
 from . import topic_rules
 from .cluster_seats import seats
+from .evacuation import Heirs, evacuated
 from .facts import (
     BrokerFact,
     Change,
     DeletedTopicFact,
     PartitionFact,
+    SettingFact,
     TopicFact,
     delete,
     encode_batch,
@@ -44,6 +46,7 @@ from .facts import (
 )
 from .moves import placed_on, rehomed
 from .placement import Candidate, place
+from .settings import DEFAULT, known_setting
 from .state import ClusterState
 from .topic_rules import TopicLimits
 
@@ -251,9 +254,9 @@ class Controller:
                     raise InvalidRequest(f"Broker {broker_id} is registered in a way this version cannot read: {why}")
             elif known.directory_id != directory_id:
                 # Another disk is another beginning: what stood on the old one is placed here anew, under new numbers.
-                fact = msgspec.structs.replace(known, directory_id=directory_id, rack=rack, removed=False)
+                fact = msgspec.structs.replace(known, directory_id=directory_id, rack=rack, removed=False, gone=False)
             else:
-                fact = msgspec.structs.replace(known, rack=rack)
+                fact = msgspec.structs.replace(known, rack=rack, gone=False)
             if fact == known:
                 return (), fact
             directories = {**_directories(state), broker_id: directory_id}
@@ -354,18 +357,74 @@ class Controller:
                 return (), []
             known = self._known_broker(state, broker_id)
             removed = msgspec.structs.replace(known, removed=True, draining=False)
-            state = state.copy()
+            before, state = state, state.copy()
             changes: list[Change] = [put(removed)]
             state.apply(changes[0])
             if not any(not broker.removed for broker in state.brokers.values()):
                 raise InvalidRequest(f"Broker {broker_id} is the only one; start another before it is removed")
             self._refuse_dead_majority(state, broker_id)
-            for topic in list(state.topics.values()):
-                moved = self._without_broker(state, topic, broker_id, avoided or {})
-                if moved != topic:
-                    changes.append(put(moved))
-                    state.apply(changes[-1])
-            return changes, [key.partition("/")[2] for key, _ in changes[1:]]
+            found = evacuated(state, broker_id, self._heirs(state), avoided=avoided or {})
+            for topic, number in found.stuck:
+                replicas = len(topic.partitions[number].placement)
+                if not topic_rules.is_internal(topic.name) or replicas == 1:
+                    raise InvalidRequest(
+                        f"Broker {broker_id} cannot be removed: it holds one of the {replicas} replicas of partition "
+                        f"{number} of {topic.name!r}, and no other live broker can take it; start one first",
+                        broker_id=broker_id,
+                        topic=topic.name,
+                    )
+            for topic in found.topics:
+                state.apply(put(topic))
+            # Internal topics do with fewer, until there are brokers enough again.
+            shrunk = [_without(state.topics[topic.name], broker_id, state) for topic, _ in found.stuck]
+            for topic in shrunk:
+                state.apply(put(topic))
+            moved = {topic.name: topic for topic in (*found.topics, *shrunk)}
+            self._refuse_dead_partitions(before, broker_id, moved.values())
+            return [*changes, *map(put, moved.values())], list(moved)
+
+        return await self._decider.decide(decide)
+
+    async def declare_gone(self, broker_ids: Collection[int]) -> list[str]:
+        """Decide that brokers unseen for too long are gone, and place what they hold on others, as far as those can
+        take it. Asked again, it places what can be placed only now.
+
+        What has no live majority stays: nobody could copy it. A broker that is back, removed, or drained (so away on
+        purpose) is not gone. Returns the keys of the facts that changed.
+        """
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], list[str]]:
+            alive, state, changes = self._live_brokers.alive_brokers(), state.copy(), dict[str, Change]()
+            for broker_id in sorted(broker_ids):
+                known = state.brokers.get(broker_id)
+                if known is None or known.removed or known.draining or broker_id in alive:
+                    continue
+                found = evacuated(
+                    state,
+                    broker_id,
+                    self._heirs(state),
+                    lambda partition: (
+                        2 * sum(voter.broker_id in alive for voter in partition.placement) > len(partition.placement)
+                    ),
+                )
+                for change in (put(msgspec.structs.replace(known, gone=True)), *map(put, found.topics)):
+                    if state.apply(change) is not None:
+                        changes[change[0]] = change
+            return list(changes.values()), list(changes)
+
+        return await self._decider.decide(decide)
+
+    async def change_setting(self, name: str, text: str) -> int:
+        """Decide a setting of the whole cluster; `default` undoes earlier decisions. Raises InvalidConfig."""
+        setting = known_setting(name)
+        fact = SettingFact(name=name, value=setting.parse(text))
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], int]:
+            known = state.settings.get(name)
+            if text.strip() == DEFAULT:
+                return (() if known is None else (delete(known),)), fact.value
+            changed = fact if known is None else msgspec.structs.replace(known, value=fact.value)
+            return (() if changed == known else (put(changed),)), fact.value
 
         return await self._decider.decide(decide)
 
@@ -397,6 +456,11 @@ class Controller:
             if alive.get(broker.broker_id) == state.brokers[broker.broker_id].directory_id
         ]
         return sorted(usable, key=lambda broker: (broker.replicas, broker.broker_id))
+
+    def _heirs(self, state: ClusterState) -> Heirs:
+        racks = {broker_id: broker.rack for broker_id, broker in state.brokers.items()}
+        draining = {broker_id for broker_id, broker in state.brokers.items() if broker.draining}
+        return Heirs(self._usable(state), racks, draining)
 
     def _refuse_unusable(self, state: ClusterState, what: str, brokers: Sequence[int]) -> None:
         usable = [broker.broker_id for broker in self._usable(state)]
@@ -447,37 +511,24 @@ class Controller:
                 broker_id=broker_id,
             )
 
-    def _without_broker(
-        self, state: ClusterState, topic: TopicFact, broker_id: int, avoided: Mapping[PartitionId, Collection[int]]
-    ) -> TopicFact:
-        directories = _directories(state)
-        usable = [broker.broker_id for broker in self._usable(state)]
-        for number, partition in enumerate(topic.partitions):
-            present = [voter.broker_id for voter in partition.placement]
-            if broker_id not in present:
-                continue
-            left = [other for other in present if other != broker_id]
-            shunned = avoided.get(PartitionId(topic.topic_id, number), ())
-            heirs = [other for other in usable if other not in present]
-            heirs.sort(key=lambda heir: (state.brokers[heir].draining, heir in shunned))
-            if not heirs and not (topic_rules.is_internal(topic.name) and left):
-                raise InvalidRequest(
-                    f"Broker {broker_id} cannot be removed: it holds one of the {len(present)} replicas of partition "
-                    f"{number} of {topic.name!r}, and no other live broker can take it; start one first",
-                    broker_id=broker_id,
-                    topic=topic.name,
-                )
-            brokers = [*left, *heirs[:1]]
-            alive = sum(other in usable for other in brokers)
-            if alive < majority(len(brokers)):
-                raise InvalidRequest(
-                    f"Broker {broker_id} cannot be removed: partition {number} of {topic.name!r} would have only "
-                    f"{alive} of {len(brokers)} replicas on live brokers, which is no majority; start the others first",
-                    broker_id=broker_id,
-                    topic=topic.name,
-                )
-            topic = placed_on(topic, number, brokers, directories)
-        return topic
+    def _refuse_dead_partitions(self, before: ClusterState, broker_id: int, moved: Iterable[TopicFact]) -> None:
+        """Refuse to remove `broker_id` if a partition that it leaves had most of its replicas on dead brokers then."""
+        usable = [broker.broker_id for broker in self._usable(before)]
+        for topic in moved:
+            held = before.topics[topic.name].partitions
+            for number, (partition, old) in enumerate(zip(topic.partitions, held, strict=True)):
+                if partition == old:
+                    continue
+                brokers = [voter.broker_id for voter in partition.placement]
+                alive = sum(other in usable and other != broker_id for other in brokers)
+                if alive < majority(len(brokers)):
+                    raise InvalidRequest(
+                        f"Broker {broker_id} cannot be removed: partition {number} of {topic.name!r} would have only "
+                        f"{alive} of {len(brokers)} replicas on live brokers, which is no majority; start the others "
+                        "first",
+                        broker_id=broker_id,
+                        topic=topic.name,
+                    )
 
     def _refuse_conflict(self, state: ClusterState, name: str, topic_id: str) -> None:
         """The name and the id must both be free."""
@@ -581,6 +632,16 @@ def _candidates(state: ClusterState) -> list[Candidate]:
         for broker_id, broker in sorted(state.brokers.items())
         if not broker.removed
     ]
+
+
+def _without(topic: TopicFact, broker_id: int, state: ClusterState) -> TopicFact:
+    """The topic with one replica fewer of each partition that has one on this broker."""
+    for number, partition in enumerate(topic.partitions):
+        present = [voter.broker_id for voter in partition.placement]
+        if broker_id in present:
+            left = [other for other in present if other != broker_id]
+            topic = placed_on(topic, number, left, _directories(state))
+    return topic
 
 
 def _directories(state: ClusterState) -> dict[int, str]:

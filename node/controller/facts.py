@@ -88,6 +88,8 @@ class BrokerFact(msgspec.Struct, frozen=True, kw_only=True):
     """It is to lead nothing, as far as others can."""
     removed: bool = False
     """It is to hold nothing: what was placed on it is placed elsewhere. Coming up on another disk, it begins anew."""
+    gone: bool = False
+    """Unseen for so long that what it holds is placed elsewhere, as far as others can take it; until it is back."""
     unknown: dict[str, Any] = {}
     """Fields of later versions."""
 
@@ -113,15 +115,26 @@ class DeletedTopicFact(msgspec.Struct, frozen=True, kw_only=True):
         return self.prefix + self.topic_id
 
 
-Fact = TopicFact | BrokerFact | DeletedTopicFact
+class SettingFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting of the whole cluster. `settings.py` says which there are and what holds where none was decided."""
+
+    prefix: ClassVar[str] = "setting/"
+
+    name: str
+    value: int
+    unknown: dict[str, Any] = {}
+    """Fields of later versions."""
+
+    @property
+    def key(self) -> str:
+        return self.prefix + self.name
+
+
+Fact = TopicFact | BrokerFact | DeletedTopicFact | SettingFact
 Change = tuple[str, Fact | None]
 """A key and its whole new value; None deletes it."""
 
-_KINDS: tuple[type[TopicFact] | type[BrokerFact] | type[DeletedTopicFact], ...] = (
-    TopicFact,
-    BrokerFact,
-    DeletedTopicFact,
-)
+_KINDS: tuple[type[Fact], ...] = (TopicFact, BrokerFact, DeletedTopicFact, SettingFact)
 
 
 def put(fact: Fact) -> Change:
@@ -192,7 +205,7 @@ def _known_fields(kind: type[Fact]) -> set[str]:
 
 def _contradiction(fact: Fact) -> str | None:
     """Why the fact cannot be acted on, or None if it can."""
-    if isinstance(fact, BrokerFact):
+    if isinstance(fact, BrokerFact | SettingFact):
         return None
     if not is_topic_id(fact.topic_id):
         return f"{fact.topic_id!r} is no topic id"

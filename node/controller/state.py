@@ -20,6 +20,7 @@ from .facts import (
     DeletedTopicFact,
     Fact,
     PartitionFact,
+    SettingFact,
     TopicFact,
     UnreadableFact,
     decode,
@@ -45,6 +46,8 @@ class ClusterState:
         self.brokers: dict[int, BrokerFact] = {}
         self.deleted_topics: dict[str, DeletedTopicFact] = {}
         """By topic id."""
+        self.settings: dict[str, SettingFact] = {}
+        """By name: what was decided, and nothing for what has its default."""
         self.unreadable: dict[str, str] = {}
         """Keys whose present value this version cannot read, and why: they are taken, and must not be written over."""
         self.bad_record_count = 0
@@ -105,7 +108,12 @@ class ClusterState:
 
     def facts(self) -> Iterator[Fact]:
         """Every fact in force, by key."""
-        everything: list[Fact] = [*self.topics.values(), *self.brokers.values(), *self.deleted_topics.values()]
+        everything: list[Fact] = [
+            *self.topics.values(),
+            *self.brokers.values(),
+            *self.deleted_topics.values(),
+            *self.settings.values(),
+        ]
         return iter(sorted(everything, key=lambda fact: fact.key))
 
     def snapshot(self) -> dict[str, bytes | None]:
@@ -132,6 +140,7 @@ class ClusterState:
         twin.topics = dict(self.topics)
         twin.brokers = dict(self.brokers)
         twin.deleted_topics = dict(self.deleted_topics)
+        twin.settings = dict(self.settings)
         twin.unreadable = dict(self.unreadable)
         twin._names_by_id = {topic_id: set(names) for topic_id, names in self._names_by_id.items()}
         return twin
@@ -150,6 +159,8 @@ class ClusterState:
                 self.brokers[fact.broker_id] = fact
             case DeletedTopicFact():
                 self.deleted_topics[fact.topic_id] = fact
+            case SettingFact():
+                self.settings[fact.name] = fact
 
     def _remove(self, key: str) -> Fact | str | None:
         """Clear the key. Returns what stood under it: a fact, or why it could not be read."""
@@ -170,6 +181,8 @@ class ClusterState:
                 return self.brokers.pop(broker.broker_id) if broker is not None else None
             case "deleted":
                 return self.deleted_topics.pop(rest, None)
+            case "setting":
+                return self.settings.pop(rest, None)
         return None
 
     def _set_aside(self, key: str, why: str) -> str | None:

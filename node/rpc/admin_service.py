@@ -19,6 +19,7 @@ from lograft.v1 import admin_service_pb2 as pb
 from lograft.v1 import admin_service_pb2_grpc, common_pb2
 
 from ...partitions.environment import PartitionId
+from ...partitions.raft.messages import Voter
 from ...proto.errors import (
     BrokerUnavailable,
     InvalidRequest,
@@ -27,10 +28,11 @@ from ...proto.errors import (
     NotAuthorized,
     NotLeader,
 )
-from ..cluster_view import ClusterView, PartitionView
+from ..cluster_view import ClusterView, PartitionView, ReplicaView
 from ..controller.controller import Controller
 from ..controller.facts import CLUSTER_TOPIC, OFFSETS_TOPIC, PartitionFact, TopicFact
 from ..controller.rebalance import Placed, plan
+from ..controller.settings import GONE_AFTER_MS, OFF, SETTINGS, ClusterSetting, value_of
 from ..controller.state import ClusterState
 from ..controller.topic_rules import is_internal
 from ..peer.links import PeerLinks
@@ -75,6 +77,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             "GrowTopic": (pb.GrowTopicRequest, self._grow_topic),
             "AlterTopic": (pb.AlterTopicRequest, self._alter_topic),
             "PlanRebalance": (pb.PlanRebalanceRequest, self._plan_rebalance),
+            "ListClusterSettings": (pb.ListClusterSettingsRequest, self._list_cluster_settings),
+            "ChangeClusterSetting": (pb.ChangeClusterSettingRequest, self._change_cluster_setting),
         }
 
     # -- what clients call -------------------------------------------------------------------------------------------
@@ -214,6 +218,22 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     ) -> pb.RemoveBrokerResponse:
         removed: pb.RemoveBrokerResponse = await self._ask_controller("RemoveBroker", request, pb.RemoveBrokerResponse)
         return removed
+
+    async def ListClusterSettings(
+        self, request: pb.ListClusterSettingsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListClusterSettingsResponse:
+        listed: pb.ListClusterSettingsResponse = await self._ask_controller(
+            "ListClusterSettings", request, pb.ListClusterSettingsResponse
+        )
+        return listed
+
+    async def ChangeClusterSetting(
+        self, request: pb.ChangeClusterSettingRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ChangeClusterSettingResponse:
+        changed: pb.ChangeClusterSettingResponse = await self._ask_controller(
+            "ChangeClusterSetting", request, pb.ChangeClusterSettingResponse
+        )
+        return changed
 
     # -- forwarding --------------------------------------------------------------------------------------------------
 
@@ -438,6 +458,16 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             )
         return planned
 
+    async def _list_cluster_settings(self, request: pb.ListClusterSettingsRequest) -> pb.ListClusterSettingsResponse:
+        decided = (await self._controller().read()).settings
+        return pb.ListClusterSettingsResponse(
+            settings=[_setting(setting, value_of(decided, name)) for name, setting in sorted(SETTINGS.items())]
+        )
+
+    async def _change_cluster_setting(self, request: pb.ChangeClusterSettingRequest) -> pb.ChangeClusterSettingResponse:
+        value = await self._controller().change_setting(request.name, request.value)
+        return pb.ChangeClusterSettingResponse(setting=_setting(SETTINGS[request.name], value))
+
     async def _refuse_needed(self, broker_id: int) -> None:
         """Refuse to drain a broker without which some partition would have no majority."""
         state = await self._controller().read()
@@ -507,6 +537,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
                 alive=alive,
                 match_offset=-1 if replica is None else replica.match_offset,
                 state=replica.state if replica is not None else "BEHIND" if alive else "UNREACHABLE",
+                copying=_copying(replica, placed),
             )
         if view is not None:
             described.moving = _is_moving(topic.partitions[number], view)
@@ -589,8 +620,21 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             why = incompatible.pop(broker.broker_id, "")
             is_missed = not broker.removed or broker.cluster_voter
             if not broker.alive and is_missed:
-                reasons.append(f"broker {broker.broker_id} is not in touch" + (f": {why}" if why else ""))
+                reasons.append(self._absence(broker) + (f": {why}" if why else ""))
         return reasons + [f"broker {broker_id} cannot join: {why}" for broker_id, why in sorted(incompatible.items())]
+
+    def _absence(self, broker: pb.BrokerDescription) -> str:
+        """Why a broker that is not in touch is missed, and what comes of it."""
+        if not broker.gone:
+            return f"broker {broker.broker_id} is not in touch"
+        after = value_of(self._replicas.state.settings, GONE_AFTER_MS)
+        unseen = "" if after is None else f", unseen for more than {SETTINGS[GONE_AFTER_MS].shown(after)}"
+        if broker.replicas:
+            left = "1 replica that" if broker.replicas == 1 else f"{broker.replicas} replicas that"
+            what = f"it holds {left} no other live broker can take; start it again, or another broker"
+        else:
+            what = "what it held is placed on others; start it again, or remove it"
+        return f"broker {broker.broker_id} is gone{unseen}: {what}"
 
     def _sound_voters(self, voters: set[int], views: dict[PartitionId, PartitionView]) -> set[int]:
         """Brokers whose replica of `__cluster` votes and keeps up, as its leader says; without one, all in touch."""
@@ -613,7 +657,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         )
         if fact is not None:
             described.rack, described.directory_id = fact.rack, fact.directory_id
-            described.draining, described.removed = fact.draining, fact.removed
+            described.draining, described.removed, described.gone = fact.draining, fact.removed, fact.gone
         sighting = self._sightings.broker(broker_id)
         if sighting is not None:
             described.address, described.peer_address, described.http_address = sighting.addresses
@@ -640,3 +684,19 @@ def _placed_partitions(state: ClusterState, views: dict[PartitionId, PartitionVi
 def _is_moving(fact: PartitionFact, view: PartitionView) -> bool:
     """Do not just those vote who are placed?"""
     return {replica.voter for replica in view.replicas if replica.votes} != {*fact.placement}
+
+
+def _copying(replica: ReplicaView | None, placed: Voter) -> pb.CopyProgress | None:
+    """Of a replica that is to vote, and does not yet."""
+    if replica is None or replica.copying is None or replica.voter != placed:
+        return None
+    return pb.CopyProgress(**replica.copying._asdict())
+
+
+def _setting(setting: ClusterSetting, value: int | None) -> pb.ClusterSetting:
+    return pb.ClusterSetting(
+        name=setting.name,
+        value=setting.shown(OFF if value is None else value),
+        default_value=setting.shown(setting.default),
+        explanation=setting.explained,
+    )

@@ -13,6 +13,8 @@ Invariants
     who votes is what the newest voter change in this log says, committed or not; a cut brings the earlier set back
     a leader changes one voter at a time: each change only once the one before is committed, and an item of its own term
     a voter is in touch, votes and counts as that identity alone: not whoever else bears its broker id
+    who votes is never throttled, and neither is a learner that has caught up: redundancy and changes of voters wait for
+    no allowance
     what binds this replica leaves it only in `Effects.send_when_persisted`
 """
 
@@ -22,6 +24,7 @@ from enum import Enum
 from random import Random
 
 from .events import (
+    Allow,
     DamageFound,
     Effects,
     Event,
@@ -37,6 +40,7 @@ from .events import (
     Replicate,
     Sent,
     SetLearners,
+    SetThrottled,
     SetWilling,
     StepDown,
     TermSeen,
@@ -102,6 +106,8 @@ class RaftCore:
         self.voter = voter
         self.voter_sets = voter_sets
         self.learners: tuple[Voter, ...] = ()
+        self.throttled = False
+        """Do learners that catch up wait for allowances?"""
         self.journal = journal
         self.term = max(term, journal.last.term)
         self.voted_for = voted_for if self.term == term else None
@@ -265,6 +271,10 @@ class RaftCore:
                 self._step_down(event.reason, effects)
             case SetLearners():
                 self._on_set_learners(event, effects)
+            case SetThrottled():
+                self._on_set_throttled(event, effects)
+            case Allow():
+                self._on_allow(event, effects)
             case SetWilling():
                 self._on_set_willing(event, effects)
             case DamageFound():
@@ -540,6 +550,9 @@ class RaftCore:
         self._advance_commit(effects)
 
     def _append(self, items: tuple[Item, ...], effects: Effects) -> None:
+        for progress in self._throttled_learners():
+            # Beyond the backlog it is sent what comes in meanwhile: else a busy log would never be caught up with.
+            progress.allowance_bytes += sum(len(item.data) for item in items)
         for item in items:
             assert item.point.term == self.term, f"a leader of term {self.term} appends {item.point}"
             self.journal.extend(item.point)
@@ -584,12 +597,16 @@ class RaftCore:
         """Send a follower what it lacks, as far as its window allows; else the news of the committed point."""
         if not self.is_heard(progress.voter) or progress.pace is Pace.HALTED or progress.filling:
             return
+        throttled = self._is_throttled(progress)
         if progress.pace is Pace.PROBE:
             if not progress.awaits_reply:
                 progress.awaits_reply = True
-                self._replicate(progress, self._append_bytes_max, effects)
+                room = progress.allowance_bytes if throttled else self._append_bytes_max
+                self._replicate(progress, min(room, self._append_bytes_max), effects)
             return
         room = self._in_flight_bytes_max - progress.in_flight_bytes
+        if throttled:
+            room = min(room, progress.allowance_bytes)
         if progress.next < self.last:
             if room > 0:
                 self._replicate(progress, min(room, self._append_bytes_max), effects)
@@ -600,7 +617,7 @@ class RaftCore:
     def _replicate(self, progress: Progress, bytes_max: int, effects: Effects) -> None:
         request = self._append_request(progress)
         progress.committed_sent = self.committed
-        if progress.next < self.last:
+        if progress.next < self.last and bytes_max > 0:
             progress.filling = True
             effects.replicate.append(Replicate(request, self.last, bytes_max))
         else:
@@ -622,6 +639,8 @@ class RaftCore:
         if progress is None or progress.session != event.session:
             return
         progress.filling = False
+        if self._is_throttled(progress):
+            progress.allowance_bytes -= event.size_bytes
         progress.note_sent(event.through, event.size_bytes)
         if progress.pace is Pace.STREAM and progress.next < self.last:
             self._pump(progress, effects)
@@ -655,6 +674,9 @@ class RaftCore:
         if progress.is_offered:
             progress.is_offered, progress.copies = False, True
         progress.note_match(reply.match, counts=reply.counts)
+        if not progress.caught_up and progress.counted >= self._end_before:
+            progress.caught_up = True
+            progress.allowance_bytes = 0
         progress.committed = max(progress.committed, reply.committed)
         self._advance_commit(effects)
         if self.role is Role.LEADER:
@@ -739,7 +761,7 @@ class RaftCore:
         self._leader_timer_set = False
         self._end_before = self.last
         for progress in self.progress.values():
-            if not self._is_behind(progress):
+            if not self._is_behind(progress) or (not progress.in_flight and self._lacks_allowance(progress)):
                 continue
             if progress.progressed:
                 progress.progressed = False
@@ -753,6 +775,41 @@ class RaftCore:
         if self._reads_in_round:
             self._send_read_probes(effects)
         self._keep_timer(effects)
+
+    # -- what learners are allowed -----------------------------------------------------------------------------------
+
+    def waiting_for_allowance(self) -> list[Voter]:
+        """The learners in touch that could be sent more, had they an allowance (leader only)."""
+        return [progress.voter for progress in self._throttled_learners() if self._lacks_allowance(progress)]
+
+    def _is_throttled(self, progress: Progress) -> bool:
+        return self.throttled and not progress.caught_up and progress.voter not in self.voters
+
+    def _throttled_learners(self) -> list[Progress]:
+        return list(filter(self._is_throttled, self.progress.values())) if self.throttled else []
+
+    def _lacks_allowance(self, progress: Progress) -> bool:
+        """Is it our word alone that it waits for?"""
+        return (
+            self._is_throttled(progress)
+            and progress.allowance_bytes <= 0
+            and progress.pace is Pace.STREAM
+            and not progress.filling
+            and progress.next < self.last
+            and self.is_heard(progress.voter)
+        )
+
+    def _on_set_throttled(self, event: SetThrottled, effects: Effects) -> None:
+        self.throttled = event.throttled
+        for progress in self.progress.values():
+            self._pump(progress, effects)
+
+    def _on_allow(self, event: Allow, effects: Effects) -> None:
+        progress = self.progress.get(event.to)
+        if progress is not None and self._is_throttled(progress):
+            progress.allowance_bytes += event.size_bytes
+            self._pump(progress, effects)
+            self._keep_timer(effects)
 
     def _on_set_learners(self, event: SetLearners, effects: Effects) -> None:
         self.learners = tuple(peer for peer in event.learners if peer not in self.voters and peer != self.voter)

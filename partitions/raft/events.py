@@ -105,6 +105,21 @@ class SetLearners:
 
 
 @dataclass(frozen=True, slots=True)
+class SetThrottled:
+    """Is a learner that catches up sent only what `Allow` allows? What is appended meanwhile it gets beyond that."""
+
+    throttled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """A learner that catches up may be sent so much more."""
+
+    to: Voter
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetWilling:
     """May this replica lead? Not while its broker could not serve what it would lead."""
 
@@ -147,6 +162,8 @@ Event = (
     | TransferAbandoned
     | StepDown
     | SetLearners
+    | SetThrottled
+    | Allow
     | SetWilling
     | DamageFound
     | LogBegan

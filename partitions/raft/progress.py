@@ -5,6 +5,7 @@ Invariants
     a reply of an older session changes nothing
     what a doubtful or damaged follower holds is known (match) but does not count (counted)
     a follower is only sent what follows a point that it can go on from (`can_go_on`)
+    an allowance is spent only on what is sent while the follower catches up; a session ends its being caught up
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class Progress:
     committed_sent: Point = ORIGIN
     in_flight: deque[tuple[Point, int]] = field(default_factory=deque)
     in_flight_bytes: int = 0
+    caught_up: bool = False
+    """In this session it held all that the leader held a moment before."""
+    allowance_bytes: int = 0
+    """What a throttled learner may still be sent; below zero it owes what one item was larger than its allowance."""
     filling: bool = False
     """The shell reads items for it; `Sent` says when it is done."""
     awaits_reply: bool = False
@@ -66,6 +71,7 @@ class Progress:
         self.match = self.counted = self.committed = self.committed_sent = ORIGIN
         self.in_flight.clear()
         self.in_flight_bytes = 0
+        self.caught_up = False
         self.filling = False
         self.awaits_reply = False
         self.is_offered = False

@@ -269,6 +269,19 @@ class PartitionLog:
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self._segments)
 
+    def size_to(self, point: Point) -> int:
+        """Bytes before `point`, as the indexes know it: up to an index interval less than there are."""
+        at = self._segment_at(point)
+        if at < 0:
+            return 0
+        before, segment = sum(segment.size for segment in self._segments[:at]), self._segments[at]
+        if point >= (self._segments[at + 1].base if at + 1 < len(self._segments) else self.end):
+            return before + segment.size
+        try:
+            return before + self._opened(segment).index.before_point(point).position
+        except (CorruptBatch, OSError):
+            return before  # whoever reads the records there will say so
+
     @property
     def base(self) -> Point:
         """Where the first segment begins, or will once a reset is over."""

@@ -82,20 +82,34 @@ class PartitionDescription(_message.Message):
     def __init__(self, number: _Optional[int] = ..., leader_id: _Optional[int] = ..., term: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaDescription, _Mapping]]] = ..., log_start_offset: _Optional[int] = ..., committed_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., moving: _Optional[bool] = ...) -> None: ...
 
 class ReplicaDescription(_message.Message):
-    __slots__ = ("broker_id", "voter", "alive", "match_offset", "state", "leaving")
+    __slots__ = ("broker_id", "voter", "alive", "match_offset", "state", "leaving", "copying")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     VOTER_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
     MATCH_OFFSET_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    COPYING_FIELD_NUMBER: _ClassVar[int]
     broker_id: int
     voter: bool
     alive: bool
     match_offset: int
     state: str
     leaving: bool
-    def __init__(self, broker_id: _Optional[int] = ..., voter: _Optional[bool] = ..., alive: _Optional[bool] = ..., match_offset: _Optional[int] = ..., state: _Optional[str] = ..., leaving: _Optional[bool] = ...) -> None: ...
+    copying: CopyProgress
+    def __init__(self, broker_id: _Optional[int] = ..., voter: _Optional[bool] = ..., alive: _Optional[bool] = ..., match_offset: _Optional[int] = ..., state: _Optional[str] = ..., leaving: _Optional[bool] = ..., copying: _Optional[_Union[CopyProgress, _Mapping]] = ...) -> None: ...
+
+class CopyProgress(_message.Message):
+    __slots__ = ("bytes_done", "bytes_total", "bytes_per_second", "time_left_ms")
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
+    bytes_done: int
+    bytes_total: int
+    bytes_per_second: int
+    time_left_ms: int
+    def __init__(self, bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_per_second: _Optional[int] = ..., time_left_ms: _Optional[int] = ...) -> None: ...
 
 class DeleteTopicRequest(_message.Message):
     __slots__ = ("name", "topic_id")
@@ -164,7 +178,7 @@ class DescribeClusterResponse(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., controller_id: _Optional[int] = ..., controller_term: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[BrokerDescription, _Mapping]]] = ..., healthy: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., losses_borne: _Optional[int] = ..., topics: _Optional[int] = ..., partitions: _Optional[int] = ..., leaderless_partitions: _Optional[int] = ..., under_replicated_partitions: _Optional[int] = ...) -> None: ...
 
 class BrokerDescription(_message.Message):
-    __slots__ = ("broker_id", "address", "peer_address", "http_address", "rack", "directory_id", "alive", "version", "start_number", "replicas", "leaders", "cluster_voter", "draining", "removed", "peer_protocol_lowest", "peer_protocol_highest")
+    __slots__ = ("broker_id", "address", "peer_address", "http_address", "rack", "directory_id", "alive", "version", "start_number", "replicas", "leaders", "cluster_voter", "draining", "removed", "peer_protocol_lowest", "peer_protocol_highest", "gone")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +195,7 @@ class BrokerDescription(_message.Message):
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     PEER_PROTOCOL_LOWEST_FIELD_NUMBER: _ClassVar[int]
     PEER_PROTOCOL_HIGHEST_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
     broker_id: int
     address: str
     peer_address: str
@@ -197,7 +212,8 @@ class BrokerDescription(_message.Message):
     removed: bool
     peer_protocol_lowest: int
     peer_protocol_highest: int
-    def __init__(self, broker_id: _Optional[int] = ..., address: _Optional[str] = ..., peer_address: _Optional[str] = ..., http_address: _Optional[str] = ..., rack: _Optional[str] = ..., directory_id: _Optional[str] = ..., alive: _Optional[bool] = ..., version: _Optional[str] = ..., start_number: _Optional[int] = ..., replicas: _Optional[int] = ..., leaders: _Optional[int] = ..., cluster_voter: _Optional[bool] = ..., draining: _Optional[bool] = ..., removed: _Optional[bool] = ..., peer_protocol_lowest: _Optional[int] = ..., peer_protocol_highest: _Optional[int] = ...) -> None: ...
+    gone: bool
+    def __init__(self, broker_id: _Optional[int] = ..., address: _Optional[str] = ..., peer_address: _Optional[str] = ..., http_address: _Optional[str] = ..., rack: _Optional[str] = ..., directory_id: _Optional[str] = ..., alive: _Optional[bool] = ..., version: _Optional[str] = ..., start_number: _Optional[int] = ..., replicas: _Optional[int] = ..., leaders: _Optional[int] = ..., cluster_voter: _Optional[bool] = ..., draining: _Optional[bool] = ..., removed: _Optional[bool] = ..., peer_protocol_lowest: _Optional[int] = ..., peer_protocol_highest: _Optional[int] = ..., gone: _Optional[bool] = ...) -> None: ...
 
 class TransferLeadershipRequest(_message.Message):
     __slots__ = ("partition", "broker_id")
@@ -361,3 +377,39 @@ class BrokerShare(_message.Message):
     leaders_before: int
     leaders_after: int
     def __init__(self, broker_id: _Optional[int] = ..., replicas_before: _Optional[int] = ..., replicas_after: _Optional[int] = ..., leaders_before: _Optional[int] = ..., leaders_after: _Optional[int] = ...) -> None: ...
+
+class ClusterSetting(_message.Message):
+    __slots__ = ("name", "value", "default_value", "explanation")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    default_value: str
+    explanation: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., default_value: _Optional[str] = ..., explanation: _Optional[str] = ...) -> None: ...
+
+class ListClusterSettingsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListClusterSettingsResponse(_message.Message):
+    __slots__ = ("settings",)
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    settings: _containers.RepeatedCompositeFieldContainer[ClusterSetting]
+    def __init__(self, settings: _Optional[_Iterable[_Union[ClusterSetting, _Mapping]]] = ...) -> None: ...
+
+class ChangeClusterSettingRequest(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class ChangeClusterSettingResponse(_message.Message):
+    __slots__ = ("setting",)
+    SETTING_FIELD_NUMBER: _ClassVar[int]
+    setting: ClusterSetting
+    def __init__(self, setting: _Optional[_Union[ClusterSetting, _Mapping]] = ...) -> None: ...

@@ -100,6 +100,16 @@ class AdminServiceStub:
                 request_serializer=lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceRequest.SerializeToString,
                 response_deserializer=lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceResponse.FromString,
                 _registered_method=True)
+        self.ListClusterSettings = channel.unary_unary(
+                '/lograft.v1.AdminService/ListClusterSettings',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.ListClusterSettingsRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.ListClusterSettingsResponse.FromString,
+                _registered_method=True)
+        self.ChangeClusterSetting = channel.unary_unary(
+                '/lograft.v1.AdminService/ChangeClusterSetting',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -194,6 +204,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListClusterSettings(self, request, context):
+        """The settings of the whole cluster, each with the value in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeClusterSetting(self, request, context):
+        """Decide one of them for all brokers. It is in force a moment later, without a restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -261,6 +285,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PlanRebalance,
                     request_deserializer=lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceRequest.FromString,
                     response_serializer=lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceResponse.SerializeToString,
+            ),
+            'ListClusterSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClusterSettings,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.ListClusterSettingsRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.ListClusterSettingsResponse.SerializeToString,
+            ),
+            'ChangeClusterSetting': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeClusterSetting,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -615,6 +649,60 @@ class AdminService:
             '/lograft.v1.AdminService/PlanRebalance',
             lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceRequest.SerializeToString,
             lograft_dot_v1_dot_admin__service__pb2.PlanRebalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListClusterSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/ListClusterSettings',
+            lograft_dot_v1_dot_admin__service__pb2.ListClusterSettingsRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.ListClusterSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeClusterSetting(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/ChangeClusterSetting',
+            lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingResponse.FromString,
             options,
             channel_credentials,
             insecure,

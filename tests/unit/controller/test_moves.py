@@ -9,6 +9,7 @@ from lograft.node.controller.facts import BrokerFact
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 from lograft.proto.errors import (
+    InvalidConfig,
     InvalidReplication,
     InvalidRequest,
     LograftError,
@@ -17,7 +18,7 @@ from lograft.proto.errors import (
 )
 
 from .fake_replica import directory_of, run, voters
-from .test_controller import ID, Office, error_of
+from .test_controller import ID, OTHER_ID, Office, error_of
 
 OFFSETS, OFFSETS_ID = "__offsets", "0" * 31 + "2"
 
@@ -191,6 +192,20 @@ def test_the_replicas_of_a_removed_broker_go_where_an_earlier_one_is_still_in_th
     run(scene())
 
 
+def test_a_removed_broker_leaves_its_replicas_to_the_emptiest_one_by_one() -> None:
+    async def scene() -> None:
+        office = await Office.open(1, 2)
+        office.alive[4] = directory_of(4)
+        await office.controller.create_topic("orders", ID, 6, 2)
+        for broker_id in (3, 4):
+            await office.controller.register_broker(broker_id, directory_of(broker_id))
+        await office.controller.remove_broker(2)
+        state = await office.controller.read()
+        assert [len(state.replicas_of(each)) for each in (1, 2, 3, 4)] == [6, 0, 3, 3]
+
+    run(scene())
+
+
 def test_a_broker_is_not_removed_if_most_of_those_who_would_decide_then_are_dead() -> None:
     async def scene() -> None:
         office = await Office.open(1, 2, 3)
@@ -200,6 +215,33 @@ def test_a_broker_is_not_removed_if_most_of_those_who_would_decide_then_are_dead
         assert isinstance(refusal, InvalidRequest) and "only 1 of the 2 brokers that would decide then" in str(refusal)
         assert len(office.replica.batches) == written
         assert await office.controller.remove_broker(1) == [], "the dead one is no loss"
+
+    run(scene())
+
+
+# -- brokers that are gone ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_gone_broker_held_is_placed_on_the_emptiest_and_coming_back_it_is_a_member_that_holds_nothing() -> None:
+    async def scene() -> None:
+        office = await an_office_with_topic(1, 2, 3, 4, 5, partitions=5)
+        del office.alive[2]
+        before = await office.controller.describe_topic("orders")
+        assert await office.controller.declare_gone([2]) == ["broker/2", "topic/orders"]
+        state = await office.controller.read()
+        assert state.brokers[2].gone and state.replicas_of(2) == []
+        loads = [len(state.replicas_of(each)) for each in (1, 3, 4, 5)]
+        assert sum(loads) == 15 and max(loads) - min(loads) <= 1
+        for old, new in zip(before.partitions, state.topics["orders"].partitions, strict=True):
+            assert len({*brokers_of(new.placement)}) == 3
+            assert {voter for voter in old.placement if voter.broker_id != 2} <= {*new.placement}
+            assert new.first_voters == old.first_voters
+        written = len(office.replica.batches)
+        assert await office.controller.declare_gone([2]) == [] and len(office.replica.batches) == written
+        office.alive[2] = directory_of(2)
+        back = await office.controller.register_broker(2, directory_of(2))
+        assert not back.gone and (await office.controller.read()).replicas_of(2) == []
+        assert await office.controller.declare_gone([2]) == [], "who is alive is not gone"
 
     run(scene())
 
@@ -219,6 +261,81 @@ def test_a_broker_is_not_removed_if_a_partition_would_have_most_of_its_replicas_
         assert isinstance(refusal, InvalidRequest) and "1 of 3 replicas on live brokers" in str(refusal)
         office.alive[other] = directory_of(other)
         assert await office.controller.remove_broker(removed) == ["orders"]
+
+    run(scene())
+
+
+def test_what_nobody_can_take_stays_until_somebody_can() -> None:
+    async def scene() -> None:
+        office = await an_office_with_topic(1, 2, 3, partitions=2)
+        del office.alive[2]
+        assert await office.controller.declare_gone([2]) == ["broker/2"]
+        assert len((await office.controller.read()).replicas_of(2)) == 2
+        office.alive[4] = directory_of(4)
+        await office.controller.register_broker(4, directory_of(4))
+        assert await office.controller.declare_gone([2]) == ["topic/orders"]
+        assert len((await office.controller.read()).replicas_of(4)) == 2
+
+    run(scene())
+
+
+def test_what_has_no_live_majority_stays_where_its_records_are() -> None:
+    async def scene() -> None:
+        office = await an_office_with_topic(1, 2, 3, 4, 5, partitions=5, replication=1)
+        state = await office.controller.read()
+        holder = next(each for each in (1, 2, 3, 4, 5) if state.replicas_of(each))
+        del office.alive[holder]
+        assert await office.controller.declare_gone([holder]) == [f"broker/{holder}"]
+        assert len((await office.controller.read()).replicas_of(holder)) == 1
+
+    run(scene())
+
+
+def test_a_drained_or_removed_broker_is_away_on_purpose_and_not_gone() -> None:
+    async def scene() -> None:
+        office = await an_office_with_topic(1, 2, 3, 4, 5)
+        await office.controller.set_draining(4, True)
+        await office.controller.remove_broker(5)
+        del office.alive[4], office.alive[5]
+        assert await office.controller.declare_gone([4, 5, 9]) == []
+
+    run(scene())
+
+
+def test_a_replica_goes_to_a_rack_of_its_own_before_it_goes_to_an_emptier_broker() -> None:
+    async def scene() -> None:
+        office = Office()
+        for broker_id, rack in ((1, "a"), (2, "b"), (3, "a"), (4, "c")):
+            office.alive[broker_id] = directory_of(broker_id)
+            await office.controller.register_broker(broker_id, directory_of(broker_id), rack)
+        await office.controller.create_topic("orders", ID, 1, 1)
+        await office.controller.move_partition("orders", 0, [1, 2, 4])
+        await office.controller.create_topic("other", OTHER_ID, 1, 1)
+        await office.controller.register_broker(5, directory_of(5), "b")
+        office.alive[5] = directory_of(5)
+        await office.controller.move_partition("other", 0, [5])
+        del office.alive[2]
+        await office.controller.declare_gone([2])
+        placed = (await office.controller.describe_topic("orders")).partitions[0].placement
+        assert brokers_of(placed) == [1, 4, 5], "3 is empty, and in the rack of 1"
+
+    run(scene())
+
+
+def test_a_setting_of_the_cluster_is_one_fact_and_default_undoes_it() -> None:
+    async def scene() -> None:
+        office = await Office.open()
+        assert await office.controller.change_setting("moves.bytes_per_second", "20MB/s") == 20_000_000
+        assert office.keys_written[-1] == ["setting/moves.bytes_per_second"]
+        written = len(office.replica.batches)
+        await office.controller.change_setting("moves.bytes_per_second", "20000000")
+        assert len(office.replica.batches) == written, "it is so already"
+        state = await office.controller.read()
+        assert state.settings["moves.bytes_per_second"].value == 20_000_000
+        assert await office.controller.change_setting("moves.bytes_per_second", "default") == 50_000_000
+        assert (await office.controller.read()).settings == {}
+        for name, text in (("moves.bytes_per_second", "0"), ("nonsense", "1")):
+            assert isinstance(await error_of(office.controller.change_setting(name, text)), InvalidConfig)
 
     run(scene())
 
@@ -267,6 +384,9 @@ def test_a_wiped_voter_of_cluster_is_replaced_by_its_new_disk_and_a_removed_one_
     assert Voter(2, directory_of(2, disk=1), 1) in seats(voters(1, 2, 3), brokers, (1, 2, 3, 4))
     both = (*voters(1, 2, 3), Voter(2, directory_of(2, disk=1), 1))
     assert brokers_of(seats(both, brokers, (1, 2, 3, 4))) == [1, 2, 3], "while one replaces the other, as well"
+    gone = {**registered(1, 2, 3, 4), 3: msgspec.structs.replace(registered(3)[3], gone=True)}
+    assert brokers_of(seats(voters(1, 2, 3), gone, (1, 2, 4))) == [1, 2, 4], "who is gone gives its seat to another"
+    assert brokers_of(seats(voters(1, 2, 3), gone, (1, 2))) == [1, 2, 3], "if there is another"
     brokers[3] = msgspec.structs.replace(brokers[3], removed=True)
     assert brokers_of(seats(voters(1, 2, 3), brokers, (1, 2, 3, 4))) == [1, 2, 4]
 
