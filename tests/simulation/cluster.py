@@ -21,6 +21,7 @@ from lograft.node.heartbeats import FRAME_TYPES, Heartbeats
 from lograft.node.peer.raft_codec import decode_raft, encode_raft
 from lograft.node.replicas import remove_tree
 from lograft.node.retention import is_clock_trusted
+from lograft.node.throttle import Throttle
 from lograft.node.voter_steps import ChangeVoters, HandOver, next_step
 from lograft.partitions.compactor import compact
 from lograft.partitions.environment import PartitionId, ReplicaConfig
@@ -75,6 +76,8 @@ class Options:
     """What every partition may keep."""
     compaction_pace_ms: float = 0.0
     """Mean time between two compactions of a replica's log; 0: it is never compacted."""
+    copy_bytes_per_second: int | None = None
+    """What each broker may send of a backlog to learners."""
 
 
 class BrokerProcess:
@@ -92,6 +95,7 @@ class BrokerProcess:
         self._machine = machine
         self._ticked_ms = environment.monotonic_ms()
         self._departures = Departures(self._ask_whether_let_go)
+        self._throttle = Throttle()
         self._known = 0
         """How many decisions are applied, but for the first."""
         self._decided_before = 0
@@ -316,7 +320,20 @@ class BrokerProcess:
                 replica.step_down("the loop slept longer than an election timeout")
         self._ticked_ms = now
         self.heartbeats.tick(now)
+        self._allow_copying(now)
         self.environment.call_later(HEARTBEAT_MS, self._tick)
+
+    def _allow_copying(self, now_ms: float) -> None:
+        """As `node.moves` does."""
+        bytes_per_second = self._cluster.options.copy_bytes_per_second
+        if bytes_per_second is None:
+            return
+        for replica in self.replicas.values():
+            replica.set_throttled(True)
+        waiting = [(replica, each) for replica in self.replicas.values() for each in replica.waiting_for_allowance()]
+        for (replica, learner), size_bytes in self._throttle.share(now_ms, bytes_per_second, waiting).items():
+            self._cluster.allowances += 1
+            replica.allow(learner, size_bytes)
 
     # -- ReplicaObserver -----------------------------------------------------------------------------------------------
 
@@ -552,6 +569,8 @@ class Cluster:
         self.on_sent: Callable[[BrokerProcess, Message], None] | None = None
         """Told of each message once it has left: the moment at which a promise begins to bind."""
         self.restarts_ms: tuple[float, float] = (10.0, 1500.0)
+        self.allowances = 0
+        """Given to learners that waited for one."""
         self.is_healed = False
         """Nothing is forgotten any more: what is there can be compared."""
         self._sessions: dict[tuple[int, int], tuple[BrokerProcess, BrokerProcess]] = {}

@@ -57,6 +57,8 @@ class Nemesis:
         self._loses_disks = Random(f"{seed} disks").random() < 0.5
         """Then no other fault may cost what the others need: moves follow one another, and leave three or more."""
         self._decaying: Machine | None = None
+        # Of its own, so that what else is drawn for a seed stays as it was.
+        self._chooses_gone = Random(f"{seed} gone")
         cluster.on_sent = self._look_at
 
     def start(self, kinds: Sequence[str], count: int, span_ms: float) -> None:
@@ -66,6 +68,11 @@ class Nemesis:
         for _ in range(count):
             kind = self._random.choice(kinds)
             self._later(self._random.uniform(0, span_ms), partial(self.inflict, kind))
+
+    def start_absences(self, span_ms: float) -> None:
+        """In every other seed some broker is away for so long that it is declared gone."""
+        for _ in range(self._chooses_gone.choice((0, 0, 1, 2))):
+            self._later(self._chooses_gone.uniform(0, span_ms), partial(self.inflict, "declare_gone"))
 
     def inflict(self, kind: str) -> None:
         if not self._is_over:
@@ -163,6 +170,20 @@ class Nemesis:
         brokers = self._random.sample(list(cluster.machines), count)
         kept = self._random.sample(present, self._random.randint(0, len(present)))
         cluster.decisions.move(partition, list(dict.fromkeys((*kept, *brokers)))[:count])
+
+    def declare_gone(self) -> None:
+        """A broker dies, what it holds is placed on others, and it comes back with its old replicas on its disk."""
+        cluster = self._cluster
+        machine = self._chooses_gone.choice(list(cluster.machines.values()))
+        machine.kill()
+        self._later(self._chooses_gone.uniform(500, 5000), partial(cluster.ensure_up, machine))
+        for partition in cluster.partitions:
+            present = [voter.broker_id for voter in cluster.decisions.placement(partition)]
+            spare = [broker for broker in cluster.machines if broker not in present]
+            may_move = cluster.is_settled(partition) or not self._loses_disks
+            if machine.broker_id in present and spare and may_move:
+                left = [broker for broker in present if broker != machine.broker_id]
+                cluster.decisions.move(partition, [*left, self._chooses_gone.choice(spare)])
 
     def cut_old_from_new(self) -> None:
         """A leader is to have other voters beside it; once one could vote, it is cut off with them from the old."""

@@ -67,6 +67,7 @@ class Report:
     resets: int = 0
     compactions: int = 0
     voter_changes: int = 0
+    allowances: int = 0
     leaders_elected: int = 0
     starts: int = 0
     messages: int = 0
@@ -77,7 +78,7 @@ class Report:
         return (
             f"seed {self.seed}: {self.simulated_ms:.0f} ms, {self.records_acknowledged} records acknowledged, "
             f"{self.records_read} read, {self.trims} trims, {self.resets} resets, {self.compactions} compactions, "
-            f"{self.voter_changes} voter changes, "
+            f"{self.voter_changes} voter changes, {self.allowances} allowances, "
             f"{self.leaders_elected} leaders, {self.starts} starts, {self.messages} messages"
         )
 
@@ -95,6 +96,8 @@ class Simulation:
         drawn_moving = Random(f"{seed} moving").random() < 0.4
         self._is_moving = drawn_moving if self.plan.moving is None else self.plan.moving
         self.options = replace(self._draw_options(random), retention=self._draw_retention())
+        rates = (None, 30_000, 300_000)
+        self.options = replace(self.options, copy_bytes_per_second=Random(f"{seed} throttle").choice(rates))
         self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
         self.nemesis = Nemesis(self.cluster, str(seed))
         self._span_ms = self.plan.span_ms or random.choice((4_000.0, 6_000.0, 10_000.0))
@@ -143,6 +146,8 @@ class Simulation:
         says_how = bool({*MOVING} & {*self.plan.faults})
         faults = (*self.plan.faults, *MOVING * 3) if self._is_moving and not says_how else self.plan.faults
         self.nemesis.start(faults, self._fault_count, self._span_ms)
+        if self._is_moving and not says_how:
+            self.nemesis.start_absences(self._span_ms)
         if self._trimmers or self.options.compaction_pace_ms:
             self.nemesis.start(WHERE_FOLLOWERS_BEGIN_ANEW, 4, self._span_ms)
         for _ in range(2):
@@ -297,6 +302,7 @@ class Simulation:
             report.records_acknowledged = invariants.acknowledged_records
             report.resets = invariants.resets
             report.compactions = self.cluster.compactions
+            report.allowances = self.cluster.allowances
             report.voter_changes = self.cluster.invariants.voter_changes
             report.trims = sum(len(log.moves) - 1 for log in invariants.committed.values())
             report.leaders_elected = len(self.cluster.invariants.leaders)
