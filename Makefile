@@ -40,11 +40,12 @@ test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integrat
 sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
 	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
 
-bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts on this machine (17 minutes)
+bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all
 	$(BIN)/python -m tests.bench.groups all
 	$(BIN)/python -m tests.bench.growth
 	$(BIN)/python -m tests.bench.rolling
+	$(BIN)/python -m tests.bench.lost_disk
 
 lint: $(DEVELOPMENT) ## Style: ruff check, ruff format --check
 	$(BIN)/ruff check .

@@ -72,6 +72,8 @@ class Progress:
         self.in_flight.clear()
         self.in_flight_bytes = 0
         self.caught_up = False
+        # What came in while it was away is backlog now; what it owes it owes on.
+        self.allowance_bytes = min(self.allowance_bytes, 0)
         self.filling = False
         self.awaits_reply = False
         self.is_offered = False

@@ -63,6 +63,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str, exit_code: int 
         (["topic", "grow", "t"], "missing option"),
         (["topic", "grow", "t", "-p", "99999999999"], "less than or equal to"),
         (["cluster", "rebalance", "--at-once", "0"], "greater than or equal to 1"),
+        (["partition", "move", "t", "0", "--to", "one"], "'one' is no list of broker ids"),
+        (["partition", "move", "t", "0"], "missing option '--to'"),
+        (["cluster", "set", "moves.bytes_per_second"], "missing argument 'value'"),
         (["kill"], "missing argument"),
         (["kill", "one"], "valid integer"),
         (["broker"], "name the broker's configuration"),
@@ -81,6 +84,8 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(
     [
         *(["consume", "t"], ["consume", "t", "-g", "g"], ["topic", "list"], ["topic", "delete", "t"]),
         *(["cluster", "info"], ["cluster", "health"], ["group", "list"], ["group", "describe", "g"]),
+        *(["cluster", "settings"], ["cluster", "set", "brokers.gone_after_ms", "1h"]),
+        *(["partition", "list"], ["partition", "move", "t", "0", "--to", "1", "--wait"]),
         *(["group", "seek", "g", "--to", "start", "-y"], ["group", "delete", "g", "-y"]),
         *(["topic", "grow", "t", "-p", "3", "-y"], ["topic", "alter", "t", "-c", "segment.ms=5000"]),
         *(["cluster", "rebalance", "-y"], ["broker", "remove", "1", "--wait"]),

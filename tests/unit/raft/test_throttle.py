@@ -92,6 +92,17 @@ def test_a_learner_that_was_away_catches_up_throttled_again() -> None:
     assert held_by(group, 4) == 20 and group.core(1).waiting_for_allowance() == [N4]
 
 
+def test_what_came_in_while_a_learner_was_away_is_backlog_when_it_is_back() -> None:
+    group = a_group_with_a_backlog()
+    group.cut_off(4)
+    group.propose(1, count=30, size=SIZE)
+    group.settle()
+    group.step(1, heard(4))
+    group.step(4, heard(1))
+    group.settle()
+    assert held_by(group, 4) == 0 and group.core(1).waiting_for_allowance() == [N4]
+
+
 def test_a_voter_back_from_an_outage_is_never_throttled() -> None:
     group = a_group_with_a_backlog()
     group.cut_off(3)

@@ -64,6 +64,21 @@ def test_creation_removes_what_an_unlisted_replica_left() -> None:
     asyncio.run(scenario())
 
 
+def test_the_size_up_to_a_point_rises_to_that_of_the_whole_log_and_lags_by_an_index_interval_at_most() -> None:
+    async def scenario() -> None:
+        log = await PartitionLog.create(FakeEnvironment(FakeDisk()), DATA, PARTITION, VOTERS, CONFIG)
+        assert log.size_to(ORIGIN) == 0
+        items = items_of(ORIGIN, *MANY)
+        log.append(items, 5)
+        exact = 0
+        for item in items:
+            exact += len(item.data)
+            assert exact - CONFIG.index_interval_bytes - len(item.data) <= log.size_to(item.point) <= exact
+        assert log.size_to(log.end) == log.size_bytes == exact
+
+    asyncio.run(scenario())
+
+
 def test_items_are_read_back_as_they_were_written_across_segments() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
