@@ -51,6 +51,7 @@ SILENCE_MS = 500.0
 RECONNECT_MS = 100.0
 RETENTION_MS = 200.0
 RECONCILE_MS = 100.0
+COPY_BYTES_PER_SECOND_SETTLING = 300_000
 ASKED_MS = 700.0
 """How long a broker waits for another's answer."""
 
@@ -325,11 +326,11 @@ class BrokerProcess:
 
     def _allow_copying(self, now_ms: float) -> None:
         """As `node.moves` does."""
-        bytes_per_second = self._cluster.options.copy_bytes_per_second
+        bytes_per_second = self._cluster.copy_bytes_per_second()
+        for replica in self.replicas.values():
+            replica.set_throttled(bytes_per_second is not None)
         if bytes_per_second is None:
             return
-        for replica in self.replicas.values():
-            replica.set_throttled(True)
         waiting = [(replica, each) for replica in self.replicas.values() for each in replica.waiting_for_allowance()]
         for (replica, learner), size_bytes in self._throttle.share(now_ms, bytes_per_second, waiting).items():
             self._cluster.allowances += 1
@@ -756,6 +757,11 @@ class Cluster:
             for machine in self.machines.values()
             if machine.is_up and machine.process is not None
         }
+
+    def copy_bytes_per_second(self) -> int | None:
+        """A throttle that would take all the time there is for settling is lifted then."""
+        limit = self.options.copy_bytes_per_second
+        return None if limit is None or (self.is_healed and limit < COPY_BYTES_PER_SECOND_SETTLING) else limit
 
     def live_replicas(self, partition: PartitionId) -> list[Replica]:
         return [

@@ -96,7 +96,7 @@ class Simulation:
         drawn_moving = Random(f"{seed} moving").random() < 0.4
         self._is_moving = drawn_moving if self.plan.moving is None else self.plan.moving
         self.options = replace(self._draw_options(random), retention=self._draw_retention())
-        rates = (None, 30_000, 300_000)
+        rates = (None, 3_000, 30_000, 300_000)
         self.options = replace(self.options, copy_bytes_per_second=Random(f"{seed} throttle").choice(rates))
         self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
         self.nemesis = Nemesis(self.cluster, str(seed))
