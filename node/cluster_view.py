@@ -76,7 +76,7 @@ class ClusterView:
         self._replicas = replicas
         self._links = links
         self._monotonic_ms = monotonic_ms
-        self._copying = Copying()
+        self.copying = Copying()
         self._committed_before: dict[PartitionId, int] = {}
         """At the last look: a replica that has not come so far since then is behind, not merely on its way."""
 
@@ -89,7 +89,7 @@ class ClusterView:
             for follower in status.followers:
                 if follower.held_bytes is not None:
                     held[replica.partition, follower.voter] = follower.held_bytes, status.size_bytes
-        self._copying.look(self._monotonic_ms(), held)
+        self.copying.look(self._monotonic_ms(), held)
 
     def of_this_broker(self) -> tuple[PartitionView, ...]:
         """The partitions led here."""
@@ -125,7 +125,7 @@ class ClusterView:
                 *follower.voter[1:],
                 None
                 if follower.held_bytes is None
-                else self._copying.view(replica.partition, follower.voter, follower.held_bytes, status.size_bytes),
+                else self.copying.view(replica.partition, follower.voter, follower.held_bytes, status.size_bytes),
             )
             for follower in status.followers
         ]

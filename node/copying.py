@@ -50,6 +50,10 @@ class Copying:
             while looks[0].at_ms < now_ms - WINDOW_MS:
                 looks.popleft()
 
+    def left_bytes(self) -> list[int]:
+        """Of each replica that lacked something at the last look: how much."""
+        return [looks[-1].left for looks in self._looks.values() if looks[-1].left]
+
     def view(self, partition: PartitionId, voter: Voter, done: int, total: int) -> CopyView:
         looks = self._looks.get((partition, voter))
         if not looks or looks[-1].at_ms <= looks[0].at_ms:

@@ -58,6 +58,14 @@ class Metrics:
         self._partitions = Gauge("lograft_partitions", "Replicas on this broker.", registry=self.registry)
         self._leaders = Gauge("lograft_leaders", "Partitions that this broker leads.", registry=self.registry)
 
+        self._copies = Gauge("lograft_copies", "Replicas that this broker copies its logs to.", registry=self.registry)
+        self._copies_left = Gauge("lograft_copies_left_bytes", "What they lack in all.", registry=self.registry)
+
+    def watch_copies(self, left_bytes: Callable[[], list[int]]) -> None:
+        """What each replica that is being copied lacks; looked at when someone asks."""
+        self._copies.set_function(lambda: len(left_bytes()))
+        self._copies_left.set_function(lambda: sum(left_bytes()))
+
     def watch_partitions(self, partitions: Callable[[], int], leaders: Callable[[], int]) -> None:
         """Counted when someone asks, not when they change."""
         self._partitions.set_function(partitions)

@@ -298,6 +298,7 @@ class Node:
     def _wire_services(self) -> None:
         config, links, replicas, sightings = self.config, self._links, self._replicas, self._sightings
         self._view = ClusterView(self._broker_id, replicas, links, self._environment.monotonic_ms)
+        self.metrics.watch_copies(self._view.copying.left_bytes)
         self._admin = AdminService(self._broker_id, replicas, links, sightings, self._view)
         self._broker = BrokerService(self._broker_id, replicas, links, sightings, self.metrics, config.limits)
         self._rpc = RpcServer(

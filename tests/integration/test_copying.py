@@ -64,6 +64,8 @@ def test_a_move_goes_as_fast_as_it_may_tells_how_far_it_is_and_faster_once_it_ma
     assert 0 < told["bytes_done"] < told["bytes_total"] and told["bytes_total"] > MEGABYTES * 900_000
     assert 400_000 < told["bytes_per_second"] < 1_600_000
     assert 1 < told["time_left_s"] < 20
+    leader = four.leader_of("moved")
+    assert "lograft_copies 1.0" in eventually(lambda: leader.http("/metrics")[1])
     shown = lograft(four, "partition", "list", "--moving").stdout
     assert re.search(rf"to {new}: \S+ MiB of \S+ MiB, \S+ KiB/s, \S+ s left", shown) or "MiB/s" in shown, shown
     done_before, seconds = told["bytes_done"], time.monotonic() - began

@@ -23,6 +23,13 @@ def test_rate_and_time_left_of_a_log_to_which_nothing_is_added() -> None:
     assert looked((0, 1000), (100, 1000), (200, 1000)).view(P, V, 200, 1000) == CopyView(200, 1000, 100, 8000)
 
 
+def test_what_is_left_is_counted_of_those_that_lack_something() -> None:
+    other = Voter(5, "another", 8)
+    copying = Copying()
+    copying.look(0.0, {(P, V): (400, 1000), (P, other): (1000, 1000)})
+    assert copying.left_bytes() == [600]
+
+
 def test_what_comes_in_meanwhile_makes_it_take_longer() -> None:
     assert looked((0, 1000), (100, 1050), (200, 1100)).view(P, V, 200, 1100) == CopyView(200, 1100, 100, 18_000)
 
