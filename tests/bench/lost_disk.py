@@ -1,7 +1,7 @@
 """A broker's data directory is deleted while records flow: how long until everything is on three disks again, what do
 producers notice, and is every acknowledged record still there?
 
-    python -m tests.bench.lost_disk [--rate 20] [--records 1024] [--preload 300] [--throttle 50MB/s]
+    python -m tests.bench.lost_disk [--rate 20] [--records 1024] [--preload 200] [--throttle 50MB/s]
 
 Three real brokers on this machine, three replicas, acknowledged after fsync on a majority. Some megabytes are there
 already when the steady load begins. Then one broker gets kill -9, its data directory is deleted, and it is started
@@ -30,7 +30,7 @@ from .spine import Cluster, a_cluster, show
 TOPIC, PARTITIONS, REPLICAS = "t", 6, 3
 TICK_S = 0.01
 """One batch, to one partition after the other."""
-BEFORE_S, AFTER_S = 10.0, 10.0
+BEFORE_S, AFTER_S = 8.0, 8.0
 DOWN_S = 1.0
 """From the kill to the start of the broker with no data directory."""
 LOOK_S = 0.1
@@ -198,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=20.0, help="MB/s of records (default 20)")
     parser.add_argument("--records", type=int, default=1024, help="bytes a record (default 1024)")
-    parser.add_argument("--preload", type=int, default=300, help="MB there before the load begins (default 300)")
+    parser.add_argument("--preload", type=int, default=200, help="MB there before the load begins (default 200)")
     parser.add_argument("--throttle", default="default", help="moves.bytes_per_second (default: the cluster's default)")
     given = parser.parse_args()
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
