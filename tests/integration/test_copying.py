@@ -50,28 +50,28 @@ def elsewhere(cluster: Brokers, topic: str) -> tuple[int, list[int]]:
 def test_a_move_goes_as_fast_as_it_may_tells_how_far_it_is_and_faster_once_it_may(four: Brokers) -> None:
     four.create_topic("moved", replication=3)
     fill(four, "moved")
-    limited_to(four, "1MB/s")
+    limited_to(four, "400kB/s")
     new, to = elsewhere(four, "moved")
     began = time.monotonic()
     assert lograft(four, "partition", "move", "moved", "0", "--to", ",".join(map(str, to))).returncode == 0
 
-    def copying() -> dict[str, float] | None:
-        (told,) = json.loads(lograft(four, "partition", "list", "moved", "-o", "json").stdout)
-        found = next(replica["copying"] for replica in told["replicas"] if replica["broker_id"] == new)
-        return found if found and found["bytes_per_second"] and found["time_left_s"] else None
+    def copying() -> admin_pb.CopyProgress | None:
+        found = next(each for each in described(four[0], "moved").partitions[0].replicas if each.broker_id == new)
+        return found.copying if found.copying.bytes_per_second > 0 and found.copying.time_left_ms > 0 else None
 
     told = eventually(copying)
-    assert 0 < told["bytes_done"] < told["bytes_total"] and told["bytes_total"] > MEGABYTES * 900_000
-    assert 400_000 < told["bytes_per_second"] < 1_600_000
-    assert 1 < told["time_left_s"] < 20
+    seconds = time.monotonic() - began
+    assert 0 < told.bytes_done < told.bytes_total and told.bytes_total > MEGABYTES * 900_000
+    assert told.bytes_done <= (seconds + 1) * 400_000 + 600_000, "no more than the rate, a burst and a batch"
+    assert told.bytes_per_second < 900_000 and told.time_left_ms > 1_000
     leader = four.leader_of("moved")
     assert "lograft_copies 1.0" in eventually(lambda: leader.http("/metrics")[1])
     shown = lograft(four, "partition", "list", "--moving").stdout
-    assert re.search(rf"to {new}: \S+ MiB of \S+ MiB, \S+ KiB/s, \S+ s left", shown) or "MiB/s" in shown, shown
-    done_before, seconds = told["bytes_done"], time.monotonic() - began
-    assert done_before <= (seconds + 1.5) * 1_000_000 + 600_000, "no more than the rate, a burst and a batch"
+    assert re.search(rf"to {new}: \S+ [KM]iB of \S+ MiB, \S+ [KM]iB/s", shown), shown
+    (listed,) = json.loads(lograft(four, "partition", "list", "moved", "-o", "json").stdout)
+    assert next(each["copying"] for each in listed["replicas"] if each["broker_id"] == new)["bytes_total"] > 0
     limited_to(four, "unlimited")
-    eventually(lambda: not described(four[0], "moved").partitions[0].moving and is_whole(four[0], "moved"), seconds=5)
+    eventually(lambda: not described(four[0], "moved").partitions[0].moving and is_whole(four[0], "moved"), seconds=15)
     assert "moved" not in lograft(four, "partition", "list", "--moving").stdout
 
 
