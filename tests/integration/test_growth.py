@@ -130,7 +130,11 @@ def test_a_rebalance_that_is_interrupted_leaves_all_well_and_the_next_one_ends_i
 
     eventually(lambda: all(part.leader_id == 0 and not part.moving for part in parts()), seconds=30)
     with subprocess.Popen(
-        command(cluster, "cluster", "rebalance", "--yes", "--at-once", "1"), stderr=subprocess.PIPE, text=True
+        command(cluster, "cluster", "rebalance", "--yes", "--at-once", "1"),
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that a shell runs in the background are deaf to it, and what they start would be too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     ) as begun:
         assert begun.stderr is not None
         first = begun.stderr.readline()
