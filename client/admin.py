@@ -33,6 +33,7 @@ from .offset_bounds import Bound, parse_bound
 from .offsets import OffsetLookup
 from .rebalance import AT_ONCE, BrokerShare, PlannedMove, RebalancePlan, RebalanceProgress, carry_out
 from .records import TopicPartition
+from .recoveries import PartitionRecovery, RecoveryPlan, plan_of, recovery_of
 
 _ASK_TIMEOUT_S = 10.0
 _LEADERS_AWAITED_S = 5.0
@@ -79,6 +80,8 @@ class PartitionDescription:
     size_bytes: int
     moving: bool = False
     """Not just those vote yet who are placed."""
+    recovery: PartitionRecovery | None = None
+    """The newest time at which an operator gave up what its majority held; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,6 +474,53 @@ class Admin:
         plan = plan or await self.plan_rebalance()
         return await carry_out(self, plan, at_once=at_once, report=on_progress or (lambda _: None))
 
+    async def plan_recovery(
+        self, topic: str, partition: int, broker_id: int | None = None, *, despite_repair: bool = False
+    ) -> RecoveryPlan:
+        """What could be lost if a partition whose majority is lost for good went on with one replica's log.
+
+        `broker_id`: whose; None: the one that reaches furthest. `despite_repair`: repair of what is damaged has failed.
+        Nothing is changed.
+
+        Raises
+            UnknownTopic, UnknownPartition  there is no such partition
+        """
+        request = self._recovery_request(topic, partition, broker_id, despite_repair)
+        return plan_of(await self._call("RecoverPartition", request))
+
+    async def recover_partition(
+        self,
+        topic: str,
+        partition: int,
+        accepted: RecoveryPlan,
+        broker_id: int | None = None,
+        *,
+        by: str = "",
+        despite_repair: bool = False,
+    ) -> None:
+        """Have a partition go on with one replica's log, and give up for good what the others held: as `accepted` says,
+        asked for with the same arguments. Decided when this returns; then it is carried out, and replicas are copied.
+
+        Raises
+            UnknownTopic, UnknownPartition  there is no such partition
+            InvalidRequest                  it must not be, or is not as in `accepted` any more
+        """
+        request = self._recovery_request(topic, partition, broker_id, despite_repair)
+        request.accept_loss, request.by = True, by
+        request.source_broker_id, request.kept_offset = accepted.source_broker_id, accepted.kept_offset
+        request.recovery = accepted.recovery
+        await self._call("RecoverPartition", request)
+
+    @staticmethod
+    def _recovery_request(
+        topic: str, partition: int, broker_id: int | None, despite_repair: bool
+    ) -> admin_service_pb2.RecoverPartitionRequest:
+        return admin_service_pb2.RecoverPartitionRequest(
+            partition=common_pb2.TopicPartition(topic=topic, partition=partition),
+            broker_id=broker_id,
+            despite_repair=despite_repair,
+        )
+
     async def drain_broker(self, broker_id: int) -> None:
         """Have a broker lead nothing, until `undrain_broker`, so that it can be stopped unnoticed.
 
@@ -564,6 +614,7 @@ def _topic(topic: admin_service_pb2.TopicDescription) -> TopicDescription:
             partition.committed_offset,
             partition.size_bytes,
             partition.moving,
+            recovery_of(partition),
         )
         for partition in sorted(topic.partitions, key=lambda partition: partition.number)
     )

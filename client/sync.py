@@ -37,6 +37,7 @@ from .producer import Producer as _AsyncProducer
 from .progress import Offsets
 from .rebalance import AT_ONCE, RebalancePlan, RebalanceProgress
 from .records import Headers, Record, TopicPartition
+from .recoveries import RecoveryPlan
 from .seek_plan import SeekGoal, SeekPlan
 
 __all__ = ["Admin", "Client", "Consumer", "Deliveries", "Delivery", "Groups", "Producer"]
@@ -424,6 +425,25 @@ class Admin:
         on_progress: Callable[[RebalanceProgress], None] | None = None,
     ) -> RebalanceProgress:
         return _background.run(self._admin.rebalance(plan, at_once=at_once, on_progress=on_progress))
+
+    def plan_recovery(
+        self, topic: str, partition: int, broker_id: int | None = None, *, despite_repair: bool = False
+    ) -> RecoveryPlan:
+        return _background.run(self._admin.plan_recovery(topic, partition, broker_id, despite_repair=despite_repair))
+
+    def recover_partition(
+        self,
+        topic: str,
+        partition: int,
+        accepted: RecoveryPlan,
+        broker_id: int | None = None,
+        *,
+        by: str = "",
+        despite_repair: bool = False,
+    ) -> None:
+        _background.run(
+            self._admin.recover_partition(topic, partition, accepted, broker_id, by=by, despite_repair=despite_repair)
+        )
 
     def drain_broker(self, broker_id: int) -> None:
         _background.run(self._admin.drain_broker(broker_id))

@@ -15,7 +15,7 @@ import dataclasses
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -40,6 +40,7 @@ from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER
 from .controller.controller import Controller
 from .controller.facts import OFFSETS_TOPIC, OFFSETS_TOPIC_ID
 from .controller.settings import GONE_AFTER_MS, value_of
+from .controller.recoveries import KnownRecoveries
 from .controller.state import ClusterState
 from .data_directory import DataDirectory, raise_open_files_limit
 from .decision_log import DecisionLog
@@ -49,6 +50,7 @@ from .groups.lag import UNREAD_CALL, Lag
 from .groups.rules import GroupsLimits
 from .hand_over import ANSWER_MS_MAX, TAKE_OVER_CALL, hand_over
 from .heartbeats import FRAME_TYPES, Heartbeats
+from .holdings import HOLDING_CALL, Holdings
 from .http import HttpDoor
 from .metrics import Metrics
 from .moves import LET_GO_CALL, Moves
@@ -104,6 +106,7 @@ class Node:
         self._controller: Controller | None = None
         self._hand_back = LeadershipHandBack()
         self._absences = Absences()
+        self._recoveries = KnownRecoveries()
         self._offsets_topic_missing = ""
         """Why `__offsets` could not be made so far, as last logged."""
 
@@ -299,7 +302,8 @@ class Node:
         config, links, replicas, sightings = self.config, self._links, self._replicas, self._sightings
         self._view = ClusterView(self._broker_id, replicas, links, self._environment.monotonic_ms)
         self.metrics.watch_copies(self._view.copying.left_bytes)
-        self._admin = AdminService(self._broker_id, replicas, links, sightings, self._view)
+        self._holdings = Holdings(self._broker_id, replicas, self._promises, links, self._environment.disk)
+        self._admin = AdminService(self._broker_id, replicas, links, sightings, self._view, self._holdings)
         self._broker = BrokerService(self._broker_id, replicas, links, sightings, self.metrics, config.limits)
         self._rpc = RpcServer(
             self._broker,
@@ -378,8 +382,15 @@ class Node:
         )
         self._replicas.follow(self._cluster_log)
         self._cluster_log.on_change(self._coordinators.decisions_changed)
+        self._cluster_log.on_change(self._tell_of_recoveries)
         self._cluster_log.follow()
         self._environment.spawn(self._catch_up(self._cluster_log))
+
+    def _tell_of_recoveries(self, keys: Sequence[str]) -> None:
+        """Records were given up: who reads this broker's log is to know. What was before its start is passed over."""
+        for name, number, recovery in self._recoveries.new_in(self._replicas.state, keys):
+            if self._caught_up:
+                log.warning("partition_recovered", topic=name, partition=number, **recovery.facts())
 
     async def _catch_up(self, cluster_log: DecisionLog[ClusterState]) -> None:
         """Apply every decision from before this process began; before that, nothing placed here counts as new."""
@@ -478,6 +489,8 @@ class Node:
             return b"\x01" if self._may_lead_more() else b"\x00"
         if method == LET_GO_CALL:
             return await self._moves.carry_out(body)
+        if method == HOLDING_CALL:
+            return await self._holdings.carry_out(body)
         if method == CLOCK_CALL:
             return self._retention.encoded_clock()
         if method == UNREAD_CALL:
@@ -630,6 +643,7 @@ class Node:
 
     async def _look(self) -> None:
         self._replicas.look_at_disk()
+        self._replicas.look_after_recoveries()
         self._view.look()
         led = [view for replica in self._replicas.led if (view := self._led_partition(replica)) is not None]
         await hand_back_once(

@@ -4,6 +4,7 @@ Invariants
     a replica is opened again only if the promises list it, and created only where a decision places it here, once every
         decision from before this process began is applied: else a deleted one would come back, its votes forgotten
     an identity is created only where the decisions name it whole: broker, disk and replica number
+    an identity that a recovery ended is silent from the moment at which that is known here
     a replica is deleted only on a topic's deletion fact, or once its partition's leader has let it go, never because
         something is absent somewhere
     whoever serves a client asks `leading` first, which names no replica after the loop slept past an election timeout
@@ -38,7 +39,7 @@ from ..proto.errors import (
 )
 from .config import BrokerConfig
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER, identities, seats
-from .controller.facts import CLUSTER_TOPIC_ID, TopicFact
+from .controller.facts import CLUSTER_TOPIC_ID, RecoveryFact, TopicFact
 from .controller.settings import BYTES_PER_SECOND, value_of
 from .controller.state import ClusterState, PlacedReplica
 from .controller.topic_rules import (
@@ -51,6 +52,7 @@ from .controller.topic_rules import (
 )
 from .decision_log import DecisionLog
 from .heartbeats import Heartbeats
+from .lineages import Lineages
 from .metrics import Metrics
 from .peer.raft_transport import RaftTransport
 from .sightings import Leading, Sightings
@@ -126,6 +128,7 @@ class Replicas:
         self._dirty = False
         self.learning: list[Replica] = []
         """The replicas that led, when that was last looked at, and gave their logs to others than voters."""
+        self.lineages = Lineages(environment, promises, config.broker.data_directory)
         self._let_go: dict[PartitionId, Voter] = {}
         """Replicas to be deleted, with the identity that their leaders let go."""
         self._may_create = False
@@ -372,7 +375,8 @@ class Replicas:
             return None
         identity = Voter(self._broker_id, self._promises.directory_id, known.replica_number)
         was_placed = identity.replica_number < topic.next_replica_number
-        return identity if was_placed and identity not in fact.placement else None
+        # What a recovery ended is not deleted but set aside.
+        return identity if was_placed and identity not in fact.placement and not fact.ended(identity) else None
 
     async def delete_departed(self, partition: PartitionId, identity: Voter) -> None:
         """Delete a replica that its partition's leader has let go; returns once it is gone."""
@@ -419,7 +423,22 @@ class Replicas:
             replica.step_down(f"the loop slept for {slept_ms:.0f} ms")
         return False
 
+    def look_after_recoveries(self) -> None:
+        """Once a second: what recoveries ask of this broker may have become possible."""
+        if self.lineages.ended:
+            self._on_decisions(())
+
+    def _silence_ended(self, keys: Sequence[str]) -> None:
+        """At once, before anybody here acts on who was placed instead."""
+        for key in keys:
+            topic = self.state.topic(key.removeprefix(TopicFact.prefix)) if key.startswith(TopicFact.prefix) else None
+            for number, fact in enumerate(topic.partitions if topic is not None else ()):
+                replica = self.table.get(PartitionId(topic.topic_id, number)) if topic is not None else None
+                if replica is not None and fact.ended(replica.voter):
+                    replica.fall_silent("a recovery ended it")
+
     def _on_decisions(self, keys: Sequence[str]) -> None:
+        self._silence_ended(keys)
         self._dirty = True
         if (self._reconciling is None or self._reconciling.done()) and not self._stopping:
             self._reconciling = asyncio.get_running_loop().create_task(self._reconcile())
@@ -440,6 +459,10 @@ class Replicas:
                 if self._departing(partition) == identity:
                     await self._delete(partition)
                 del self._let_go[partition]
+            for partition in [*self._promises.listed()]:
+                fact = self.state.partition(partition)
+                if fact is not None and fact.recovery is not None:
+                    await self._follow_recovery(partition, fact.recovery)
             placed_here = self.state.replicas_of(self._broker_id)
             if self._may_create:
                 turns = asyncio.Semaphore(OPENED_AT_ONCE)
@@ -470,7 +493,38 @@ class Replicas:
             )
             await self._open(placed.partition, placed.replica.replica_number, placed.first_voters, config)
 
+    async def _follow_recovery(self, partition: PartitionId, recovery: RecoveryFact) -> None:
+        """Carry out what a recovery asks of the replica here: go on as the heir, or be over and make room."""
+        known = self._promises.recall(partition)
+        assert known is not None, f"{partition} is listed, and not recalled"
+        identity = Voter(self._broker_id, self._promises.directory_id, known.replica_number)
+        if not recovery.ended(identity):
+            if self.lineages.is_unfinished(partition):
+                await self._recover(partition)
+            return
+        replica = self.table.get(partition)
+        if replica is not None:
+            replica.fall_silent("a recovery ended it")
+            status = replica.status()
+            await self._close(partition)
+            self.lineages.note_status(status)
+        leader = self.leader_of(partition)
+        is_led = leader.broker_id is not None and leader.term >= recovery.term
+        why = await self.lineages.follow(partition, identity, recovery, may_begin=self._may_create, is_led=is_led)
+        if why is not None:
+            self.unopened[partition] = why
+            return
+        self.unopened.pop(partition, None)
+        if self._promises.recall(partition) is not None:
+            await self._recover(partition)
+
     async def _recover(self, partition: PartitionId) -> None:
+        why = await self.lineages.admit(partition, self._internal_config())
+        if why is not None:
+            self.unopened[partition] = why
+            self._environment.log("replica_unopened", partition=str(partition), why=why)
+            return
+        self.unopened.pop(partition, None)
         known = self._promises.recall(partition)
         assert known is not None, f"{partition} is listed, and not recalled"
         config = self._internal_config() if partition == CLUSTER_PARTITION else self.config.replica
@@ -509,20 +563,24 @@ class Replicas:
 
     async def _delete(self, partition: PartitionId) -> None:
         """The listing goes first: a crash in between leaves files that nobody lists, never a listing without files."""
-        replica = self.table.pop(partition, None)
-        self._led.discard(partition)
         self.unopened.pop(partition, None)
+        self.lineages.forget(partition)
         deleted = self.state.deleted_topics.get(partition.topic_id)
         if deleted is not None and self._settings.pop(partition.topic_id, None) is not None:
             self._metrics.forget_topic(deleted.name)
+        await self._close(partition)
+        await self._promises.sync(self._promises.note_deleted(partition))
+        await remove_tree(self._environment, self._directory_of(partition))
+        self._environment.log("replica_deleted", partition=str(partition))
+
+    async def _close(self, partition: PartitionId) -> None:
+        replica = self.table.pop(partition, None)
+        self._led.discard(partition)
         self.heartbeats.closed(partition)
         if replica is not None:
             for watcher in self.watchers:
                 watcher.closed(partition)
             await replica.stop()
-        await self._promises.sync(self._promises.note_deleted(partition))
-        await remove_tree(self._environment, self._directory_of(partition))
-        self._environment.log("replica_deleted", partition=str(partition))
 
     def _directory_of(self, partition: PartitionId) -> str:
         return os.path.join(self.config.broker.data_directory, "partitions", str(partition))

@@ -199,6 +199,7 @@ class Replica:
         self._cut_is_over = asyncio.Event()
         self._cut_is_over.set()
         self._stopped = False
+        self._closed = False
         self._timer: TimerHandle | None = None
         self._promised = promises.synced
         """Number of the newest promise this replica made."""
@@ -1101,17 +1102,24 @@ class Replica:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    async def stop(self) -> None:
-        """Stop answering; what was written stays."""
+    def fall_silent(self, why: str) -> None:
+        """Neither lead, vote, count nor answer from now on. `stop` is still to be called."""
         if self._stopped:
             return
-        self.step_down("the broker stops")
+        self.step_down(why)
         self._stopped = True
         self._set_timer(0)
         self._fail_appendings()
         for future in self._reads.values():
             if not future.done():
                 future.set_exception(self._not_leader())
+
+    async def stop(self) -> None:
+        """Stop answering; what was written stays."""
+        self.fall_silent("the broker stops")
+        if self._closed:
+            return
+        self._closed = True
         # A cut, a drop or a flush that finds its files closed, or gone with a deleted one, would end the process.
         await self._cut_is_over.wait()
         await self._drop_is_over.wait()

@@ -24,6 +24,7 @@ from . import (
     record_commands,
     rolling_restart,
     setting_commands,
+    recovery_commands,
     topic_commands,
 )
 from .endings import (
@@ -74,7 +75,7 @@ _APP: dict[str, Any] = {
 app = typer.Typer(**_APP)
 _topic = typer.Typer(help="Create, list, describe, alter, grow, trim and delete topics.", **_APP)
 _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and moving them.", **_APP)
-_partition = typer.Typer(help="List partitions and move their replicas.", **_APP)
+_partition = typer.Typer(help="List partitions, move their replicas, and go on where a majority is lost.", **_APP)
 _broker = typer.Typer(**{**_APP, "no_args_is_help": False})
 _cluster = typer.Typer(help="The whole cluster: who is in it, is it well, is it even, and its settings.", **_APP)
 
@@ -107,6 +108,7 @@ _group.command()(group_commands.delete)
 
 _partition.command("list")(partition_commands.list_partitions)
 _partition.command()(partition_commands.move)
+_partition.command()(recovery_commands.recover)
 
 _broker.callback(invoke_without_command=True)(local_commands.broker)
 _broker.command("list")(broker_commands.list_brokers)

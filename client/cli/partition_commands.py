@@ -29,6 +29,7 @@ def list_partitions(
       lograft partition list
       lograft partition list events --moving
     """
+    from .recovery_commands import told
     from .tables import columns, show, show_json
 
     async def work(client: Any) -> list[TopicDescription]:
@@ -57,6 +58,9 @@ def list_partitions(
         for name, partition in found
     ]
     show(columns(("TOPIC", "PARTITION", "LEADER", "REPLICAS", "MOVE"), rows))
+    for name, partition in found:
+        if partition.recovery is not None:
+            show(f"partition {partition.number} of {name}: {told(partition.recovery)}")
 
 
 def move(
@@ -125,11 +129,14 @@ def _progress(partition: PartitionDescription) -> str:
 
 
 def _as_json(name: str, partition: PartitionDescription) -> dict[str, Any]:
+    from .recovery_commands import recovery_as_json
+
     return {
         "topic": name,
         "partition": partition.number,
         "leader_id": partition.leader_id,
         "moving": partition.moving,
+        "recovery": recovery_as_json(partition.recovery),
         "replicas": [
             {
                 "broker_id": replica.broker_id,

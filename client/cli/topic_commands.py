@@ -87,6 +87,7 @@ def describe(topic: TopicArgument, output: OutputOption = OutputFormat.text, bro
     \b
       lograft topic describe events
     """
+    from .recovery_commands import told
     from .tables import columns, count, show, show_json, size
 
     async def work(client: Any) -> TopicDescription:
@@ -112,6 +113,9 @@ def describe(topic: TopicArgument, output: OutputOption = OutputFormat.text, bro
         for partition in described.partitions
     ]
     show(columns(("PARTITION", "LEADER", "TERM", "REPLICAS", "START", "END", "SIZE"), rows))
+    for partition in described.partitions:
+        if partition.recovery is not None:
+            show(f"partition {partition.number}: {told(partition.recovery)}")
 
 
 def grow(
@@ -286,6 +290,8 @@ def _known(offset: int) -> int | str:
 
 
 def _as_json(topic: TopicDescription) -> dict[str, Any]:
+    from .recovery_commands import recovery_as_json
+
     return {
         "name": topic.name,
         "topic_id": topic.topic_id,
@@ -309,6 +315,7 @@ def _as_json(topic: TopicDescription) -> dict[str, Any]:
                 "log_start_offset": partition.log_start_offset,
                 "committed_offset": partition.committed_offset,
                 "size_bytes": partition.size_bytes,
+                "recovery": recovery_as_json(partition.recovery),
             }
             for partition in topic.partitions
         ],

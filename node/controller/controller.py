@@ -47,6 +47,7 @@ from .facts import (
 from .moves import placed_on, rehomed
 from .placement import Candidate, place
 from .settings import DEFAULT, known_setting
+from .recoveries import recovered
 from .state import ClusterState
 from .topic_rules import TopicLimits
 
@@ -326,6 +327,67 @@ class Controller:
                 )
             moved = placed_on(topic, number, brokers, _directories(state))
             return (put(moved),), moved
+
+        return await self._decider.decide(decide)
+
+    async def recover_partition(
+        self,
+        name: str,
+        number: int,
+        seen: PartitionFact,
+        source: Voter,
+        *,
+        term_seen: int,
+        kept_offset: int,
+        lost_offset: int,
+        unknown_brokers: Sequence[int],
+        by: str,
+    ) -> TopicFact:
+        """Decide that a partition goes on with the log of `source` alone; all its other replicas are over.
+
+        `seen` is the partition as it was when it was judged that this may be. The replicas are placed on that broker
+        and on live ones, those that have one now first; on dead ones only where the live are too few.
+
+        Raises
+            UnknownTopic, UnknownPartition
+            InvalidRequest  it is not as it was seen any more, or the source's broker is not alive on that disk
+        """
+
+        def decide(state: ClusterState) -> tuple[Sequence[Change], TopicFact]:
+            topic = _known(state, name)
+            if number >= len(topic.partitions) or topic.partitions[number] != seen:
+                raise InvalidRequest(
+                    f"Partition {number} of {name!r} was decided about meanwhile; look at it again", topic=name
+                )
+            directories = _directories(state)
+            usable = [broker.broker_id for broker in self._usable(state)]
+            if source.broker_id not in usable or directories[source.broker_id] != source.directory_id:
+                raise InvalidRequest(
+                    f"Broker {source.broker_id} is not alive on the disk that holds partition {number} of {name!r}; "
+                    "start it, or choose another",
+                    broker_id=source.broker_id,
+                )
+            present = [voter.broker_id for voter in seen.placement]
+            ranked = [
+                source.broker_id,
+                *(broker_id for broker_id in present if broker_id in usable),
+                *usable,
+                *(broker_id for broker_id in present if broker_id in directories),
+            ]
+            recovered_topic = recovered(
+                topic,
+                number,
+                source,
+                [*dict.fromkeys(ranked)][: len(present)],
+                directories,
+                term_seen=term_seen,
+                kept_offset=kept_offset,
+                lost_offset=lost_offset,
+                unknown_brokers=unknown_brokers,
+                decided_ms=self._wall_ms(),
+                by=by,
+            )
+            return (put(recovered_topic),), recovered_topic
 
         return await self._decider.decide(decide)
 

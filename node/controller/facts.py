@@ -34,13 +34,62 @@ class UnreadableFact(ValueError):
         self.key, self.why = key, why
 
 
-class PartitionFact(msgspec.Struct, frozen=True, kw_only=True):
+class RecoveryFact(msgspec.Struct, frozen=True, kw_only=True):
+    """That an operator gave up what a partition's majority held: one replica's log goes on as `heir`, alone at first.
+
+    Stays for good. An identity with a replica number below `first_number` is dead: it neither votes, leads nor counts.
+    """
+
+    number: int
+    """Of the partition's recoveries, from 1."""
+    source: Voter
+    """Whose log goes on."""
+    heir: Voter
+    """As whom it does so, on the same disk."""
+    first_number: int
+    """Lowest replica number of the new lineage."""
+    term: int
+    """The new lineage begins in this term or a later one."""
+    kept_offset: int
+    """Where the source's readable log ended."""
+    lost_offset: int
+    """The highest end that any replica in touch was known to have held, then: what lay between is lost."""
+    unknown_brokers: tuple[int, ...] = ()
+    """Brokers whose replicas could not be asked: what they alone held is lost as well, however much it was."""
+    decided_ms: int
+    by: str
+    """Who accepted it, in their own words."""
+
+    def facts(self) -> dict[str, Any]:
+        """For a broker's log."""
+        return {
+            "recovery": self.number,
+            "source": str(self.source),
+            "heir": str(self.heir),
+            "kept_offset": self.kept_offset,
+            "lost_offset": self.lost_offset,
+            "unknown_brokers": list(self.unknown_brokers),
+            "by": self.by,
+        }
+
+    def ended(self, identity: Voter) -> bool:
+        """Is this identity of the partition dead?"""
+        return identity.replica_number < self.first_number
+
+
+class PartitionFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where one partition's replicas should be. Who votes is for the partition's own log to say."""
 
     placement: tuple[Voter, ...]
     """The preferred leader first; the others in the order in which they take over."""
     first_voters: tuple[Voter, ...]
     """The placement at creation, kept for good: only an identity among these may begin as a voter."""
+    recovery: RecoveryFact | None = None
+    """The newest one; None: nothing was ever given up."""
+
+    def ended(self, identity: Voter) -> bool:
+        """Did a recovery end this identity?"""
+        return self.recovery is not None and self.recovery.ended(identity)
 
 
 class TopicFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,4 +268,6 @@ def _contradiction(fact: Fact) -> str | None:
                 return f"partition {number} has no replica, or two on one broker"
             if any(replica.replica_number >= fact.next_replica_number for replica in replicas):
                 return f"partition {number} has a replica number that was never given out"
+        if partition.recovery is not None and any(map(partition.ended, partition.placement)):
+            return f"partition {number} is placed on a replica that a recovery ended"
     return None

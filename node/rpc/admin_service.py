@@ -35,9 +35,11 @@ from ..controller.rebalance import Placed, plan
 from ..controller.settings import GONE_AFTER_MS, OFF, SETTINGS, ClusterSetting, value_of
 from ..controller.state import ClusterState
 from ..controller.topic_rules import is_internal
+from ..holdings import Holdings
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
 from .limits import CALL_SECONDS_MAX
+from .recoveries import described_recovery, recover_partition
 
 if TYPE_CHECKING:
     from ..sightings import Sightings
@@ -55,7 +57,13 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     """
 
     def __init__(
-        self, broker_id: int, replicas: Replicas, links: PeerLinks, sightings: Sightings, view: ClusterView
+        self,
+        broker_id: int,
+        replicas: Replicas,
+        links: PeerLinks,
+        sightings: Sightings,
+        view: ClusterView,
+        holdings: Holdings,
     ) -> None:
         self.controller: Controller | None = None
         self.cluster_id = ""
@@ -64,6 +72,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         self._links = links
         self._sightings = sightings
         self._view = view
+        self._holdings = holdings
         self._carried_out: dict[str, tuple[type[Message], Callable[[Any], Awaitable[Message]]]] = {
             "CreateTopic": (pb.CreateTopicRequest, self._create_topic),
             "DeleteTopic": (pb.DeleteTopicRequest, self._delete_topic),
@@ -71,6 +80,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             "DescribeTopic": (pb.DescribeTopicRequest, self._describe_topic),
             "TransferLeadership": (pb.TransferLeadershipRequest, self._transfer_leadership),
             "MovePartition": (pb.MovePartitionRequest, self._move_partition),
+            "RecoverPartition": (pb.RecoverPartitionRequest, self._recover_partition),
             "SetBrokerDraining": (pb.SetBrokerDrainingRequest, self._set_broker_draining),
             "RemoveBroker": (pb.RemoveBrokerRequest, self._remove_broker),
             "TrimTopic": (pb.TrimTopicRequest, self._trim_topic),
@@ -234,6 +244,14 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             "ChangeClusterSetting", request, pb.ChangeClusterSettingResponse
         )
         return changed
+
+    async def RecoverPartition(
+        self, request: pb.RecoverPartitionRequest, context: grpc.aio.ServicerContext
+    ) -> pb.RecoverPartitionResponse:
+        recovered: pb.RecoverPartitionResponse = await self._ask_controller(
+            "RecoverPartition", request, pb.RecoverPartitionResponse
+        )
+        return recovered
 
     # -- forwarding --------------------------------------------------------------------------------------------------
 
@@ -412,6 +430,10 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             and known.directory_id == replica.directory_id
         }
 
+    async def _recover_partition(self, request: pb.RecoverPartitionRequest) -> pb.RecoverPartitionResponse:
+        topic = await self._controller().describe_topic(request.partition.topic)
+        return await recover_partition(self._controller(), self._holdings, topic, request)
+
     async def _set_broker_draining(self, request: pb.SetBrokerDrainingRequest) -> pb.SetBrokerDrainingResponse:
         if request.draining:
             await self._refuse_needed(request.broker_id)
@@ -539,6 +561,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
                 state=replica.state if replica is not None else "BEHIND" if alive else "UNREACHABLE",
                 copying=_copying(replica, placed),
             )
+        if (recovery := topic.partitions[number].recovery) is not None:
+            described.recovery.CopyFrom(described_recovery(recovery))
         if view is not None:
             described.moving = _is_moving(topic.partitions[number], view)
             placed_on = {placed.broker_id for placed in topic.partitions[number].placement}

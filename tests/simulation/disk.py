@@ -389,6 +389,13 @@ class Mount:
         del self._disk.files[old]
         self._disk.change_name(_NameChange(new, self._disk.files[new], old_path=old))
 
+    def link(self, old: str, new: str) -> None:
+        self._before_operation(f"link {old} to {new}")
+        if new in self._disk.files:
+            raise FileExistsError(errno.EEXIST, "file exists", new)
+        self._disk.files[new] = self._inode(old)
+        self._disk.change_name(_NameChange(new, self._disk.files[new]))
+
     def unlink(self, path: str) -> None:
         self._before_operation(f"unlink {path}")
         self._inode(path)

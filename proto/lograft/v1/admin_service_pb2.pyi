@@ -62,7 +62,7 @@ class TopicDescription(_message.Message):
     def __init__(self, name: _Optional[str] = ..., topic_id: _Optional[str] = ..., replication: _Optional[int] = ..., config: _Optional[_Mapping[str, str]] = ..., partitions: _Optional[_Iterable[_Union[PartitionDescription, _Mapping]]] = ..., internal: _Optional[bool] = ...) -> None: ...
 
 class PartitionDescription(_message.Message):
-    __slots__ = ("number", "leader_id", "term", "replicas", "log_start_offset", "committed_offset", "size_bytes", "moving")
+    __slots__ = ("number", "leader_id", "term", "replicas", "log_start_offset", "committed_offset", "size_bytes", "moving", "recovery")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     LEADER_ID_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class PartitionDescription(_message.Message):
     COMMITTED_OFFSET_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MOVING_FIELD_NUMBER: _ClassVar[int]
+    RECOVERY_FIELD_NUMBER: _ClassVar[int]
     number: int
     leader_id: int
     term: int
@@ -79,7 +80,26 @@ class PartitionDescription(_message.Message):
     committed_offset: int
     size_bytes: int
     moving: bool
-    def __init__(self, number: _Optional[int] = ..., leader_id: _Optional[int] = ..., term: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaDescription, _Mapping]]] = ..., log_start_offset: _Optional[int] = ..., committed_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., moving: _Optional[bool] = ...) -> None: ...
+    recovery: PartitionRecovery
+    def __init__(self, number: _Optional[int] = ..., leader_id: _Optional[int] = ..., term: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaDescription, _Mapping]]] = ..., log_start_offset: _Optional[int] = ..., committed_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., moving: _Optional[bool] = ..., recovery: _Optional[_Union[PartitionRecovery, _Mapping]] = ...) -> None: ...
+
+class PartitionRecovery(_message.Message):
+    __slots__ = ("number", "broker_id", "decided_ms", "by", "kept_offset", "lost_offset", "unknown_broker_ids")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_MS_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    KEPT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LOST_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_BROKER_IDS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    broker_id: int
+    decided_ms: int
+    by: str
+    kept_offset: int
+    lost_offset: int
+    unknown_broker_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, number: _Optional[int] = ..., broker_id: _Optional[int] = ..., decided_ms: _Optional[int] = ..., by: _Optional[str] = ..., kept_offset: _Optional[int] = ..., lost_offset: _Optional[int] = ..., unknown_broker_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReplicaDescription(_message.Message):
     __slots__ = ("broker_id", "voter", "alive", "match_offset", "state", "leaving", "copying")
@@ -413,3 +433,41 @@ class ChangeClusterSettingResponse(_message.Message):
     SETTING_FIELD_NUMBER: _ClassVar[int]
     setting: ClusterSetting
     def __init__(self, setting: _Optional[_Union[ClusterSetting, _Mapping]] = ...) -> None: ...
+
+class RecoverPartitionRequest(_message.Message):
+    __slots__ = ("partition", "broker_id", "despite_repair", "accept_loss", "source_broker_id", "kept_offset", "recovery", "by")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    DESPITE_REPAIR_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_LOSS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    KEPT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    RECOVERY_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    partition: _common_pb2.TopicPartition
+    broker_id: int
+    despite_repair: bool
+    accept_loss: bool
+    source_broker_id: int
+    kept_offset: int
+    recovery: int
+    by: str
+    def __init__(self, partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ..., broker_id: _Optional[int] = ..., despite_repair: _Optional[bool] = ..., accept_loss: _Optional[bool] = ..., source_broker_id: _Optional[int] = ..., kept_offset: _Optional[int] = ..., recovery: _Optional[int] = ..., by: _Optional[str] = ...) -> None: ...
+
+class RecoverPartitionResponse(_message.Message):
+    __slots__ = ("refusal", "explanation", "source_broker_id", "kept_offset", "lost_offset", "unknown_broker_ids", "recovery")
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    KEPT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LOST_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_BROKER_IDS_FIELD_NUMBER: _ClassVar[int]
+    RECOVERY_FIELD_NUMBER: _ClassVar[int]
+    refusal: str
+    explanation: _containers.RepeatedScalarFieldContainer[str]
+    source_broker_id: int
+    kept_offset: int
+    lost_offset: int
+    unknown_broker_ids: _containers.RepeatedScalarFieldContainer[int]
+    recovery: int
+    def __init__(self, refusal: _Optional[str] = ..., explanation: _Optional[_Iterable[str]] = ..., source_broker_id: _Optional[int] = ..., kept_offset: _Optional[int] = ..., lost_offset: _Optional[int] = ..., unknown_broker_ids: _Optional[_Iterable[int]] = ..., recovery: _Optional[int] = ...) -> None: ...

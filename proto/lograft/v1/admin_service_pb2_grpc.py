@@ -110,6 +110,11 @@ class AdminServiceStub:
                 request_serializer=lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingRequest.SerializeToString,
                 response_deserializer=lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingResponse.FromString,
                 _registered_method=True)
+        self.RecoverPartition = channel.unary_unary(
+                '/lograft.v1.AdminService/RecoverPartition',
+                request_serializer=lograft_dot_v1_dot_admin__service__pb2.RecoverPartitionRequest.SerializeToString,
+                response_deserializer=lograft_dot_v1_dot_admin__service__pb2.RecoverPartitionResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -218,6 +223,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecoverPartition(self, request, context):
+        """Explain what could be lost if a partition whose majority is lost for good went on with one replica's log; and, with
+        `accept_loss`, decide that it does. It is decided when this returns, and carried out after that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -295,6 +308,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ChangeClusterSetting,
                     request_deserializer=lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingRequest.FromString,
                     response_serializer=lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingResponse.SerializeToString,
+            ),
+            'RecoverPartition': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecoverPartition,
+                    request_deserializer=lograft_dot_v1_dot_admin__service__pb2.RecoverPartitionRequest.FromString,
+                    response_serializer=lograft_dot_v1_dot_admin__service__pb2.RecoverPartitionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -703,6 +721,33 @@ class AdminService:
             '/lograft.v1.AdminService/ChangeClusterSetting',
             lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingRequest.SerializeToString,
             lograft_dot_v1_dot_admin__service__pb2.ChangeClusterSettingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecoverPartition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lograft.v1.AdminService/RecoverPartition',
+            lograft_dot_v1_dot_admin__service__pb2.RecoverPartitionRequest.SerializeToString,
+            lograft_dot_v1_dot_admin__service__pb2.RecoverPartitionResponse.FromString,
             options,
             channel_credentials,
             insecure,

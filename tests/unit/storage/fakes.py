@@ -135,6 +135,12 @@ class FakeDisk:
         self.history.append(f"rename {os.path.basename(old)}")
         self.names[new] = self.names.pop(old)
 
+    def link(self, old: str, new: str) -> None:
+        self.step(f"link {old}")
+        if new in self.names:
+            raise FileExistsError(errno.EEXIST, "exists", new)
+        self.names[new] = self.names[old]
+
     def unlink(self, path: str) -> None:
         self.step(f"unlink {path}")
         self.history.append(f"unlink {os.path.basename(path)}")

@@ -1,0 +1,132 @@
+"""What recoveries ask of this broker's replicas: one goes on alone as an heir, the others are over.
+
+Invariants
+    a replica goes on as heir only on a decision that is not older than this process, so that no later one overrules it
+    a replica that is over is not opened again, whatever crashes, and its files are moved aside only once the new
+        lineage leads: until then another recovery may still choose it
+    what fails for want of space or the like is told and tried again; until then the replica is silent
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..partitions.environment import Environment, PartitionId, ReplicaConfig
+from ..partitions.raft.messages import Voter
+from ..partitions.replica import ReplicaStatus
+from ..partitions.storage.lineage import LineageNote, carry_out, read_note, set_replica_aside, write_note
+from ..partitions.storage.log import partition_path
+from ..partitions.storage.promises import Promises
+from .controller.facts import RecoveryFact
+
+
+class Lineages:
+    """The table of replicas here that recoveries ended, and how each is dealt with. One change at a time."""
+
+    def __init__(self, environment: Environment, promises: Promises, directory: str) -> None:
+        self.ended: dict[PartitionId, LineageNote] = {}
+        """Replicas that are listed, but do not act any more, with what they hold."""
+        self._environment = environment
+        self._promises = promises
+        self._directory = directory
+        self._statuses: dict[PartitionId, ReplicaStatus] = {}
+
+    def note_status(self, status: ReplicaStatus) -> None:
+        """What a replica held that is stopped, for the note."""
+        self._statuses[status.partition] = status
+
+    def forget(self, partition: PartitionId) -> None:
+        """It is deleted."""
+        self.ended.pop(partition, None)
+        self._statuses.pop(partition, None)
+
+    def is_unfinished(self, partition: PartitionId) -> bool:
+        """Is the replica here an heir that has not come to be yet?"""
+        note = self.ended.get(partition)
+        return note is not None and note.heir is not None
+
+    async def admit(self, partition: PartitionId, config: ReplicaConfig) -> str | None:
+        """May a listed replica be opened? Finishes what was begun. Why not, if not; tried again later."""
+        try:
+            note = read_note(self._environment.disk, self._directory, partition)
+            if note is None:
+                return None
+            if note.heir is not None:
+                self.ended[partition] = note  # should it fail, it is tried again
+                return await self._carry_out(note, config)
+        except OSError as error:
+            return str(error)
+        known = self._promises.recall(partition)
+        if known is None or not note.ends(known.replica_number):
+            return None
+        self.ended[partition] = note
+        return _why(note)
+
+    async def follow(
+        self, partition: PartitionId, identity: Voter, recovery: RecoveryFact, *, may_begin: bool, is_led: bool
+    ) -> str | None:
+        """Deal with a stopped replica that a recovery ended. None: what is listed now, if anything, may be opened."""
+        heir = recovery.heir
+        note = LineageNote(partition, recovery.number, recovery.first_number, term=recovery.term)
+        status = self._statuses.get(partition)
+        known = self.ended.get(partition)
+        if status is not None:
+            note = msgspec.structs.replace(
+                note,
+                end=status.end,
+                word=max(status.word, status.persisted),
+                committed=status.committed,
+                damaged=status.damaged,
+                doubtful=status.doubtful,
+            )
+        elif known is not None:
+            note = msgspec.structs.replace(
+                known, recovery=recovery.number, first_number=recovery.first_number, term=recovery.term
+            )
+        try:
+            if identity == recovery.source and heir[:2] == identity[:2] and may_begin:
+                note = msgspec.structs.replace(note, heir=heir)
+                self.ended[partition] = note
+                await write_note(self._environment.disk, self._directory, note)
+                return None  # whoever opens it, carries that out first
+            if known is None or known.recovery != recovery.number:
+                await write_note(self._environment.disk, self._directory, note)
+                self._environment.log(
+                    "replica_ended", partition=str(partition), identity=str(identity), recovery=recovery.number
+                )
+            self.ended[partition] = note
+            if not (may_begin and is_led):
+                return _why(note)
+            where = await set_replica_aside(self._environment.disk, self._directory, note)
+        except OSError as error:
+            self._environment.log("recovery_not_carried_out", partition=str(partition), why=str(error))
+            return f"recovery {recovery.number} could not be carried out, and is tried again: {error}"
+        await self._promises.sync(self._promises.note_deleted(partition))
+        directory = partition_path(self._directory, partition)
+        for name in self._environment.disk.list(directory):
+            self._environment.disk.unlink(f"{directory}/{name}")
+        await self._environment.disk.sync_directory(directory)
+        self.forget(partition)
+        self._environment.log("replica_set_aside", partition=str(partition), identity=str(identity), directory=where)
+        return None
+
+    async def _carry_out(self, note: LineageNote, config: ReplicaConfig) -> str | None:
+        try:
+            begun = await carry_out(self._environment, self._promises, self._directory, note, config)
+        except OSError as error:
+            self._environment.log("recovery_not_carried_out", partition=str(note.partition), why=str(error))
+            return f"recovery {note.recovery} could not be carried out, and is tried again: {error}"
+        self.forget(note.partition)
+        self._environment.log(
+            "lineage_begun",
+            partition=str(note.partition),
+            recovery=note.recovery,
+            heir=str(note.heir),
+            kept=str(begun.kept),
+            set_aside=begun.set_aside,
+        )
+        return None
+
+
+def _why(note: LineageNote) -> str:
+    return f"recovery {note.recovery} ended it; its files stay until the replica that goes on leads"

@@ -1,0 +1,103 @@
+"""A partition whose majority is lost for good goes on with what one disk holds, once an operator accepts the loss."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .brokers import Broker, Brokers, a_batch, eventually
+from .test_moves import described, health, is_whole, lograft
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Iterator[Brokers]:
+    """`__cluster` has five voters, so that it outlives two brokers."""
+    cluster = Brokers(tmp_path, 5)
+    cluster.start()
+    eventually(lambda: is_whole(cluster[0], "__offsets"), seconds=40)
+    yield cluster
+    cluster.stop()
+
+
+def holders(cluster: Brokers, topic: str) -> list[Broker]:
+    return [cluster[replica.broker_id] for replica in described(cluster.running[0], topic).partitions[0].replicas]
+
+
+def write(cluster: Brokers, topic: str, values: list[bytes]) -> None:
+    for value in values:
+        result = cluster.leader_of(topic).produce(topic, a_batch(value))
+        assert not result.error.reason, result.error
+
+
+def is_out_of_touch(cluster: Brokers, gone: list[Broker]) -> bool:
+    dead = {broker.broker_id for broker in health(cluster.running[0]).brokers if not broker.alive}
+    return {broker.broker_id for broker in gone} <= dead
+
+
+def test_two_of_three_disks_are_gone_and_what_the_third_holds_goes_on_with_new_replicas(five: Brokers) -> None:
+    five.create_topic("lost", replication=3)
+    written = [f"value {count}".encode() for count in range(50)]
+    write(five, "lost", written)
+    eventually(lambda: is_whole(five[0], "lost"), seconds=30)
+    gone = holders(five, "lost")[:2]
+    left = holders(five, "lost")[2]
+    refused = lograft(five, "partition", "recover", "lost", "0")
+    assert refused.returncode == 1 and "commits: there is nothing to recover" in refused.stderr, refused
+    for broker in gone:
+        broker.kill()
+        shutil.rmtree(broker.data_directory)
+    eventually(lambda: is_out_of_touch(five, gone), seconds=20)
+
+    explained = lograft(five, "partition", "recover", "lost", "0")
+    assert explained.returncode == 0, explained
+    assert "it has no leader" in explained.stdout and "nothing need be lost: try that first" in explained.stdout
+    assert f"the log of broker {left.broker_id} would go on; it is kept up to offset 50" in explained.stdout
+    assert described(left, "lost").partitions[0].recovery.number == 0, "nothing was changed"
+    unasked = lograft(five, "partition", "recover", "lost", "0", "--accept-loss")
+    assert unasked.returncode == 2 and "--yes" in unasked.stderr, unasked
+    wrong = lograft(five, "partition", "recover", "lost", "0", "--accept-loss", "-y", "--from", str(gone[0].broker_id))
+    assert wrong.returncode == 1 and "holds no replica" in wrong.stderr, wrong
+
+    done = lograft(five, "partition", "recover", "lost", "0", "--accept-loss", "--yes")
+    assert done.returncode == 0, done
+    assert f"broker {left.broker_id} leads it" in done.stderr
+    eventually(lambda: is_whole(left, "lost"), seconds=40)
+    assert five.leader_of("lost").values("lost") == written
+    write(five, "lost", [b"after"])
+    shown = lograft(five, "topic", "describe", "lost", "-o", "json")
+    recovery = json.loads(shown.stdout)["partitions"][0]["recovery"]
+    assert recovery["number"] == 1 and recovery["kept_offset"] == 50 and recovery["by"], recovery
+    assert sorted(recovery["unknown_broker_ids"]) == sorted(broker.broker_id for broker in gone)
+    for broker in five.running:
+        assert "partition_recovered" in broker.log_path.read_text(), f"broker {broker.broker_id} does not tell"
+    # Redundancy is back: the last of the old ones may go as well.
+    again = lograft(five, "partition", "recover", "lost", "0")
+    assert again.returncode == 1 and "nothing to recover" in again.stderr, again
+
+
+def test_old_disks_that_come_back_after_all_are_set_aside_and_get_the_new_log(five: Brokers) -> None:
+    five.create_topic("split", replication=3)
+    write(five, "split", [f"value {count}".encode() for count in range(20)])
+    eventually(lambda: is_whole(five[0], "split"), seconds=30)
+    topic_id = described(five[0], "split").topic_id
+    gone = holders(five, "split")[:2]
+    for broker in gone:
+        broker.kill()
+    eventually(lambda: is_out_of_touch(five, gone), seconds=20)
+    done = lograft(five, "partition", "recover", "split", "0", "--accept-loss", "--yes")
+    assert done.returncode == 0, done
+    write(five, "split", [b"new"])
+    # Both come back, together a majority of the old voters.
+    for broker in gone:
+        broker.start()
+    five.await_ready()
+    for broker in gone:
+        kept = broker.data_directory / "recovered"
+        eventually(lambda kept=kept: any(kept.glob(f"{topic_id}-0.1-ended/*.log")), seconds=30)
+    eventually(lambda: is_whole(five[0], "split"), seconds=40)
+    assert five.leader_of("split").values("split")[-1] == b"new"
+    assert len(five.leader_of("split").values("split")) == 21
