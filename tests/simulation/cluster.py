@@ -18,6 +18,7 @@ from typing import Any
 from lograft.node.controller.facts import TopicFact
 from lograft.node.departures import Departures, lets_go
 from lograft.node.heartbeats import FRAME_TYPES, Heartbeats
+from lograft.node.lineages import Lineages
 from lograft.node.peer.raft_codec import decode_raft, encode_raft
 from lograft.node.replicas import remove_tree
 from lograft.node.retention import is_clock_trusted
@@ -79,6 +80,8 @@ class Options:
     """Mean time between two compactions of a replica's log; 0: it is never compacted."""
     copy_bytes_per_second: int | None = None
     """What each broker may send of a backlog to learners."""
+    waits_for_decisions: bool = False
+    """A process leads nothing before it has applied all that was decided when it started, as a real broker does."""
 
 
 class BrokerProcess:
@@ -135,8 +138,11 @@ class BrokerProcess:
 
     async def open_replicas(self) -> None:
         assert self.promises is not None
+        self.lineages = Lineages(self.environment, self.promises, ROOT)
         self._flusher = Flusher(self.environment, syncs_at_once=self._cluster.options.flush_threads)
         for partition in self.promises.listed():
+            if await self.lineages.admit(partition, self._cluster.options.config) is not None:
+                continue
             known = self.promises.recall(partition)
             assert known is not None, f"{partition} is listed, and not recalled"
             await self._open_replica(partition, known.replica_number, ())
@@ -202,6 +208,8 @@ class BrokerProcess:
             config=self._cluster.options.config,
             observer=self,
         )
+        if self._cluster.options.waits_for_decisions:
+            replica.set_willing(self._is_caught_up)
         self._cluster.invariants.note_opened(replica)
         self.replicas[partition] = replica
         self.heartbeats.opened(replica)
@@ -222,7 +230,12 @@ class BrokerProcess:
         newest = len(self._cluster.decisions.versions) - 1
         if self.environment.random.random() < 0.5:
             self._known = self.environment.random.randint(self._known, newest)
+            self._silence_ended()
+        await self._or_halt(self._follow_recoveries())
         await self._or_halt(self._create_placed())
+        for replica in self.replicas.values():
+            if self._cluster.options.waits_for_decisions:
+                replica.set_willing(self._is_caught_up)
         for partition, replica in list(self.replicas.items()):
             self._take_step(partition, replica)
         for partition, replica in list(self.replicas.items()):
@@ -230,6 +243,47 @@ class BrokerProcess:
                 await self._or_halt(self._delete(partition, replica))
         delay_ms = RECONCILE_MS * self.environment.random.uniform(0.5, 1.5)
         self.environment.call_later(delay_ms, lambda: self.environment.spawn(self._reconcile()))
+
+    @property
+    def _is_caught_up(self) -> bool:
+        return self._known >= self._decided_before
+
+    def _silence_ended(self) -> None:
+        """In the step in which the decision is heard."""
+        for partition, replica in self.replicas.items():
+            if self.topic.partitions[partition.number].ended(replica.voter):
+                replica.fall_silent("a recovery ended it")
+
+    async def _follow_recoveries(self) -> None:
+        """As `node.replicas` does."""
+        assert self.promises is not None
+        for partition in self.promises.listed():
+            recovery = self.topic.partitions[partition.number].recovery
+            known = self.promises.recall(partition)
+            if recovery is None or known is None:
+                continue
+            identity = Voter(self.broker_id, self.promises.directory_id, known.replica_number)
+            why: str | None = None
+            if recovery.ended(identity):
+                replica = self.replicas.pop(partition, None)
+                if replica is not None:
+                    status = replica.status()
+                    self.heartbeats.closed(partition)
+                    await replica.stop()
+                    self._cluster.forget(replica)
+                    self.lineages.note_status(status)
+                leader = self._cluster.leader_of(partition)
+                is_led = leader is not None and leader.term >= recovery.term
+                why = await self.lineages.follow(
+                    partition, identity, recovery, may_begin=self._is_caught_up, is_led=is_led
+                )
+            elif not self.lineages.is_unfinished(partition):
+                continue
+            if why is None and self.promises.recall(partition) is not None:
+                why = await self.lineages.admit(partition, self._cluster.options.config)
+            listed = self.promises.recall(partition)
+            if why is None and listed is not None:
+                await self._open_replica(partition, listed.replica_number, ())
 
     async def _create_placed(self) -> None:
         assert self.promises is not None
@@ -363,6 +417,10 @@ class BrokerProcess:
 
     def deliver(self, partition: PartitionId, message: Message) -> None:
         """A replica sends this."""
+        if self.topic.partitions[partition.number].ended(message.sender):
+            raise Violation(
+                "ended-silent", f"{message.sender} is over, as its broker knows: {told(partition, message)}"
+            )
         self._cluster.invariants.note_message(partition, message)
         self._cluster.trace.note("send", told(partition, message))
         if message.to.broker_id in self.sessions:
@@ -768,6 +826,7 @@ class Cluster:
             machine.process.replicas[partition]
             for machine in self.machines.values()
             if machine.is_up and machine.process is not None and partition in machine.process.replicas
+            if not self.invariants.is_ended(machine.process.replicas[partition])
         ]
 
     def leader_of(self, partition: PartitionId) -> Replica | None:

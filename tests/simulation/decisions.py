@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lograft.node.controller.facts import PartitionFact, TopicFact
+from lograft.node.controller.facts import PartitionFact, RecoveryFact, TopicFact
 from lograft.node.controller.moves import placed_on, rehomed
+from lograft.node.controller.recoveries import recovered
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 
@@ -49,6 +50,26 @@ class Decisions:
         moved = placed_on(self.newest, partition.number, brokers, self.directories)
         if moved != self.newest:
             self.versions.append(moved)
+
+    def recover(self, partition: PartitionId, source: Voter, brokers: Sequence[int], *, term_seen: int) -> RecoveryFact:
+        """An operator gave up what all others held."""
+        topic = recovered(
+            self.newest,
+            partition.number,
+            source,
+            brokers,
+            self.directories,
+            term_seen=term_seen,
+            kept_offset=0,
+            lost_offset=0,
+            unknown_brokers=(),
+            decided_ms=0,
+            by="",
+        )
+        self.versions.append(topic)
+        recovery = topic.partitions[partition.number].recovery
+        assert recovery is not None
+        return recovery
 
     def register(self, broker_id: int, directory_id: str) -> None:
         """A broker came up on another disk: what was on the old one is placed there anew."""

@@ -17,6 +17,7 @@ Each rule has a name, which a violation carries:
     sequences-in-order   a producer's batches are committed in the order of their sequences, none missing
     log-matching         two logs that share a point are the same before it, down to where one is compacted
     reads-committed      a reader gets the committed batches, unaltered, and an end no older than its question
+    ended-silent         what a recovery ended says nothing once its broker knows of that
     voters-one-by-one    each committed set of voters differs from the one before by one identity
     voters-caught-up     an identity becomes a voter only once its platter holds the term start of who adds it
     start-committed      no replica starts its log later than what it has committed says, nor drops what is
@@ -95,6 +96,8 @@ class CommittedLog:
     moves: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
     """Of the log start: how many items make it so, and where it is then."""
     next_sequences: dict[int, int] = field(default_factory=dict)
+    heirs: tuple[Voter, ...] = ()
+    """Who was made the only voter by recoveries."""
 
     @property
     def end(self) -> Point:
@@ -127,7 +130,8 @@ class CommittedLog:
             self.moves.append((place + 1, start))
         elif item.kind is ItemKind.VOTERS:
             voters = decode_voters(read_zero_width(item.data)[1])
-            if len({*voters} ^ {*self.voters}) != 1:
+            is_forced = len(voters) == 1 and voters[0] in self.heirs
+            if len({*voters} ^ {*self.voters}) != 1 and not is_forced:
                 raise Violation("voters-one-by-one", f"{who} committed {voters} after {self.voters}")
             self.voters = voters
         return True
@@ -151,6 +155,19 @@ class CommittedLog:
             if self.records[record.offset] != record:
                 raise Violation("committed-agrees", f"{who} has {record}, but it was {self.records[record.offset]}")
 
+    def give_up_after(self, point: Point, heir: Voter) -> None:
+        """An operator accepted that what stands after `point` is lost."""
+        place, offset = self.places[point], point.offset
+        self.heirs = (*self.heirs, heir)
+        del self.prints[place:]
+        del self.values[offset:]
+        del self.records[offset:]
+        self.starts = {base: at for base, at in self.starts.items() if at < place}
+        self.offsets = {value: at for value, at in self.offsets.items() if at < offset}
+        self.places = {known: at for known, at in self.places.items() if at <= place}
+        self.moves = [move for move in self.moves if move[0] <= place]
+        self.next_sequences = {}
+
     def _take_records(self, item: Item, place: int, who: str) -> None:
         header = read_header(item.data)
         if header.base_offset != len(self.values) or item.point.offset != header.next_offset:
@@ -158,7 +175,9 @@ class CommittedLog:
                 "offsets-whole", f"{who} committed {header} up to {item.point}; {len(self.values)} was next"
             )
         if header.has_producer:
-            expected = self.next_sequences.get(header.producer_id, 0)
+            # What a recovery gave up is missing for good: its producer goes on behind it.
+            begun = header.base_sequence if self.heirs else 0
+            expected = self.next_sequences.get(header.producer_id, begun)
             if header.base_sequence != expected:
                 raise Violation(
                     "sequences-in-order", f"{who} committed {header}, where {expected} was the producer's next sequence"
@@ -222,11 +241,26 @@ class Invariants:
         self.lost: set[Voter] = set()
         """Identities whose disk is gone: what they acknowledged before they may have been counted for."""
         self._is_durable = is_durable
+        self._first_numbers: dict[PartitionId, int] = {}
         self._votes: dict[tuple[PartitionId, Voter, int], Voter] = {}
         self._candidates: dict[tuple[PartitionId, Voter, int], Point] = {}
         self._words: dict[tuple[PartitionId, Voter], Point] = {}
         self._cleaned_to: dict[tuple[PartitionId, Voter], int] = {}
         self._progress: dict[Replica, _Progress] = {}
+
+    def note_recovered(self, source: Replica, heir: Voter, first_number: int) -> None:
+        """An operator had a partition go on with the log of `source`; all numbers from before count no more."""
+        partition = source.partition
+        oracle = self.committed[partition]
+        self._first_numbers[partition] = first_number
+        oracle.give_up_after(max(filter(source.log.journal.holds, oracle.places)), heir)
+        self.acknowledged[partition] = min(self.acknowledged[partition], oracle.end.offset)
+        for replica in [replica for replica in self._progress if self.is_ended(replica)]:
+            self.forget(replica)
+
+    def is_ended(self, replica: Replica) -> bool:
+        """Is it one that a recovery ended? What it holds, and does until it hears of that, is void."""
+        return replica.voter.replica_number < self._first_numbers.get(replica.partition, 0)
 
     # -- what brokers do -----------------------------------------------------------------------------------------------
 
@@ -269,6 +303,8 @@ class Invariants:
 
     def note_opened(self, replica: Replica) -> None:
         """A replica was recovered."""
+        if self.is_ended(replica):
+            return
         self._progress[replica] = _Progress()
         self._begin_at_base(replica)
         status = replica.status()
@@ -296,6 +332,8 @@ class Invariants:
 
     def note_committed(self, replica: Replica) -> None:
         """A replica's committed point has moved: follow it."""
+        if self.is_ended(replica):
+            return
         progress = self._progress[replica]
         committed = replica.committed
         if replica.resets != progress.resets:
