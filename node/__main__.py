@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..proto.errors import LograftError
+from .cluster_recovery import follow_recovered, recover_cluster
 from .config import BrokerConfig, load_config
 from .logs import set_up_logging
 from .node import Node
@@ -25,10 +26,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="overrides the file; may be repeated"
     )
+    parser.add_argument("--recover-cluster", action="store_true", help="explain; see docs/operating.md")
+    parser.add_argument("--accept-loss", action="store_true", help="with --recover-cluster: do it")
+    parser.add_argument("--yes", action="store_true", help="with --accept-loss: do not ask")
+    parser.add_argument(
+        "--follow-recovered", metavar="TOKEN", help="belong to the cluster that was recovered elsewhere"
+    )
     given = parser.parse_args(arguments)
     try:
         config = load_config(given.config, os.environ, given.set)
         set_up_logging(config.log.level, config.log.format, broker_id=config.broker.id)
+        if given.recover_cluster:
+            return asyncio.run(recover_cluster(config, accept_loss=given.accept_loss, is_sure=given.yes))
+        if given.follow_recovered is not None:
+            return asyncio.run(follow_recovered(config, given.follow_recovered))
         return _run(config)
     except LograftError as error:
         print(f"lograft: {error}", file=sys.stderr)

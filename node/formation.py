@@ -37,6 +37,8 @@ class ClusterSet(NamedTuple):
     """The first voters of `__cluster`, by broker id."""
 
     voters: tuple[Voter, ...]
+    recovery: int = 0
+    """How often an operator gave up what the majority of `__cluster` held; each time it is another cluster."""
 
     @property
     def cluster_id(self) -> str:
@@ -44,7 +46,8 @@ class ClusterSet(NamedTuple):
         return hashlib.sha256(self.encode()).hexdigest()[:32]
 
     def encode(self) -> bytes:
-        return msgspec.msgpack.encode(self)
+        # As it always was, where nothing was ever given up: the id depends on it.
+        return msgspec.msgpack.encode(self if self.recovery else self[:1])
 
     @staticmethod
     def decode(body: bytes | memoryview) -> ClusterSet:

@@ -39,8 +39,8 @@ from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER
 from .controller.controller import Controller
 from .controller.facts import OFFSETS_TOPIC, OFFSETS_TOPIC_ID
-from .controller.settings import GONE_AFTER_MS, value_of
 from .controller.recoveries import KnownRecoveries
+from .controller.settings import GONE_AFTER_MS, value_of
 from .controller.state import ClusterState
 from .data_directory import DataDirectory, raise_open_files_limit
 from .decision_log import DecisionLog

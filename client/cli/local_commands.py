@@ -339,6 +339,23 @@ def broker(
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting that overrides the file's.")
     ] = None,
+    recover_cluster: Annotated[
+        bool,
+        typer.Option(
+            "--recover-cluster",
+            help="Run nothing: explain what is lost if this stopped broker's copy of the decisions goes on alone.",
+        ),
+    ] = False,
+    accept_loss: Annotated[bool, typer.Option("--accept-loss", help="With --recover-cluster: do it.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="With --accept-loss: do not ask.")] = False,
+    follow_recovered: Annotated[
+        str | None,
+        typer.Option(
+            "--follow-recovered",
+            metavar="TOKEN",
+            help="Run nothing: belong to the cluster that was recovered elsewhere.",
+        ),
+    ] = None,
 ) -> None:
     """Run one broker in this process, until it is stopped; or, with a command, manage the brokers of a cluster.
 
@@ -359,6 +376,12 @@ def broker(
     arguments = ["-c", str(config)]
     for one in sets or ():
         arguments += ["--set", one]
+    if accept_loss and not recover_cluster:
+        raise typer.BadParameter("goes with --recover-cluster", param_hint="--accept-loss")
+    if recover_cluster:
+        arguments += ["--recover-cluster", *["--accept-loss"] * accept_loss, *["--yes"] * yes]
+    if follow_recovered is not None:
+        arguments += ["--follow-recovered", follow_recovered]
     command = broker_command(arguments)
     sys.stdout.flush()
     sys.stderr.flush()

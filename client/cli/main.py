@@ -22,9 +22,9 @@ from . import (
     local_commands,
     partition_commands,
     record_commands,
+    recovery_commands,
     rolling_restart,
     setting_commands,
-    recovery_commands,
     topic_commands,
 )
 from .endings import (

@@ -46,8 +46,8 @@ from .facts import (
 )
 from .moves import placed_on, rehomed
 from .placement import Candidate, place
-from .settings import DEFAULT, known_setting
 from .recoveries import recovered
+from .settings import DEFAULT, known_setting
 from .state import ClusterState
 from .topic_rules import TopicLimits
 

@@ -18,9 +18,10 @@ from typing import NamedTuple
 import crc32c
 import msgspec
 
+from ...proto.record_batch import read_header, stamp
 from ..environment import Disk, Environment, PartitionId, ReplicaConfig
 from ..raft.messages import Voter
-from ..raft.points import ORIGIN, Point
+from ..raft.points import ORIGIN, Item, ItemKind, Point
 from .log import PartitionLog, partition_path
 from .promises import Promises
 from .scan import scan_log
@@ -50,6 +51,8 @@ class LineageNote(msgspec.Struct, frozen=True, array_like=True):
     committed: Point = ORIGIN
     damaged: bool = False
     doubtful: bool = False
+    records: bytes = b""
+    """A batch that stands before all that the heir appends. Found there twice, it must say the same."""
 
     def ends(self, replica_number: int) -> bool:
         return replica_number < self.first_number
@@ -105,7 +108,11 @@ def read_note(disk: Disk, directory: str, partition: PartitionId) -> LineageNote
 
 
 async def carry_out(
-    env: Environment, promises: Promises, directory: str, note: LineageNote, config: ReplicaConfig
+    env: Environment,
+    promises: Promises,
+    directory: str,
+    note: LineageNote,
+    config: ReplicaConfig,
 ) -> Begun:
     """Make the listed replica in `directory` the heir that the note names, durably. The note is on disk.
 
@@ -136,7 +143,7 @@ async def carry_out(
                 raise OSError(f"{partition} is unreadable again: {verdict.why}")
             log = await PartitionLog.create(env, directory, partition, (), config)
             log.close()
-    if known.replica_number != heir.replica_number:
+    if known.replica_number != heir.replica_number or known.term < note.term:
         term = max(note.term, known.term + 1, log.end.term + 1)
         # One round of promises: there is no moment at which the listing is neither the one nor the other.
         promises.note_created(partition, heir.replica_number)
@@ -159,7 +166,7 @@ async def carry_out(
         if verdict.damage is not None:
             raise OSError(f"{partition} is unreadable again: {verdict.why}")
         kept = log.end
-        await _begin(log, known.term, heir, env.wall_ms())
+        await _begin(log, known.term, heir, note.records, env.wall_ms())
         end = log.end
     finally:
         log.close()
@@ -170,11 +177,15 @@ async def carry_out(
     return Begun(kept, set_aside)
 
 
-async def _begin(log: PartitionLog, term: int, heir: Voter, now_ms: int) -> None:
-    """Append what makes the heir the only voter, as far as it is not there yet."""
+async def _begin(log: PartitionLog, term: int, heir: Voter, records: bytes, now_ms: int) -> None:
+    """Append what makes the heir the only voter, as far as it is not there yet. That comes last."""
     if log.end.term < term:
         log.append([term_start(Point(term, log.end.offset, 1), now_ms)], now_ms)
-    if log.voters != (heir,):
+    if log.voters != (heir,) or log.end.rank < 2:
+        if records:
+            data = stamp(records, log.end.offset, term)
+            end = log.end._replace(offset=read_header(data).next_offset)
+            log.append([Item(end, ItemKind.RECORDS, data)], now_ms)
         point = log.end._replace(rank=log.end.rank + 1)
         log.append([voter_change(point, (heir,), now_ms)], now_ms)
     await log.sync()

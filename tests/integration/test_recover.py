@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,3 +103,86 @@ def test_old_disks_that_come_back_after_all_are_set_aside_and_get_the_new_log(fi
     eventually(lambda: is_whole(five[0], "split"), seconds=40)
     assert five.leader_of("split").values("split")[-1] == b"new"
     assert len(five.leader_of("split").values("split")) == 21
+
+
+def offline(broker: Broker, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`lograft broker -c FILE ...`, which runs no broker."""
+    command = [sys.executable, "-P", "-m", "lograft.client.cli.main", "broker", "-c", str(broker.config_path)]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_two_of_three_brokers_are_lost_and_the_third_goes_on_with_its_decisions_and_its_records(tmp_path: Path) -> None:
+    cluster = Brokers(tmp_path, 3)
+    cluster.start()
+    try:
+        eventually(lambda: is_whole(cluster[0], "__offsets"), seconds=40)
+        cluster.create_topic("all", replication=3)
+        written = [f"value {count}".encode() for count in range(30)]
+        write(cluster, "all", written)
+        eventually(lambda: is_whole(cluster[0], "all"), seconds=30)
+        left, *gone = cluster.all
+        running = offline(left, "--recover-cluster")
+        assert running.returncode == 1, running
+        for broker in gone:
+            broker.kill()
+        shutil.rmtree(gone[0].data_directory)
+        left.stop()
+        explained = offline(left, "--recover-cluster")
+        assert explained.returncode == 0 and "start them instead" in explained.stdout, explained
+        assert "nothing was changed" in explained.stderr
+        assert offline(left, "--recover-cluster", "--accept-loss").returncode == 2
+        done = offline(left, "--recover-cluster", "--accept-loss", "--yes")
+        assert done.returncode == 0, done
+        left.start()
+        eventually(left.is_ready, seconds=20)
+        # One comes with an empty disk, the other with what it held, and belongs to the old cluster until it is told.
+        gone[0].start()
+        eventually(gone[0].is_ready, seconds=20)
+        gone[1].start()
+        assert not gone[1].is_ready()
+        eventually(lambda: "WRONG_CLUSTER" in gone[1].log_path.read_text() or "cluster" in gone[1].log_path.read_text())
+        gone[1].stop()
+        token = done.stderr.split("--follow-recovered ")[1].split()[0]
+        followed = offline(gone[1], "--follow-recovered", token)
+        assert followed.returncode == 0 and "start it" in followed.stderr, followed
+        assert offline(gone[1], "--follow-recovered", "nonsense").returncode == 1
+        gone[1].start()
+        cluster.await_ready()
+        eventually(lambda: health(left).losses_borne == 1, seconds=40)
+        # Its replica of the topic was never lost: with it two of three are there.
+        eventually(lambda: is_whole(left, "all"), seconds=40)
+        assert cluster.leader_of("all").values("all") == written
+        write(cluster, "all", [b"after"])
+        eventually(lambda: is_whole(left, "__offsets"), seconds=40)
+    finally:
+        cluster.stop()
+
+
+def test_what_two_lost_disks_of_three_brokers_leave_is_recovered_partition_by_partition(tmp_path: Path) -> None:
+    cluster = Brokers(tmp_path, 3)
+    cluster.start()
+    try:
+        eventually(lambda: is_whole(cluster[0], "__offsets"), seconds=40)
+        cluster.create_topic("all", replication=3)
+        written = [f"value {count}".encode() for count in range(30)]
+        write(cluster, "all", written)
+        eventually(lambda: is_whole(cluster[0], "all"), seconds=30)
+        left, *gone = cluster.all
+        for broker in gone:
+            broker.kill()
+            shutil.rmtree(broker.data_directory)
+        left.stop()
+        assert offline(left, "--recover-cluster", "--accept-loss", "--yes").returncode == 0
+        cluster.start()
+        for topic in ("all", "__offsets"):
+            for partition in described(left, topic).partitions:
+                done = lograft(cluster, "partition", "recover", topic, str(partition.number), "--accept-loss", "--yes")
+                assert done.returncode == 0, done
+        for topic in ("all", "__offsets"):
+            eventually(lambda topic=topic: is_whole(left, topic), seconds=60)
+        assert cluster.leader_of("all").values("all") == written
+        write(cluster, "all", [b"after"])
+        left.kill()
+        assert cluster.leader_of("all").values("all") == [*written, b"after"]
+    finally:
+        cluster.stop()

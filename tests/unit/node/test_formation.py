@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from lograft.node.formation import ClusterSet, Formation, MalformedSet, WrongCluster
 from lograft.partitions.raft.messages import Voter
@@ -122,3 +123,13 @@ def test_clusters_of_different_directories_have_different_ids() -> None:
     assert SET.cluster_id == ClusterSet(SET.voters).cluster_id
     assert SET.cluster_id != ClusterSet((*SET.voters[:2], voter(3, "other"))).cluster_id
     assert len(SET.cluster_id) == 32
+
+
+def test_a_cluster_whose_decisions_were_recovered_is_another_one_and_the_others_ids_stay_as_they_were() -> None:
+    recovered = ClusterSet(SET.voters[:1], 1)
+    assert ClusterSet.decode(recovered.encode()) == recovered != ClusterSet(SET.voters[:1])
+    assert recovered.cluster_id != ClusterSet(SET.voters[:1]).cluster_id
+    assert msgspec.msgpack.decode(SET.encode()) == [[list(voter) for voter in SET.voters]]
+    scene = Scene(voter(2), held=SET)
+    with pytest.raises(WrongCluster):
+        scene.formation.told(1, recovered.encode())
