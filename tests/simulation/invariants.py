@@ -242,18 +242,23 @@ class Invariants:
         """Identities whose disk is gone: what they acknowledged before they may have been counted for."""
         self._is_durable = is_durable
         self._first_numbers: dict[PartitionId, int] = {}
+        self._heirs: dict[PartitionId, tuple[Voter, int]] = {}
         self._votes: dict[tuple[PartitionId, Voter, int], Voter] = {}
         self._candidates: dict[tuple[PartitionId, Voter, int], Point] = {}
         self._words: dict[tuple[PartitionId, Voter], Point] = {}
         self._cleaned_to: dict[tuple[PartitionId, Voter], int] = {}
         self._progress: dict[Replica, _Progress] = {}
 
-    def note_recovered(self, source: Replica, heir: Voter, first_number: int) -> None:
-        """An operator had a partition go on with the log of `source`; all numbers from before count no more."""
-        partition = source.partition
+    def note_recovered(self, partition: PartitionId, heir: Voter, first_number: int) -> None:
+        """An operator had a partition go on with one log. Until its broker hears of that, the log may still grow."""
+        self._heirs[partition] = (heir, first_number)
+
+    def _note_heir(self, heir: Replica, first_number: int) -> None:
+        """It has come to be: what its log does not hold is lost, and all numbers from before count no more."""
+        partition = heir.partition
         oracle = self.committed[partition]
         self._first_numbers[partition] = first_number
-        oracle.give_up_after(max(filter(source.log.journal.holds, oracle.places)), heir)
+        oracle.give_up_after(max(filter(heir.log.journal.holds, oracle.places)), heir.voter)
         self.acknowledged[partition] = min(self.acknowledged[partition], oracle.end.offset)
         for replica in [replica for replica in self._progress if self.is_ended(replica)]:
             self.forget(replica)
@@ -305,6 +310,9 @@ class Invariants:
         """A replica was recovered."""
         if self.is_ended(replica):
             return
+        heir, first_number = self._heirs.get(replica.partition, (None, 0))
+        if replica.voter == heir and first_number != self._first_numbers.get(replica.partition):
+            self._note_heir(replica, first_number)
         self._progress[replica] = _Progress()
         self._begin_at_base(replica)
         status = replica.status()

@@ -102,7 +102,7 @@ class RecoverySimulation(Simulation):
         brokers = [*dict.fromkeys((*brokers, *dead))][:3]
         recovery = cluster.decisions.recover(partition, source.voter, brokers, term_seen=source.term)
         self.trace.note("recovery", f"{recovery.source} goes on as {recovery.heir} after {source.log.end}")
-        cluster.invariants.note_recovered(source, recovery.heir, recovery.first_number)
+        cluster.invariants.note_recovered(partition, recovery.heir, recovery.first_number)
         return source
 
     def _crash_soon(self, machine: Machine) -> None:
