@@ -16,7 +16,7 @@ from ..partitions.raft.messages import Voter
 from ..partitions.replica import ReplicaStatus
 from ..partitions.storage.lineage import LineageNote, carry_out, read_note, set_replica_aside, write_note
 from ..partitions.storage.log import partition_path
-from ..partitions.storage.promises import Promises
+from ..partitions.storage.promises import PARTITIONS_DIRECTORY, Promises
 from .controller.facts import RecoveryFact
 
 
@@ -105,7 +105,8 @@ class Lineages:
         directory = partition_path(self._directory, partition)
         for name in self._environment.disk.list(directory):
             self._environment.disk.unlink(f"{directory}/{name}")
-        await self._environment.disk.sync_directory(directory)
+        self._environment.disk.remove_directory(directory)
+        await self._environment.disk.sync_directory(f"{self._directory}/{PARTITIONS_DIRECTORY}")
         self.forget(partition)
         self._environment.log("replica_set_aside", partition=str(partition), identity=str(identity), directory=where)
         return None

@@ -202,7 +202,7 @@ def _who_may_return(absent: Sequence[Voter], wiped: Sequence[Voter], missing: Se
         brokers = ", ".join(str(voter.broker_id) for voter in absent)
         lines.append(
             f"not in touch: broker {brokers}. If it comes back with its disk, nothing need be lost: try that first. "
-            "Once this is accepted, what it holds is void; and if it runs, cut off from here, what it acknowledges is too"
+            "Once this is accepted, what it holds is void; if it runs, cut off from here, so is what it acknowledges"
         )
     lines += [f"broker {voter.broker_id} has another disk now: what the old one held is gone" for voter in wiped]
     lines += [f"broker {voter.broker_id} holds nothing of it any more, though it should" for voter in missing]
