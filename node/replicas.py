@@ -14,6 +14,8 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -62,6 +64,8 @@ FILES_PER_REPLICA = 4
 """Log, two indexes, and one being rolled or synced."""
 FILES_FOR_THE_REST = 256
 OPENED_AT_ONCE = 8
+REMOVAL_TRIES = 100
+"""Of a directory in which another process may still make files."""
 
 
 class Led(NamedTuple):
@@ -620,9 +624,19 @@ async def remove_tree(environment: Environment, directory: str) -> None:
     disk = environment.disk
     if not disk.exists(directory):
         return
-    for name in disk.list(directory):
-        disk.unlink(os.path.join(directory, name))
-    disk.remove_directory(directory)
+    for _ in range(REMOVAL_TRIES):
+        for name in disk.list(directory):
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(os.path.join(directory, name))
+        try:
+            disk.remove_directory(directory)
+            break
+        except OSError as error:
+            # The process that compacts may have begun another file meanwhile. It soon finds nothing to read.
+            if error.errno != errno.ENOTEMPTY:
+                raise
+    else:
+        raise OSError(errno.ENOTEMPTY, "new files appear while it is removed", directory)
     await disk.sync_directory(os.path.dirname(directory))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +12,12 @@ import pytest
 from lograft.node.config import BrokerConfig, BrokerSection
 from lograft.node.controller.facts import DeletedTopicFact, PartitionFact, TopicFact, put
 from lograft.node.metrics import Metrics
-from lograft.node.replicas import CLUSTER_PARTITION, Replicas
+from lograft.node.replicas import CLUSTER_PARTITION, Replicas, remove_tree
 from lograft.node.sightings import Addresses, ExchangedSightings, Led, Sighting
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import AppendRequest, ReadProbe, Voter
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
+from lograft.partitions.real_environment import RealDisk
 from lograft.proto.errors import (
     BrokerUnavailable,
     DiskFull,
@@ -255,3 +258,27 @@ def test_watchers_hear_of_roles_only_of_replicas_that_are_here() -> None:
     scene.replicas.table[PARTITION] = replica  # type: ignore[assignment]
     scene.replicas.role_changed(replica)  # type: ignore[arg-type]
     assert heard == [replica]
+
+
+class _Disk(RealDisk):
+    """Another process makes a file just before a directory goes."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self.comers = ["00000000000000000007.log.new", "00000000000000000009.log.new"]
+
+    def remove_directory(self, path: str) -> None:
+        if self.comers:
+            self.open(f"{path}/{self.comers.pop()}", create=True).close()
+        super().remove_directory(path)
+
+
+def test_a_replica_is_removed_though_compaction_was_just_writing_beside_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        directory = tmp_path / "partition"
+        directory.mkdir()
+        (directory / "00000000000000000000.log").write_bytes(b"items")
+        await remove_tree(SimpleNamespace(disk=_Disk()), str(directory))  # type: ignore[arg-type]
+        assert not directory.exists()
+
+    asyncio.run(scenario())
