@@ -31,7 +31,7 @@ class Worker(Protocol):
 class Compactions:
     """One a broker. `tend` is called at an interval.
 
-    `applied_offset` says how far the state built from an internal partition has come; None for any other partition.
+    `seen_offset` says how far the state built from an internal partition has come; None for any other partition.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Compactions:
         environment: Environment,
         section: CompactionSection,
         worker: Worker,
-        applied_offset: Callable[[PartitionId], int | None],
+        seen_offset: Callable[[PartitionId], int | None],
     ) -> None:
         self._replicas = replicas
         self._environment = environment
         self._section = section
         self._worker = worker
-        self._applied_offset = applied_offset
+        self._seen_offset = seen_offset
 
     async def tend(self) -> None:
         """Compact every log here for which it is time, once."""
@@ -55,7 +55,7 @@ class Compactions:
                 settings = self._settings_of(partition)
                 replica = self._replicas.table.get(partition)
                 if replica is not None and settings is not None:
-                    below = self._applied_offset(partition)
+                    below = self._seen_offset(partition)
                     await compact(self._environment, replica, settings, self._worker.work, below=below)
         finally:
             await self._worker.stop()

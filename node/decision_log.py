@@ -129,6 +129,14 @@ class DecisionLog(Generic[State]):
         self._listeners: list[Listener] = []
         self._following = False
 
+    @property
+    def seen_offset(self) -> int:
+        """Everything before this offset the state has seen, of the log as it is: what compaction may change.
+
+        Nothing, once the log has begun anew: then it will be read from its first record on.
+        """
+        return self.applied_offset if self._replica.resets == self._resets else 0
+
     def on_change(self, listener: Listener) -> None:
         """Call `listener` after each batch, or run of batches, that changed something."""
         self._listeners.append(listener)

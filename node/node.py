@@ -292,7 +292,7 @@ class Node:
             self._environment,
             config.compaction,
             CompactionProcess(config.compaction.bytes_per_s),
-            self._applied_offset,
+            self._seen_offset,
         )
         self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))
@@ -635,11 +635,11 @@ class Node:
         if not made.existed:
             log.info("offsets_topic_made", partitions=count, replication=made.topic.replication)
 
-    def _applied_offset(self, partition: PartitionId) -> int | None:
-        """How far decisions are applied here; None for a partition of which no state is built."""
+    def _seen_offset(self, partition: PartitionId) -> int | None:
+        """How far the state of decisions here has seen their log; None for a partition of which no state is built."""
         if partition == CLUSTER_PARTITION:
-            return 0 if self._cluster_log is None else self._cluster_log.applied_offset
-        return self._coordinators.applied_offset(partition) if partition.topic_id == OFFSETS_TOPIC_ID else None
+            return 0 if self._cluster_log is None else self._cluster_log.seen_offset
+        return self._coordinators.seen_offset(partition) if partition.topic_id == OFFSETS_TOPIC_ID else None
 
     async def _look(self) -> None:
         self._replicas.look_at_disk()

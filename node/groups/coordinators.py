@@ -128,10 +128,10 @@ class Coordinators:
         for hosted in self._hosted.values():
             hosted.coordinator.decisions_changed()
 
-    def applied_offset(self, partition: PartitionId) -> int:
-        """How far the log of a partition of `__offsets` is applied here."""
+    def seen_offset(self, partition: PartitionId) -> int:
+        """How far the state here has seen the log of a partition of `__offsets`, as it is."""
         hosted = self._hosted.get(partition.number)
-        return 0 if hosted is None else hosted.log.applied_offset
+        return 0 if hosted is None else hosted.log.seen_offset
 
     def stop(self) -> None:
         """End all calls that wait, and coordinate no longer."""

@@ -183,3 +183,21 @@ def test_while_a_state_is_built_anew_the_old_one_stays_in_force_and_then_says_wh
         assert told == changed
 
     asyncio.run(scenario())
+
+
+def test_of_a_log_that_began_anew_nothing_is_seen_before_it_is_read_again() -> None:
+    """Else its compaction could drop a tombstone just between the reading of an older record and of that."""
+
+    async def scenario() -> None:
+        history = History()
+        history.begin_term(1)
+        history.put((b"key", b"value"))
+        log = decisions(replica := LogReplica(await log_of(FakeEnvironment(FakeDisk()), history)), GroupsState())
+        log.catch_up()
+        assert log.seen_offset == log.applied_offset == 1
+        replica.resets += 1
+        assert log.seen_offset == 0
+        log.catch_up()
+        assert log.seen_offset == 1
+
+    asyncio.run(scenario())
