@@ -3,6 +3,7 @@
 Invariants
     new segments are put in place oldest first; one that cannot be ends it, and the rest is of no use
     what is not put in place changes nothing: the next compaction finds everything as it was
+    of a log that began anew, or dropped what was being read, nothing that came of the job is believed
 """
 
 from __future__ import annotations
@@ -39,13 +40,19 @@ async def compact(
     job = replica.plan_compaction(settings, below=below)
     if job is None:
         return None
+    resets = replica.resets
     try:
         outcome = await work(job)
         for rewritten in outcome.segments:
-            if not await _take(environment, replica, rewritten):
+            # After a reset, segments of the same bounds and size may stand there: another log's, and whoever builds a
+            # state of it begins anew as well.
+            if replica.resets != resets or not await _take(environment, replica, rewritten):
                 raise _InTheWay(f"{rewritten.base} to {rewritten.end} could not be put in place")
     except DamagedLog as damage:
-        replica.note_unreadable(damage)
+        if replica.stands_as_planned(job, resets):
+            replica.note_unreadable(damage)
+        else:
+            environment.log("compaction_given_up", partition=str(replica.partition), why=str(damage))
         replica.give_up_compaction()
         return None
     except (OSError, _InTheWay) as error:

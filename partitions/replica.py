@@ -196,6 +196,8 @@ class Replica:
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._cutting = False
+        self._resetting = False
+        """The cut under way takes all of the log."""
         self._cut_is_over = asyncio.Event()
         self._cut_is_over.set()
         self._stopped = False
@@ -449,6 +451,10 @@ class Replica:
             # From here on no flush of what is about to vanish may raise the mark again, or be told to the core.
             self.log.announce_cut()
             self._inbox = deque(event for event in self._inbox if not isinstance(event, Persisted))
+            if effects.reset is not None:
+                # What is cleaned is the log that goes.
+                self._resetting = True
+                self._inbox = deque(event for event in self._inbox if not isinstance(event, LogCleaned))
             self._environment.spawn(self._go_on_after_cut(effects))
             return
         self._carry_out_from_append(effects)
@@ -487,6 +493,7 @@ class Replica:
             await self._cut(effects.cut)
         if effects.reset is not None and not self._stopped:
             await self._reset(effects.reset)
+        self._resetting = False
         self._cut_is_over.set()
         if self._stopped:
             return
@@ -875,6 +882,13 @@ class Replica:
             self._environment.wall_ms(),
         )
 
+    def stands_as_planned(self, job: Job, resets: int) -> bool:
+        """Is the log still the one that `job` was planned for, after so many resets, and all of it there?
+
+        Else whoever reads its files finds others, or none, which says nothing of what is stored.
+        """
+        return not self._cutting and self.resets == resets and self.log.base == job.groups[0].base
+
     async def take_compacted(self, rewritten: Rewritten) -> bool:
         """Put a compacted segment in place. False: things have changed since it was planned, and it is of no use.
 
@@ -908,7 +922,7 @@ class Replica:
             self._drop_soon()
 
     def _note_cleaned(self, rewritten: Rewritten) -> None:
-        if rewritten.cleaned_to:
+        if rewritten.cleaned_to and not self._resetting:
             self.take(LogCleaned(rewritten.cleaned_to))
 
     def note_compaction(self, job: Job, outcome: Outcome, settings: CompactionSettings) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from lograft.partitions.compactor import compact
 from lograft.partitions.raft.events import PeerHeard
 from lograft.partitions.raft.points import ORIGIN
 from lograft.partitions.replica import Replica
+from lograft.partitions.storage import log as log_module
 from lograft.partitions.storage.compaction import CompactionSettings
+from lograft.partitions.storage.replacement import Replacement, decide_replacement
 from lograft.partitions.storage.rewriting import Job, Outcome, rewrite
 from lograft.proto.record_batch import NewRecord, decode, encode, read_header
 
@@ -135,5 +138,78 @@ def test_a_segment_cleaned_past_a_follower_that_came_back_meanwhile_is_not_put_i
             trio.join()
             await trio.watch.until(lambda: is_even(trio))
             assert behind.resets == 0 and await leader.take_compacted(outcome.segments[0])
+
+    asyncio.run(go())
+
+
+def test_a_log_trimmed_while_it_is_read_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            leader = await trio.leader()
+            await fill(leader, 8)
+
+            async def late_work(job: Job) -> Outcome:
+                await put(leader, b"z", b"z" * 200)
+                await leader.move_log_start(leader.committed.offset)
+                await trio.watch.until(lambda: leader.log.base > job.end and leader._drop_is_over.is_set())
+                return await work(job, leader)
+
+            assert await compact(leader._environment, leader, SETTINGS, late_work) is None
+            assert not leader.status().damaged and leader.is_ready
+
+    asyncio.run(go())
+
+
+async def left_behind(trio: Trio) -> tuple[Replica, Replica]:
+    """The leader, and a follower that has segments to compact, but will begin anew once it hears of the leader."""
+    leader = await trio.leader()
+    await fill(leader, 4)
+    await trio.watch.until(lambda: is_even(trio))
+    behind = next(each for each in trio.network.replicas.values() if each is not leader)
+    trio.cut_off(behind)
+    await fill(leader, 8)
+    await compacted(leader)
+    return leader, behind
+
+
+def test_a_log_that_began_anew_while_it_was_read_is_not_taken_for_a_damaged_one_nor_changed(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            _, behind = await left_behind(trio)
+
+            async def late_work(job: Job) -> Outcome:
+                trio.join()
+                await trio.watch.until(lambda: behind.resets == 1 and is_even(trio))
+                return await work(job, behind)
+
+            assert await compact(behind._environment, behind, SETTINGS, late_work) is None
+            assert not behind.status().damaged and newest_in(behind) == WANTED
+
+    asyncio.run(go())
+
+
+def test_a_log_may_begin_anew_while_a_compacted_segment_is_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            _, behind = await left_behind(trio)
+            failures: list[Exception] = []
+            monkeypatch.setattr(behind._environment, "fail", failures.append)
+
+            async def slowly(disk: object, directory: str, replacement: Replacement) -> None:
+                await decide_replacement(behind._environment.disk, directory, replacement)
+                trio.join()
+                while not behind._cutting:
+                    await asyncio.sleep(0)
+
+            job = behind.plan_compaction(SETTINGS)
+            assert job is not None
+            outcome = await work(job, behind)
+            cleaning = next(one for one in outcome.segments if one.cleaned_to)
+            monkeypatch.setattr(log_module, "decide_replacement", slowly)
+            await behind.take_compacted(cleaning)
+            await trio.watch.until(lambda: bool(failures) or (behind.resets == 1 and is_even(trio)))
+            assert not failures and newest_in(behind) == WANTED
 
     asyncio.run(go())
