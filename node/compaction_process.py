@@ -3,7 +3,9 @@
 Invariants
     it is started afresh (never forked), with the lowest claim on the CPU, and keeps to so many bytes a second
     it ends with the broker, however that ends: its standard input closes then
-    a job and its outcome are a line of JSON each; whatever else comes of it is an OSError
+    a job, each segment that is ready, and the outcome are a line of JSON each; whatever else comes of it is an OSError
+    it says how far it is at least every few seconds; whoever hears nothing for long ends it
+    what it writes bears names of its own, so that one that outlives its broker writes into nobody's files
 
 `python -m lograft.node.compaction_process` is what runs in it.
 """
@@ -20,12 +22,15 @@ import msgspec
 
 from ..partitions.environment import Disk
 from ..partitions.real_environment import RealDisk
-from ..partitions.storage.rewriting import Job, Outcome, rewrite
+from ..partitions.storage.rewriting import Job, Outcome, Rewritten, Take, rewrite
 from ..partitions.storage.segment import DamagedLog
 
 NICENESS = 10
 LINE_BYTES_MAX = 64 << 20
 STOP_S = 5.0
+SILENCE_S = 300.0
+"""Without a word of it, it hangs; a disk that is busy may keep it waiting for long."""
+_PROGRESS_S = 5.0
 _PACE_BYTES = 1 << 20
 """Read or written between two looks at the clock."""
 
@@ -36,6 +41,11 @@ class _Order(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
+    """One line: how far it is, a segment that is ready, or how it ended."""
+
+    bytes_done: int | None = None
+    """Read or written by now."""
+    segment: Rewritten | None = None
     outcome: Outcome | None = None
     damage: tuple[str, int, str] | None = None
     """Path, position, and why it is unreadable."""
@@ -50,8 +60,9 @@ class CompactionProcess:
         OSError     the disk refused something, or the process ended
     """
 
-    def __init__(self, bytes_per_s: int) -> None:
+    def __init__(self, bytes_per_s: int, *, silence_s: float = SILENCE_S) -> None:
         self._bytes_per_s = bytes_per_s
+        self._silence_s = silence_s
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -64,10 +75,14 @@ class CompactionProcess:
                 limit=LINE_BYTES_MAX,
             )
 
-    async def work(self, job: Job) -> Outcome:
+    async def work(self, job: Job, take: Take) -> Outcome:
+        """Have a job done, and hand over each segment that is ready, while it goes on with the next.
+
+        If handing over fails, it is met with that, and has stopped.
+        """
         try:
-            answer = await self._ask(_Order(job, self._bytes_per_s))
-        except (asyncio.CancelledError, OSError):
+            answer = await self._ask(_Order(job, self._bytes_per_s), take)
+        except BaseException:
             await self.stop()
             raise
         if answer.damage is not None:
@@ -83,40 +98,81 @@ class CompactionProcess:
             return
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await asyncio.wait_for(process.wait(), STOP_S)
+        # One that waits for a disk that hangs is gone as soon as it wakes up; it does nothing more.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), STOP_S)
 
-    async def _ask(self, order: _Order) -> _Answer:
+    async def _ask(self, order: _Order, take: Take) -> _Answer:
         await self.start()
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         process.stdin.write(msgspec.json.encode(order) + b"\n")
         await process.stdin.drain()
-        line = await process.stdout.readline()
+        while True:
+            answer = await self._hear(process, process.stdout)
+            if answer.segment is not None:
+                await take(answer.segment)
+            elif answer.bytes_done is None:
+                return answer
+
+    async def _hear(self, process: asyncio.subprocess.Process, lines: asyncio.StreamReader) -> _Answer:
+        try:
+            line = await asyncio.wait_for(lines.readline(), self._silence_s)
+        except TimeoutError:
+            raise OSError(f"the process that compacts said nothing for {self._silence_s} s, and is ended") from None
         if not line.endswith(b"\n"):
             raise OSError(f"the process that compacts has ended ({await process.wait()})")
-        return msgspec.json.decode(line, type=_Answer)
+        try:
+            return msgspec.json.decode(line, type=_Answer)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise OSError(f"the process that compacts said {line[:80]!r}: {error}") from error
 
 
 class _Pace:
-    """Sleeps off what was done too fast."""
+    """Sleeps off what was done too fast, and says at times how much that was."""
 
     def __init__(self, bytes_per_s: int) -> None:
         self._seconds_per_byte = 1 / bytes_per_s
         self._bytes = 0
-        self._began = time.monotonic()
+        self._all_bytes = 0
+        self._began = self._said = time.monotonic()
 
     async def __call__(self, size: int) -> None:
         self._bytes += size
         if self._bytes >= _PACE_BYTES:
             due = self._began + self._bytes * self._seconds_per_byte
-            await asyncio.sleep(max(due - time.monotonic(), 0))
+            self._all_bytes += self._bytes
+            while (left := due - time.monotonic()) > 0:
+                await asyncio.sleep(min(left, _PROGRESS_S))
+                self._say()
+            await asyncio.sleep(0)
+            self._say()
             # Time that was not used is not saved up.
             self._bytes, self._began = 0, time.monotonic()
 
 
-async def _answer(order: _Order, disk: Disk) -> _Answer:
+    def _say(self) -> None:
+        if time.monotonic() - self._said >= _PROGRESS_S:
+            self._said = time.monotonic()
+            _tell(_Answer(bytes_done=self._all_bytes))
+
+
+def _tell(answer: _Answer) -> None:
     try:
-        return _Answer(outcome=await rewrite(order.job, disk, _Pace(order.bytes_per_s)))
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.flush()
+    except OSError:
+        os._exit(0)  # the broker is gone
+
+
+async def _hand_over(rewritten: Rewritten) -> None:
+    _tell(_Answer(segment=rewritten))
+
+
+async def _answer(order: _Order, disk: Disk, token: str) -> _Answer:
+    try:
+        pace = _Pace(order.bytes_per_s)
+        return _Answer(outcome=await rewrite(order.job, disk, pace, _hand_over, token=token))
     except DamagedLog as damage:
         return _Answer(damage=(damage.path, damage.position, damage.why))
     except Exception as error:  # whatever it is, the broker tells its operator, and goes on
@@ -127,18 +183,19 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    disk = RealDisk(loop, sync_threads=1)
+    token = os.urandom(4).hex()
     reading = asyncio.ensure_future(orders.readline())
     while line := await reading:
         order = msgspec.json.decode(line, type=_Order)
         # Read on at once, to see the end of the broker while a job is under way.
         reading = asyncio.ensure_future(orders.readline())
-        answering = asyncio.ensure_future(_answer(order, disk))
+        disk = RealDisk(loop, root=order.job.directory, sync_threads=1)
+        answering = asyncio.ensure_future(_answer(order, disk, token))
         await asyncio.wait({answering, reading}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
             break
-        sys.stdout.buffer.write(msgspec.json.encode(answering.result()) + b"\n")
-        sys.stdout.flush()
+        disk.stop()
+        _tell(answering.result())
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from ..partitions.compactor import compact
 from ..partitions.environment import Environment, PartitionId
 from ..partitions.storage.compaction import CompactionSettings
-from ..partitions.storage.rewriting import Job, Outcome
+from ..partitions.storage.rewriting import Job, Outcome, Take
 from .config import CompactionSection
 from .controller.topic_rules import COMPACT_AND_DELETE, TopicSettings, internal_settings, settings_of
 from .replicas import CLUSTER_PARTITION, Replicas, topic_limits
@@ -24,7 +24,7 @@ from .replicas import CLUSTER_PARTITION, Replicas, topic_limits
 class Worker(Protocol):
     """What is asked of `CompactionProcess`."""
 
-    def work(self, job: Job) -> Awaitable[Outcome]: ...
+    def work(self, job: Job, take: Take) -> Awaitable[Outcome]: ...
     async def stop(self) -> None: ...
 
 
@@ -83,4 +83,6 @@ class Compactions:
             dirty_bytes_max=self._section.dirty_bytes_max,
             table_bytes_max=self._section.table_bytes_max,
             index_interval_bytes=self._replicas.config.replica.index_interval_bytes,
+            # It may take what produce is refused: what it does makes room. Not what votes and deletions need.
+            free_bytes_min=self._replicas.config.disk.replication_stop_free_bytes,
         )

@@ -15,11 +15,14 @@ from typing import Any
 from .environment import Environment
 from .replica import Replica
 from .storage.compaction import CompactionSettings
-from .storage.rewriting import Job, Outcome, Rewritten
+from .storage.rewriting import Job, Outcome, Rewritten, Take
 from .storage.segment import DamagedLog
 
-Work = Callable[[Job], Awaitable[Outcome]]
-"""Does a job, at its own pace. Raises DamagedLog, OSError."""
+Work = Callable[[Job, Take], Awaitable[Outcome]]
+"""Does a job, at its own pace, and hands over each segment of it once that is written, oldest first.
+
+Raises DamagedLog, OSError, and whatever it is met with where it hands over; then it has stopped writing.
+"""
 
 TRIES = 10
 TRY_AGAIN_MS = 300.0
@@ -41,13 +44,15 @@ async def compact(
     if job is None:
         return None
     resets = replica.resets
+
+    async def take(rewritten: Rewritten) -> None:
+        # After a reset, segments of the same bounds and size may stand there: another log's, and whoever builds a state
+        # of it begins anew as well.
+        if replica.resets != resets or not await _take(environment, replica, rewritten):
+            raise _InTheWay(f"{rewritten.base} to {rewritten.end} could not be put in place")
+
     try:
-        outcome = await work(job)
-        for rewritten in outcome.segments:
-            # After a reset, segments of the same bounds and size may stand there: another log's, and whoever builds a
-            # state of it begins anew as well.
-            if replica.resets != resets or not await _take(environment, replica, rewritten):
-                raise _InTheWay(f"{rewritten.base} to {rewritten.end} could not be put in place")
+        outcome = await work(job, take)
     except DamagedLog as damage:
         if replica.stands_as_planned(job, resets):
             replica.note_unreadable(damage)

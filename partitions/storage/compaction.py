@@ -31,6 +31,8 @@ class CompactionSettings(NamedTuple):
     """More that was never compacted than this, and it is time; before, once it is more than what was."""
     table_bytes_max: int = 64 << 20
     index_interval_bytes: int = 64 << 10
+    free_bytes_min: int = 0
+    """Of the disk, that compaction leaves to others."""
 
 
 class CompactionState:
@@ -94,6 +96,7 @@ def plan_compaction(
         end=base,
         table_bytes_max=settings.table_bytes_max,
         index_interval_bytes=settings.index_interval_bytes,
+        free_bytes_min=settings.free_bytes_min,
     )
 
 

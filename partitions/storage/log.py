@@ -45,6 +45,7 @@ from .segment import (
     Segment,
     batches,
     drop_segment,
+    new_path,
     segment_bases,
     segment_files,
     segment_path,
@@ -444,8 +445,8 @@ class PartitionLog:
         `on_replaced` is called at the moment from which on the new segment is read.
         """
         disk, directory = self._env.disk, self._directory
-        replacement = Replacement(rewritten.base.offset, rewritten.end.offset)
-        new_path = segment_path(directory, rewritten.base.offset) + ".log" + NEW
+        replacement = Replacement(rewritten.base.offset, rewritten.end.offset, rewritten.token)
+        path = new_path(segment_path(directory, rewritten.base.offset), ".log", rewritten.token)
         at = self._segment_at(rewritten.base)
         beyond = self._segment_at(rewritten.end)
         older = self._segments[max(at, 0) : beyond]
@@ -456,7 +457,7 @@ class PartitionLog:
             or sum(segment.size for segment in older) != rewritten.bytes_before
             or any(segment in self._dirty for segment in older)
             or not self._segments[beyond].has_durable_head
-            or not disk.exists(new_path)
+            or not disk.exists(path)
         ):
             return False
         self._is_replacing = True

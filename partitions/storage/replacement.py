@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..environment import Disk
 from ..raft.points import Point
-from .segment import NEW, read_head, segment_bases, segment_files, segment_path, unlink_segment
+from .segment import NEW, new_path, read_head, segment_bases, segment_files, segment_path, unlink_segment
 from .segment_head import SegmentHead
 
 _NAME = re.compile(r"(\d{20})-(\d{20})\.replacement")
@@ -29,6 +29,8 @@ class Replacement(NamedTuple):
 
     base_offset: int
     end_offset: int
+    token: str = ""
+    """Of whoever wrote it; nobody knows it any more after a crash."""
 
     def path(self, directory: str) -> str:
         return f"{directory}/{self.base_offset:020d}-{self.end_offset:020d}.replacement"
@@ -42,7 +44,8 @@ def noted_replacements(disk: Disk, directory: str) -> list[Replacement]:
 
 async def decide_replacement(disk: Disk, directory: str, replacement: Replacement) -> None:
     """From here on it counts. The new segment's bytes are on disk already."""
-    disk.rename(segment_path(directory, replacement.base_offset) + ".log" + NEW, replacement.path(directory))
+    new = new_path(segment_path(directory, replacement.base_offset), ".log", replacement.token)
+    disk.rename(new, replacement.path(directory))
     await disk.sync_directory(directory)
 
 
@@ -65,8 +68,9 @@ async def finish_replacement(
     for suffix in (".index", ".timeindex"):
         if disk.exists(goal + suffix):
             disk.unlink(goal + suffix)
-        if disk.exists(goal + suffix + NEW):
-            disk.rename(goal + suffix + NEW, goal + suffix)
+        new = new_path(goal, suffix, replacement.token)
+        if disk.exists(new):
+            disk.rename(new, goal + suffix)
     disk.rename(path, goal + ".log")
     on_renamed()
     await disk.sync_directory(directory)
@@ -88,14 +92,17 @@ async def _tell_following_head(disk: Disk, directory: str, replacement: Replacem
     if told == heads[-1]:
         return
     path = segment_path(directory, replacement.end_offset) + ".head"
-    if disk.exists(path + NEW):
-        disk.unlink(path + NEW)
-    new = disk.open(path + NEW, create=True)
     try:
-        new.write(0, [told.to_bytes()])
-        await new.fdatasync()
-    finally:
-        new.close()
+        if disk.exists(path + NEW):
+            disk.unlink(path + NEW)
+        new = disk.open(path + NEW, create=True)
+        try:
+            new.write(0, [told.to_bytes()])
+            await new.fdatasync()
+        finally:
+            new.close()
+    except OSError:
+        return  # as on a full disk. Nothing depends on this file yet, and the segment needs no more room
     disk.rename(path + NEW, path)
     await disk.sync_directory(directory)
 

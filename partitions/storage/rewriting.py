@@ -6,12 +6,15 @@ Invariants
     a tombstone is dropped only where all older records of its key go too, here or in a segment replaced before this one
     items keep their points; only batches without any record left are merged, within one term, so bounds vanish there
     a batch that the producer table remembers is never merged, so a table built from what is written is the same
+    a batch is as readable each time as it was the first time, or nothing comes of the job
 
-Whoever puts the new segments in place does so oldest first, each durably before the next.
+Whoever puts the new segments in place does so oldest first, each durably before the next, as soon as it is written: so
+that no more than one of them at a time takes space that is not had back.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -24,7 +27,7 @@ from ..environment import Buffer, Disk, File
 from ..producers import ProducerTable
 from ..raft.points import Point
 from .chain import place
-from .segment import NEW, WINDOW_BYTES, DamagedLog, batches, read_head, segment_path
+from .segment import WINDOW_BYTES, DamagedLog, batches, new_path, read_head, segment_path
 from .sparse_index import SparseIndex
 from .superseded import Superseded
 
@@ -64,6 +67,8 @@ class Job(msgspec.Struct, frozen=True):
     table_bytes_max: int
     """For keys."""
     index_interval_bytes: int
+    free_bytes_min: int = 0
+    """Of the disk: with less left, nothing more is written. Votes, promises and deletions need their reserve."""
 
 
 class Rewritten(msgspec.Struct, frozen=True):
@@ -75,6 +80,8 @@ class Rewritten(msgspec.Struct, frozen=True):
     bytes_before: int
     cleaned_to: int
     """The highest offset before which a tombstone was dropped or batches were merged; 0 if none was."""
+    token: str = ""
+    """In the names of its files until it is in place."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -87,16 +94,28 @@ class Outcome(msgspec.Struct, frozen=True):
     readings: int
     has_leftovers: bool
     """Tombstones, or empty batches side by side, that will go once they are old enough."""
+    bytes_read: int = 0
 
 
-async def rewrite(job: Job, disk: Disk, pace: Pace) -> Outcome:
+Take = Callable[[Rewritten], Awaitable[None]]
+"""Given each new segment as soon as it is on disk, oldest first."""
+
+
+async def _leave(_: Rewritten) -> None:
+    return
+
+
+async def rewrite(job: Job, disk: Disk, pace: Pace, take: Take = _leave, *, token: str = "") -> Outcome:
     """Do all of it.
+
+    `token`, of hexadecimal digits, is in the names of all that is written. Where a process that did the same before
+    may not be gone yet, it must be another's: else its bytes could be found under the names of these.
 
     Raises
         DamagedLog  a segment is not what was written; nothing is to be put in place
         OSError     of the disk, as it says
     """
-    return await _Rewriting(job, disk, pace).run()
+    return await _Rewriting(job, disk, pace, take, token).run()
 
 
 class _Seen(NamedTuple):
@@ -120,15 +139,21 @@ class _Opened(NamedTuple):
 
 
 class _Rewriting:
-    def __init__(self, job: Job, disk: Disk, pace: Pace) -> None:
+    def __init__(self, job: Job, disk: Disk, pace: Pace, take: Take, token: str) -> None:
         self._job = job
         self._disk = disk
         self._pace = pace
+        self._take = take
+        self._token = token
+        self._bytes_read = 0
         self._superseded = Superseded(job.table_bytes_max)
         self._remembered: set[int] = set()
         self._seen: list[_Seen] = []
-        self._unreadable_at: int | None = None
-        """Base offset of the first batch whose keys nobody knows."""
+        self._unreadable: set[int] = set()
+        """Base offsets of the batches whose keys nobody knows, as the first reading found."""
+        self._unreadable_from: int | None = None
+        """The first of them."""
+        self._is_writing = False
         self._has_leftovers = False
         self._dropped = 0
 
@@ -152,21 +177,25 @@ class _Rewriting:
             end = job.end if following_group is None else following_group.base
             if self._is_worth_it(group, seen):
                 rewritten.append(await self._write(group, seen, end))
+                await self._take(rewritten[-1])
             else:
-                self._has_leftovers |= any(one.tombstones or one.mergeable for one in seen)
+                self._has_leftovers |= any(
+                    (one.tombstones or one.mergeable) and not source.is_ripe
+                    for source, one in zip(group.sources, seen, strict=True)
+                )
         return Outcome(
             segments=tuple(rewritten),
             records=self._seen[-1].end_number if self._seen else 0,
             records_dropped=self._dropped,
             readings=self._superseded.readings,
             has_leftovers=self._has_leftovers,
+            bytes_read=self._bytes_read,
         )
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _read(self, source: Source, first_number: int) -> int:
         """Show all keys of a segment. Returns the number that comes after its records."""
-        is_first_reading = self._superseded.readings == 1
         number = first_number
         tombstones = 0
         mergeable = was_empty = False
@@ -175,41 +204,47 @@ class _Rewriting:
                 if header.width:
                     is_empty = not header.record_count
                     if not is_empty:
-                        opened = self._open(header, data, number)
-                        number, found = self._show(opened)
-                        tombstones += found
-                        if opened.unpacked is None and is_first_reading and self._unreadable_at is None:
-                            self._unreadable_at = header.base_offset
+                        tombstones += self._show(self._open(header, data, number))
+                        number += header.record_count
                     is_empty = is_empty and not self._is_remembered(header)
                     mergeable |= is_empty and was_empty
                     was_empty = is_empty
                 else:
                     was_empty = False
-                await self._pace(header.size)
-        if is_first_reading:
+                await self._note_read(header)
+        if self._superseded.readings == 1:
             self._seen.append(_Seen(first_number, number, tombstones, mergeable))
         return number
 
-    def _show(self, opened: _Opened) -> tuple[int, int]:
-        """The number after the batch's records, and how many of them are tombstones."""
-        number = opened.first_number
+    async def _note_read(self, header: BatchHeader) -> None:
+        self._bytes_read += header.size
+        await self._pace(header.size)
+
+    def _show(self, opened: _Opened) -> int:
+        """Show the batch's keys. Returns how many of its records are tombstones."""
         if opened.unpacked is None:
-            return number, 0
+            return 0
         tombstones = 0
         columns = opened.unpacked.columns
         show = self._superseded.show
-        for key, value in zip(columns.keys, columns.values, strict=True):
+        for number, (key, value) in enumerate(zip(columns.keys, columns.values, strict=True), opened.first_number):
             if key is not None:
                 show(number, key)
                 tombstones += value is None
-            number += 1
-        return number, tombstones
+        return tombstones
 
     def _open(self, header: BatchHeader, data: Buffer, first_number: int) -> _Opened:
         try:
             return _Opened(header, data, unpack(data), first_number)
-        except LograftError:
+        except LograftError as error:
             # Its CRC is good, so this is what a client sent: it is as opaque to every reader, and kept as it is.
+            if self._superseded.readings == 1 and not self._is_writing:
+                self._unreadable.add(header.base_offset)
+                if self._unreadable_from is None:
+                    self._unreadable_from = header.base_offset
+            elif header.base_offset not in self._unreadable:
+                # As where memory was short. What was decided of its keys before could not be carried out.
+                raise OSError(f"the batch at {header.base_offset} could be read, and cannot any more: {error}") from error
             return _Opened(header, data, None, first_number)
 
     @contextmanager
@@ -250,26 +285,25 @@ class _Rewriting:
 
     def _may_drop_tombstones(self, source: Source, offset: int) -> bool:
         # An older record of the same key may stand in a batch that cannot be read: it would be in force again.
-        return source.is_ripe and (self._unreadable_at is None or offset < self._unreadable_at)
+        return source.is_ripe and (self._unreadable_from is None or offset < self._unreadable_from)
 
     async def _write(self, group: Group, seen: list[_Seen], end: Point) -> Rewritten:
-        output = _Output(self._disk, self._job, group.base)
+        self._is_writing = True
+        output = _Output(self._disk, self._job, group.base, self._token)
         try:
             for source, one in zip(group.sources, seen, strict=True):
                 number = one.first_number
                 with self._file(source) as file:
                     for header, data in self._batches(source, file):
                         if header.width and header.record_count:
-                            opened = self._open(header, data, number)
-                            if opened.unpacked is not None:
-                                number += header.record_count
-                            self._write_records(output, source, opened)
+                            self._write_records(output, source, self._open(header, data, number))
+                            number += header.record_count
                         elif header.width:
                             self._write_empty(output, source, header, data)
                         else:
                             output.add(header, data)
                         await output.sync_at_times()
-                        await self._pace(header.size)
+                        await self._note_read(header)
             await output.finish()
         finally:
             output.close()
@@ -280,6 +314,7 @@ class _Rewriting:
             size_bytes=output.size,
             bytes_before=sum(source.size_bytes for source in group.sources),
             cleaned_to=output.cleaned_to,
+            token=self._token,
         )
 
     def _write_records(self, output: _Output, source: Source, opened: _Opened) -> None:
@@ -297,7 +332,7 @@ class _Rewriting:
                 if may_drop:
                     output.cleaned_to = max(output.cleaned_to, columns.offsets[at] + 1)
                     continue
-                self._has_leftovers = True
+                self._has_leftovers |= not source.is_ripe
             kept.append(at)
         self._dropped += header.record_count - len(kept)
         if len(kept) == header.record_count:
@@ -322,12 +357,14 @@ class _Rewriting:
 class _Output:
     """A new segment, and its index, under names of their own."""
 
-    def __init__(self, disk: Disk, job: Job, base: Point) -> None:
+    def __init__(self, disk: Disk, job: Job, base: Point, token: str) -> None:
         self.end = base
         self.size = 0
         self.cleaned_to = 0
         self._disk = disk
         self._path = segment_path(job.directory, base.offset)
+        self._token = token
+        self._free_bytes_min = job.free_bytes_min
         self._index = SparseIndex(base, job.index_interval_bytes)
         self._file = self._create(".log")
         self._buffers: list[Buffer] = []
@@ -388,12 +425,15 @@ class _Output:
             self._flush()
 
     def _flush(self) -> None:
+        free = self._disk.free_bytes()
+        if free < self._free_bytes_min + self._buffered_bytes:
+            raise OSError(errno.ENOSPC, f"{free} bytes of disk are left, compaction leaves {self._free_bytes_min}")
         self._file.write(self.size, self._buffers)
         self.size += self._buffered_bytes
         self._buffers, self._buffered_bytes = [], 0
 
     def _create(self, suffix: str) -> File:
-        path = self._path + suffix + NEW
+        path = new_path(self._path, suffix, self._token)
         if self._disk.exists(path):
             self._disk.unlink(path)
         return self._disk.open(path, create=True)

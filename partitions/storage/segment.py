@@ -26,7 +26,7 @@ WINDOW_BYTES = 1 << 20
 NEW = ".new"
 """What the name of a file ends in that is not in place yet; recovery removes it."""
 _SUFFIXES = (".log", ".head", ".index", ".timeindex")
-_FILE_NAME = re.compile(r"(\d{20})(-\d{20}\.replacement|\.(log|head|index|timeindex)(\.new)?)")
+_FILE_NAME = re.compile(r"(\d{20})(-\d{20}\.replacement|\.(log|head|index|timeindex)((\.[0-9a-f]+)?\.new)?)")
 
 
 class DamagedLog(Exception):
@@ -50,6 +50,11 @@ def segment_bases(names: Sequence[str]) -> list[int]:
 def segment_path(directory: str, base_offset: int) -> str:
     """Of the segment's files, but for the suffix."""
     return f"{directory}/{base_offset:020d}"
+
+
+def new_path(path: str, suffix: str, token: str = "") -> str:
+    """Of a segment's file that is not in place yet; `path` is that of the segment, `token` that of who writes it."""
+    return f"{path}{suffix}.{token}{NEW}" if token else f"{path}{suffix}{NEW}"
 
 
 async def unlink_segment(disk: Disk, directory: str, base_offset: int) -> None:

@@ -33,7 +33,7 @@ from lograft.partitions.replica import Replica
 from lograft.partitions.storage.compaction import CompactionSettings
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.retention import RetentionLimits
-from lograft.partitions.storage.rewriting import Job, Outcome, rewrite
+from lograft.partitions.storage.rewriting import Job, Outcome, Take, rewrite
 from lograft.proto.errors import BrokerUnavailable, LograftError, NoLeader
 from lograft.proto.peer_frames import FrameType
 from lograft.proto.record_batch import read_header
@@ -175,9 +175,9 @@ class BrokerProcess:
             self.environment.call_later(delay_ms, lambda: self.environment.spawn(self._compact(replica)))
 
     async def _compact(self, replica: Replica) -> None:
-        async def work(job: Job) -> Outcome:
+        async def work(job: Job, take: Take) -> Outcome:
             self._cluster.invariants.note_compacting(replica.partition, job.end.offset)
-            return await rewrite(job, self.environment.disk, self._pace)
+            return await rewrite(job, self.environment.disk, self._pace, take)
 
         outcome = await compact(self.environment, replica, self._cluster.options.compaction, work)
         if outcome is not None:

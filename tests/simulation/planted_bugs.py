@@ -32,7 +32,7 @@ from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.recovery import Evidence, Judgement
 from lograft.partitions.storage.replacement import Replacement
 from lograft.partitions.storage.reset import note_reset
-from lograft.partitions.storage.rewriting import Job, Outcome
+from lograft.partitions.storage.rewriting import Job, Outcome, Rewritten, Take
 from lograft.partitions.storage.segment import NEW, Segment, segment_path
 from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.partitions.storage.zero_width import decode_log_start
@@ -223,9 +223,16 @@ def puts_newer_segments_in_place_before_older_ones(patch: pytest.MonkeyPatch) ->
     right = compactor.compact
 
     async def compact(environment: Any, replica: Any, settings: Any, work: compactor.Work) -> Any:
-        async def reversed_work(job: Job) -> Outcome:
-            outcome = await work(job)
-            return msgspec.structs.replace(outcome, segments=tuple(reversed(outcome.segments)))
+        async def reversed_work(job: Job, take: Take) -> Outcome:
+            written: list[Rewritten] = []
+
+            async def keep(rewritten: Rewritten) -> None:
+                written.append(rewritten)
+
+            outcome = await work(job, keep)
+            for rewritten in reversed(written):
+                await take(rewritten)
+            return outcome
 
         return await right(environment, replica, settings, reversed_work)
 

@@ -12,7 +12,7 @@ from lograft.node.controller.topic_rules import internal_settings, is_internal, 
 from lograft.node.replicas import CLUSTER_PARTITION, topic_limits
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.storage.compaction import CompactionSettings
-from lograft.partitions.storage.rewriting import Job, Outcome
+from lograft.partitions.storage.rewriting import Job, Outcome, Take
 
 SECTION = CompactionSection(dirty_bytes_max=1000, table_bytes_max=1 << 20)
 TOPICS = {
@@ -43,7 +43,7 @@ class Scene:
         settings = settings_of(topic.config, topic_limits(self.config))
         return internal_settings(settings) if is_internal(topic.name) else settings
 
-    async def work(self, job: Job) -> Outcome:
+    async def work(self, job: Job, take: Take) -> Outcome:
         raise AssertionError("nothing was planned")
 
     async def stop(self) -> None:
@@ -79,5 +79,6 @@ def test_topics_say_how_long_tombstones_stay_and_brokers_how_much_is_worth_it() 
         1000,
         1 << 20,
     )
+    assert keyed.free_bytes_min == scene.config.disk.replication_stop_free_bytes > 0
     both, _ = scene.asked[PartitionId("c" * 32, 0)]
     assert (both.tombstones_ms, both.ages_ms) == (86_400_000, 7000)

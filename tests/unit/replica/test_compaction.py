@@ -13,7 +13,7 @@ from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
 from lograft.partitions.storage.compaction import CompactionSettings
 from lograft.partitions.storage.replacement import Replacement, decide_replacement
-from lograft.partitions.storage.rewriting import Job, Outcome, rewrite
+from lograft.partitions.storage.rewriting import Job, Outcome, Rewritten, Take, rewrite
 from lograft.proto.record_batch import NewRecord, decode, encode, read_header
 
 from .trio import PARTITION, Trio, a_trio
@@ -27,15 +27,19 @@ async def put(leader: Replica, key: bytes, value: bytes | None) -> None:
     await leader.append(batch, read_header(batch), None).committed
 
 
-async def work(job: Job, replica: Replica) -> Outcome:
+async def leave(_: Rewritten) -> None:
+    return
+
+
+async def work(job: Job, replica: Replica, take: Take = leave) -> Outcome:
     async def pace(size: int) -> None:
         await asyncio.sleep(0)
 
-    return await rewrite(job, replica._environment.disk, pace)
+    return await rewrite(job, replica._environment.disk, pace, take)
 
 
 async def compacted(replica: Replica) -> Outcome:
-    outcome = await compact(replica._environment, replica, SETTINGS, lambda job: work(job, replica))
+    outcome = await compact(replica._environment, replica, SETTINGS, lambda job, take: work(job, replica, take))
     assert outcome is not None
     return outcome
 
@@ -148,11 +152,11 @@ def test_a_log_trimmed_while_it_is_read_is_not_taken_for_a_damaged_one(tmp_path:
             leader = await trio.leader()
             await fill(leader, 8)
 
-            async def late_work(job: Job) -> Outcome:
+            async def late_work(job: Job, take: Take) -> Outcome:
                 await put(leader, b"z", b"z" * 200)
                 await leader.move_log_start(leader.committed.offset)
                 await trio.watch.until(lambda: leader.log.base > job.end and leader._drop_is_over.is_set())
-                return await work(job, leader)
+                return await work(job, leader, take)
 
             assert await compact(leader._environment, leader, SETTINGS, late_work) is None
             assert not leader.status().damaged and leader.is_ready
@@ -177,10 +181,10 @@ def test_a_log_that_began_anew_while_it_was_read_is_not_taken_for_a_damaged_one_
         async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
             _, behind = await left_behind(trio)
 
-            async def late_work(job: Job) -> Outcome:
+            async def late_work(job: Job, take: Take) -> Outcome:
                 trio.join()
                 await trio.watch.until(lambda: behind.resets == 1 and is_even(trio))
-                return await work(job, behind)
+                return await work(job, behind, take)
 
             assert await compact(behind._environment, behind, SETTINGS, late_work) is None
             assert not behind.status().damaged and newest_in(behind) == WANTED

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any
 
 import pytest
 from crc32c import crc32c
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
+from lograft.partitions.storage import rewriting
 from lograft.partitions.storage.compaction import CompactionSettings, CompactionState, plan_compaction
 from lograft.partitions.storage.log import ClosedSegment, PartitionLog
-from lograft.partitions.storage.rewriting import rewrite
+from lograft.partitions.storage.rewriting import Rewritten, rewrite
 from lograft.partitions.storage.segment import DamagedLog, read_head
 from lograft.partitions.storage.zero_width import log_start_move
+from lograft.proto.errors import CorruptBatch
 from lograft.proto.record_batch import Record, decode, read_header
 
 from tests.unit.storage.fakes import (
@@ -22,6 +25,7 @@ from tests.unit.storage.fakes import (
     VOTERS,
     FakeDisk,
     FakeEnvironment,
+    FakeFile,
     PowerCut,
     recovered,
 )
@@ -380,5 +384,98 @@ def test_a_log_can_be_read_at_every_moment_of_a_replacement() -> None:
                 await asyncio.sleep(0)
             assert await replacing
         assert reads > 3 * len(outcome.segments)
+
+    asyncio.run(scenario())
+
+
+class _FullForHeads(FakeDisk):
+    """No head can be written any more, as on a disk without room."""
+
+    is_full = False
+
+    def open(self, path: str, *, create: bool = False) -> FakeFile:
+        if self.is_full and create and ".head" in path:
+            raise OSError(errno.ENOSPC, "no space left on device", path)
+        return super().open(path, create=create)
+
+
+def test_a_segment_gets_its_place_though_the_disk_is_full_by_now() -> None:
+    async def scenario() -> None:
+        history = random_history(5)
+        env = FakeEnvironment(disk := _FullForHeads())
+        log = await log_of(env, history)
+        disk.is_full = True
+        await compact(env, log)
+        check_against(history, log, tombstones_kept=False)
+        back, verdict = await recovered(FakeEnvironment(disk), log.end, same_boot=True, config=SMALL)
+        assert verdict.damage is None
+        check_against(history, back, tombstones_kept=False)
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_could_be_read_and_cannot_any_more_ends_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its records would be numbered as others, or kept while the tombstone that deleted them goes."""
+
+    async def scenario() -> None:
+        history = random_history(3, batches=100, keys=40)
+        env = FakeEnvironment(FakeDisk())
+        log = await log_of(env, history)
+        readings: dict[int, int] = {}
+        unpack = rewriting.unpack
+
+        def short_of_memory(batch: bytes) -> Any:
+            offset = read_header(batch).base_offset
+            readings[offset] = readings.get(offset, 0) + 1
+            if offset == target and readings[offset] == 2:
+                raise CorruptBatch("no memory", what="compression", position=0)
+            return unpack(batch)
+
+        target = read_header(history.items[1].data).base_offset
+        monkeypatch.setattr(rewriting, "unpack", short_of_memory)
+        job = job_for(log, OLD._replace(table_bytes_max=1000))
+        assert job is not None
+        with pytest.raises(OSError, match="could be read, and cannot any more"):
+            await rewrite(job, env.disk, no_pace)
+
+    asyncio.run(scenario())
+
+
+def test_tombstones_that_must_stay_behind_an_unreadable_batch_do_not_ask_for_another_compaction() -> None:
+    async def scenario() -> None:
+        history = History()
+        history.begin_term(1)
+        history.put((b"a", b"1"))
+        opaque = reattributed(bytearray(history.items[-1].data), attributes=2)
+        history.items[-1] = Item(history.items[-1].point, ItemKind.RECORDS, opaque)
+        history.put((b"a", None))
+        for _ in range(12):
+            history.put((b"c", b"x" * 50))
+        env = FakeEnvironment(FakeDisk())
+        log = await log_of(env, history)
+        assert not (await compact(env, log)).has_leftovers
+        assert not (await compact(env, log)).has_leftovers
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_segment_gets_its_place_as_soon_as_it_is_written(seed: int) -> None:
+    async def scenario() -> None:
+        history = random_history(seed)
+        env = FakeEnvironment(FakeDisk())
+        log = await log_of(env, history)
+        job = job_for(log, OLD)
+        assert job is not None
+        waiting = 0
+
+        async def take(rewritten: Rewritten) -> None:
+            nonlocal waiting
+            waiting = max(waiting, sum(name.endswith(".log.new") for name in env.disk.names))
+            assert await log.replace(rewritten)
+            check_against(history, log, tombstones_kept=False)
+
+        await rewrite(job, env.disk, no_pace, take)
+        assert waiting == 1
 
     asyncio.run(scenario())
