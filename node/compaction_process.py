@@ -150,7 +150,6 @@ class _Pace:
             # Time that was not used is not saved up.
             self._bytes, self._began = 0, time.monotonic()
 
-
     def _say(self) -> None:
         if time.monotonic() - self._said >= _PROGRESS_S:
             self._said = time.monotonic()

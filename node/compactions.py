@@ -5,20 +5,30 @@ Invariants
     of an internal partition nothing is compacted that the state built from it here has not seen yet: it would miss the
         tombstones that went
     a log that is compacted takes turns with the others, however busy it is
+    no tombstone is dropped for its age unless this broker's clock may be trusted, as for retention
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from ..partitions.compactor import compact
 from ..partitions.environment import Environment, PartitionId
+from ..partitions.replica import Replica
 from ..partitions.storage.compaction import CompactionSettings
 from ..partitions.storage.rewriting import Job, Outcome, Take
+from ..partitions.storage.segment import DamagedLog
 from .config import CompactionSection
 from .controller.topic_rules import COMPACT_AND_DELETE, TopicSettings, internal_settings, settings_of
+from .metrics import Metrics
 from .replicas import CLUSTER_PARTITION, Replicas, topic_limits
+from .retention import is_clock_trusted
+
+CLUSTER_TOPIC = "__cluster"
+CLOCKS_ASKED_MS = 60_000.0
+"""What other brokers' clocks said counts for so long."""
 
 
 class Worker(Protocol):
@@ -32,6 +42,7 @@ class Compactions:
     """One a broker. `tend` is called at an interval.
 
     `seen_offset` says how far the state built from an internal partition has come; None for any other partition.
+    `clocks_apart` asks brokers how far their clocks are ahead of this one's.
     """
 
     def __init__(
@@ -41,12 +52,19 @@ class Compactions:
         section: CompactionSection,
         worker: Worker,
         seen_offset: Callable[[PartitionId], int | None],
+        clocks_apart: Callable[[set[int]], Awaitable[Mapping[int, float]]],
+        metrics: Metrics,
     ) -> None:
         self._replicas = replicas
         self._environment = environment
         self._section = section
         self._worker = worker
         self._seen_offset = seen_offset
+        self._clocks_apart = clocks_apart
+        self._metrics = metrics
+        self._ahead_ms: Mapping[int, float] = {}
+        self._asked_ms: float | None = None
+        """When other brokers were asked for their clocks."""
 
     async def tend(self) -> None:
         """Compact every log here for which it is time, once."""
@@ -55,13 +73,51 @@ class Compactions:
                 settings = self._settings_of(partition)
                 replica = self._replicas.table.get(partition)
                 if replica is not None and settings is not None:
+                    trusted = await self._is_clock_trusted(replica)
+                    settings = settings._replace(is_clock_trusted=trusted)
                     below = self._seen_offset(partition)
-                    await compact(self._environment, replica, settings, self._worker.work, below=below)
+                    await compact(self._environment, replica, settings, self._measured(partition), below=below)
         finally:
             await self._worker.stop()
 
     async def stop(self) -> None:
         await self._worker.stop()
+
+    def _measured(self, partition: PartitionId) -> Callable[[Job, Take], Awaitable[Outcome]]:
+        """The worker's work, and what it took."""
+        topic = self._replicas.state.topic_by_id(partition.topic_id)
+        name = CLUSTER_TOPIC if topic is None else topic.name
+
+        async def work(job: Job, take: Take) -> Outcome:
+            began, outcome, result = time.monotonic(), None, "given_up"
+            self._metrics.compaction_began()
+            try:
+                outcome = await self._worker.work(job, take)
+                result = "done"
+            except DamagedLog:
+                result = "damaged"
+                raise
+            finally:
+                self._metrics.compaction_ended(name, result, time.monotonic() - began)
+            self._metrics.count_compacted(
+                bytes_read=outcome.bytes_read,
+                bytes_before=sum(segment.bytes_before for segment in outcome.segments),
+                bytes_after=sum(segment.size_bytes for segment in outcome.segments),
+                records=outcome.records,
+                records_dropped=outcome.records_dropped,
+            )
+            return outcome
+
+        return work
+
+    async def _is_clock_trusted(self, replica: Replica) -> bool:
+        brokers = [voter.broker_id for voter in replica.voters]
+        now_ms = self._environment.monotonic_ms()
+        if self._asked_ms is None or now_ms - self._asked_ms > CLOCKS_ASKED_MS:
+            table = self._replicas.table.values()
+            self._ahead_ms = await self._clocks_apart({voter.broker_id for each in table for voter in each.voters})
+            self._asked_ms = self._environment.monotonic_ms()
+        return is_clock_trusted(self._replicas.config.broker.id, brokers, self._ahead_ms)
 
     def _settings_of(self, partition: PartitionId) -> CompactionSettings | None:
         """None: it is not compacted."""

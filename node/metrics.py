@@ -22,6 +22,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+LONG_BUCKETS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -53,6 +54,31 @@ class Metrics:
         self._produce_records = self._counter("produce_records", "Records accepted.", "topic")
         self._produce_rejected = self._counter("produce_rejected", "Batches refused, by reason.", "reason")
         self._fetch_bytes = self._counter("fetch_bytes", "Batches served, bytes.", "topic")
+        self._compactions = self._counter("compactions", "Compactions of one log that ended, by result.", "result")
+        self._compaction_seconds = Histogram(
+            "lograft_compaction_seconds",
+            "Duration of one compaction of one log.",
+            ["topic"],
+            buckets=LONG_BUCKETS,
+            registry=self.registry,
+        )
+        self._compaction_last_seconds = Gauge(
+            "lograft_compaction_last_seconds", "Duration of the compaction that ended last.", registry=self.registry
+        )
+        self._compaction_running = Gauge(
+            "lograft_compaction_running", "1 while a log is being compacted.", registry=self.registry
+        )
+        self._compaction_read_bytes = self._counter("compaction_read_bytes", "Bytes read by compactions.")
+        self._compaction_before_bytes = self._counter(
+            "compaction_before_bytes", "Bytes of the segments that compactions replaced."
+        )
+        self._compaction_after_bytes = self._counter(
+            "compaction_after_bytes", "Bytes of the segments that took their place."
+        )
+        self._compaction_records = self._counter("compaction_records", "Records that compactions looked at.")
+        self._compaction_dropped = self._counter(
+            "compaction_dropped_records", "Records dropped by compactions: superseded ones, and tombstones."
+        )
         self.leader_changes = self._counter("raft_leader_changes", "Leaderships gained or lost by this broker.")
         self.peer_sessions = Gauge("lograft_peer_sessions", "Brokers in session with this one.", registry=self.registry)
         self._partitions = Gauge("lograft_partitions", "Replicas on this broker.", registry=self.registry)
@@ -87,9 +113,36 @@ class Metrics:
     def count_fetched(self, topic: str, size: int) -> None:
         self._fetch_bytes.labels(topic).inc(size)
 
+    def compaction_began(self) -> None:
+        self._compaction_running.set(1)
+
+    def compaction_ended(self, topic: str, result: str, seconds: float) -> None:
+        """`result`: done, given_up or damaged; `topic` is the name of a topic that exists."""
+        self._compaction_running.set(0)
+        self._compaction_last_seconds.set(seconds)
+        self._compactions.labels(result).inc()
+        self._compaction_seconds.labels(topic).observe(seconds)
+
+    def count_compacted(
+        self, *, bytes_read: int, bytes_before: int, bytes_after: int, records: int, records_dropped: int
+    ) -> None:
+        """One compaction is over, and what it made is in place."""
+        self._compaction_read_bytes.inc(bytes_read)
+        self._compaction_before_bytes.inc(bytes_before)
+        self._compaction_after_bytes.inc(bytes_after)
+        self._compaction_records.inc(records)
+        self._compaction_dropped.inc(records_dropped)
+
     def forget_topic(self, topic: str) -> None:
         """A deleted topic's series end; those of a new one under its name begin at zero."""
-        for family in (self._produce_bytes, self._produce_batches, self._produce_records, self._fetch_bytes):
+        families = (
+            self._produce_bytes,
+            self._produce_batches,
+            self._produce_records,
+            self._fetch_bytes,
+            self._compaction_seconds,
+        )
+        for family in families:
             family.remove_by_labels({"topic": topic})
 
     def exposition(self) -> bytes:

@@ -293,6 +293,8 @@ class Node:
             config.compaction,
             CompactionProcess(config.compaction.bytes_per_s),
             self._seen_offset,
+            self._retention.clocks_apart,
+            self.metrics,
         )
         self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))

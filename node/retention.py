@@ -56,7 +56,7 @@ class Retention:
                 if settings.forgets_segments:
                     wanted.append((replica, settings))
         ages_matter = [replica for replica, settings in wanted if settings.retention_ms >= 0]
-        apart_ms = await self._clocks_apart({voter.broker_id for replica in ages_matter for voter in replica.voters})
+        apart_ms = await self.clocks_apart({voter.broker_id for replica in ages_matter for voter in replica.voters})
         for count, (replica, settings) in enumerate(wanted):
             if count % JUDGED_AT_ONCE == JUDGED_AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -64,7 +64,7 @@ class Retention:
             if replica.is_ready:
                 replica.enforce_retention(limits_of(settings), self._wall_ms() if trusted else None)
 
-    async def _clocks_apart(self, brokers: set[int]) -> dict[int, float]:
+    async def clocks_apart(self, brokers: set[int]) -> dict[int, float]:
         """How far each broker's clock is ahead of this one's. Who does not answer is missing."""
         others = sorted(brokers - {self._broker_id})
         answers = await asyncio.gather(*(self._clock_ahead(broker_id) for broker_id in others))

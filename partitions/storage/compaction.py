@@ -2,6 +2,7 @@
 
 Invariants
     only closed segments are compacted, from the first one on, and none past what the caller says is safe
+    without a clock that can be trusted nothing is dropped for its age
     neighbours become one segment only while they fit, and only if they are of about the same age: so what is dropped by
         age, tombstones or whole segments, is not kept long by younger neighbours
 """
@@ -19,6 +20,10 @@ AGE_STEPS = 8
 """Segments become one if they differ in age by no more than this part of the time that their age matters for."""
 
 
+CLOCK_PAUSE_MS = 3_600_000
+"""Without a clock to trust, until what was kept for its age is looked at again."""
+
+
 class CompactionSettings(NamedTuple):
     """What a topic and its broker ask of compaction."""
 
@@ -31,6 +36,8 @@ class CompactionSettings(NamedTuple):
     """More that was never compacted than this, and it is time; before, once it is more than what was."""
     table_bytes_max: int = 64 << 20
     index_interval_bytes: int = 64 << 10
+    is_clock_trusted: bool = True
+    """Else nobody knows how old anything is, and tombstones stay."""
     free_bytes_min: int = 0
     """Of the disk, that compaction leaves to others."""
 
@@ -48,7 +55,8 @@ class CompactionState:
     def note(self, job: Job, outcome: Outcome, now_ms: int, settings: CompactionSettings) -> None:
         """A compaction is over, and what it made is in place."""
         self.compacted_to = job.end.offset
-        self.leftovers_due_ms = now_ms + settings.tombstones_ms if outcome.has_leftovers else None
+        wait_ms = settings.tombstones_ms if settings.is_clock_trusted else max(settings.tombstones_ms, CLOCK_PAUSE_MS)
+        self.leftovers_due_ms = now_ms + wait_ms if outcome.has_leftovers else None
 
 
 def dirty_bytes(segments: Sequence[ClosedSegment], through: Point, compacted_to: int) -> int:
@@ -80,7 +88,7 @@ def plan_compaction(
     groups: list[list[Source]] = []
     group_bytes, group_age = 0, (False, 0)
     for one in ready:
-        is_ripe = now_ms - one.append_time_ms >= settings.tombstones_ms
+        is_ripe = settings.is_clock_trusted and now_ms - one.append_time_ms >= settings.tombstones_ms
         source = Source(base, one.size_bytes, is_ripe)
         age = (is_ripe, _age_step(one.append_time_ms, settings, is_ripe=is_ripe))
         if groups and age == group_age and group_bytes + one.size_bytes <= settings.segment_bytes_max:

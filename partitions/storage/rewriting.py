@@ -244,7 +244,8 @@ class _Rewriting:
                     self._unreadable_from = header.base_offset
             elif header.base_offset not in self._unreadable:
                 # As where memory was short. What was decided of its keys before could not be carried out.
-                raise OSError(f"the batch at {header.base_offset} could be read, and cannot any more: {error}") from error
+                why = f"the batch at {header.base_offset} could be read, and cannot any more: {error}"
+                raise OSError(why) from error
             return _Opened(header, data, None, first_number)
 
     @contextmanager

@@ -124,7 +124,6 @@ def test_who_stops_waiting_ends_the_process_and_what_it_wrote_is_removed(tmp_pat
     asyncio.run(scenario())
 
 
-
 def pid_of(process: CompactionProcess) -> int:
     assert process._process is not None
     return process._process.pid

@@ -479,3 +479,23 @@ def test_each_segment_gets_its_place_as_soon_as_it_is_written(seed: int) -> None
         assert waiting == 1
 
     asyncio.run(scenario())
+
+
+def test_without_a_clock_to_trust_tombstones_stay_however_old_they_seem() -> None:
+    async def scenario() -> None:
+        history = random_history(7)
+        env = FakeEnvironment(FakeDisk())
+        log = await log_of(env, history)
+        settings = OLD._replace(is_clock_trusted=False)
+        state = CompactionState(0)
+        job = job_for(log, settings, state)
+        assert job is not None
+        outcome = await rewrite(job, env.disk, no_pace)
+        for one in outcome.segments:
+            assert await log.replace(one)
+        check_against(history, log, tombstones_kept=True)
+        state.note(job, outcome, NOW_MS, settings)
+        assert outcome.has_leftovers and state.leftovers_due_ms is not None
+        assert state.leftovers_due_ms >= NOW_MS + 3_600_000
+
+    asyncio.run(scenario())
