@@ -1,7 +1,8 @@
 """What the cluster looks like from here: each leader's word about its partitions, asked of every broker in session.
 
 Invariants
-    nobody but a partition's leader is believed about its replicas, and of two the one of the higher term
+    nobody but a partition's leader is believed about its replicas, and of two the one of the higher term; that its log
+        is damaged each broker says itself
     a broker that does not answer in time leaves gaps, which the view names; it never fails
 """
 
@@ -22,6 +23,7 @@ from .peer.links import PeerLinks
 from .replicas import Replicas
 
 STATUS_CALL = "partitions.status"
+DAMAGE_CALL = "partitions.damage"
 ANSWER_MS_MAX = 1_000
 
 
@@ -65,6 +67,21 @@ class PartitionView(NamedTuple):
         return sum(replica.votes and replica.state == "OK" for replica in self.replicas) >= replication
 
 
+class DamagedReplica(NamedTuple):
+    """A replica whose log has a hole, as its own broker knows it: it needs no leader to be told of."""
+
+    topic_id: str
+    number: int
+    broker_id: int
+    repair: str
+    """What is being repaired, or why it cannot be."""
+
+    @property
+    def partition(self) -> PartitionId:
+        return PartitionId(self.topic_id, self.number)
+
+
+_decode_damage = msgspec.msgpack.Decoder(tuple[DamagedReplica, ...]).decode
 _decode = msgspec.msgpack.Decoder(tuple[PartitionView, ...]).decode
 
 
@@ -102,8 +119,32 @@ class ClusterView:
     async def of_all(self) -> dict[PartitionId, PartitionView]:
         """What all leaders in session say, this broker's own partitions included."""
         own = self.of_this_broker()
-        others = await asyncio.gather(*(self._ask(session.broker_id) for session in self._links.sessions))
-        return newest([own, *others])
+        others, damaged = await asyncio.gather(
+            asyncio.gather(*(self._ask(session.broker_id) for session in self._links.sessions)), self.damage()
+        )
+        return with_damage(newest([own, *others]), damaged)
+
+    def encoded_damage(self) -> bytes:
+        """The answer to DAMAGE_CALL."""
+        return msgspec.msgpack.encode(self._damage_here())
+
+    def _damage_here(self) -> tuple[DamagedReplica, ...]:
+        return tuple(
+            DamagedReplica(*replica.partition, self._broker_id, replica.status().repair or "it is about to be repaired")
+            for replica in self._replicas.table.values()
+            if replica.is_damaged
+        )
+
+    async def damage(self) -> list[DamagedReplica]:
+        """The replicas of all brokers in session that cannot be read to their end."""
+        others = await asyncio.gather(*(self._ask_damage(session.broker_id) for session in self._links.sessions))
+        return sorted([*self._damage_here(), *(one for told in others for one in told)])
+
+    async def _ask_damage(self, broker_id: int) -> tuple[DamagedReplica, ...]:
+        try:
+            return _decode_damage(await self._links.call(broker_id, DAMAGE_CALL, timeout_ms=ANSWER_MS_MAX))
+        except (LograftError, msgspec.DecodeError):
+            return ()
 
     async def _ask(self, broker_id: int) -> tuple[PartitionView, ...]:
         try:
@@ -150,6 +191,21 @@ def newest(views: Iterable[Iterable[PartitionView]]) -> dict[PartitionId, Partit
             if known is None or known.term < view.term:
                 found[view.partition] = view
     return found
+
+
+def with_damage(
+    views: dict[PartitionId, PartitionView], damaged: Iterable[DamagedReplica]
+) -> dict[PartitionId, PartitionView]:
+    """The same; what a broker says of its own log counts more than what a leader sees of it."""
+    for one in damaged:
+        view = views.get(one.partition)
+        if view is not None:
+            replicas = tuple(
+                replica._replace(state="DAMAGED") if replica.broker_id == one.broker_id else replica
+                for replica in view.replicas
+            )
+            views[one.partition] = view._replace(replicas=replicas)
+    return views
 
 
 def _state(status: ReplicaStatus, heard: bool, counts: bool, match: int, committed_before: int) -> str:

@@ -181,6 +181,15 @@ class CompactionSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Between two looks at what can be compacted."""
 
 
+class ScrubSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The slow reading of all that is stored here, which finds decay while another replica can repair it."""
+
+    interval_ms: Annotated[int, Meta(ge=100)] = 7 * 24 * 3_600_000
+    """Each log is read once in so long."""
+    bytes_per_s: Positive = 10 << 20
+    """Read, at most."""
+
+
 class BoardSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The board on which brokers show each other where they are and what they lead."""
 
@@ -214,6 +223,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     groups: GroupsSection = GroupsSection()
     retention: RetentionSection = RetentionSection()
     compaction: CompactionSection = CompactionSection()
+    scrub: ScrubSection = ScrubSection()
     board: BoardSection = BoardSection()
     log: LogSection = LogSection()
 

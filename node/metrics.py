@@ -9,6 +9,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -21,6 +22,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from ..partitions.repairer import RepairCounts
 
 LONG_BUCKETS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -96,6 +99,19 @@ class Metrics:
         """Counted when someone asks, not when they change."""
         self._partitions.set_function(partitions)
         self._leaders.set_function(leaders)
+
+    def watch_repairs(self, repairs: RepairCounts, damaged: Callable[[], int]) -> None:
+        """Likewise."""
+        what = "Replicas with stored bytes that are unreadable."
+        Gauge("lograft_damaged_replicas", what, registry=self.registry).set_function(damaged)
+        for name, what in (
+            ("holes_filled", "Holes in logs filled with what other replicas hold."),
+            ("holes_lost", "Holes behind which a log was given up, as its leader had no use for it."),
+            ("bytes", "Bytes taken from other replicas to repair logs."),
+            ("failed_tries", "Tries to repair a hole that no replica that answered could fill."),
+        ):
+            counted = Gauge(f"lograft_repair_{name}", what, registry=self.registry)
+            counted.set_function(partial(getattr, repairs, name))
 
     def count_request(self, api: str, code: str, seconds: float) -> None:
         self._requests.labels(api, code).inc()

@@ -30,7 +30,7 @@ from ..partitions.replica import Replica
 from ..partitions.storage.promises import Promises
 from ..proto.errors import BrokerUnavailable, InvalidConfig, InvalidRequest, LograftError, NoLeader
 from ..proto.peer_frames import FrameType
-from .cluster_view import STATUS_CALL, ClusterView
+from .cluster_view import DAMAGE_CALL, STATUS_CALL, ClusterView
 from .compaction_process import CompactionProcess
 from .compactions import Compactions
 from .config import BrokerConfig, GroupsSection, host_and_port
@@ -65,6 +65,7 @@ from .rpc.admin_service import CALL_PREFIX, AdminService
 from .rpc.broker_service import BrokerService
 from .rpc.groups_service import GroupsService
 from .rpc.server import RpcServer
+from .scrubber import Scrubber
 from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sighting
 from .sightings_board import ROOM_BYTES, SightingsBoard
 
@@ -178,6 +179,7 @@ class Node:
         self._every(LOOK_INTERVAL_S, self._look_for_absences)
         self._every(config.retention.check_interval_ms / 1000, self._retention.enforce)
         self._every(config.compaction.check_interval_ms / 1000, self._compactions.tend)
+        self._every(self._scrubber.look_s, self._scrubber.scrub_what_is_due)
         self._publish()
         log.info(
             "started",
@@ -295,6 +297,9 @@ class Node:
             self._seen_offset,
             self._retention.clocks_apart,
             self.metrics,
+        )
+        self._scrubber = Scrubber(
+            self._replicas, self._promises, config.scrub, self._environment.monotonic_ms, self._environment.random
         )
         self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))
@@ -485,6 +490,8 @@ class Node:
     async def call(self, broker_id: int, method: str, body: bytes) -> bytes:
         if method == STATUS_CALL:
             return self._view.encoded()
+        if method == DAMAGE_CALL:
+            return self._view.encoded_damage()
         if method == END_CALL:
             return (await self._end_of_decisions()).to_bytes(8, "big")
         if method == TAKE_OVER_CALL:

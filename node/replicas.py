@@ -25,6 +25,7 @@ from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.flusher import Flusher
 from ..partitions.raft.messages import AppendRequest, Message, Voter
 from ..partitions.raft.points import ItemKind
+from ..partitions.repairer import RepairCounts
 from ..partitions.replica import Replica
 from ..partitions.storage.log import DamagedLog
 from ..partitions.storage.promises import Promises
@@ -115,6 +116,7 @@ class Replicas:
         """The decisions; `follow` replaces it by the living one."""
         self.changed = _nothing
         self.watchers: list[ReplicasWatcher] = []
+        self.repairs = RepairCounts()
         self.is_silent: Callable[[PartitionId], bool] = lambda _: False
         """Must messages for a replica be dropped, because it may be about to be deleted?"""
         self.config = config
@@ -142,6 +144,7 @@ class Replicas:
         self._produce_stopped = False
         self._replication_stopped = False
         metrics.watch_partitions(lambda: len(self.table), lambda: len(self._led))
+        metrics.watch_repairs(self.repairs, lambda: sum(replica.is_damaged for replica in self.table.values()))
 
     # -- what clients ask for ----------------------------------------------------------------------------------------
 
@@ -254,6 +257,8 @@ class Replicas:
         """The replica of `__cluster`, opened or created; None if it is damaged beyond opening."""
         if CLUSTER_PARTITION not in self.table and CLUSTER_PARTITION not in self.unopened:
             await self._open(CLUSTER_PARTITION, CLUSTER_REPLICA_NUMBER, first_voters, self._internal_config())
+        if CLUSTER_PARTITION in self.table:
+            self.table[CLUSTER_PARTITION].placed = first_voters
         return self.table.get(CLUSTER_PARTITION)
 
     def follow(self, cluster_log: DecisionLog[ClusterState]) -> None:
@@ -475,7 +480,17 @@ class Replicas:
                 if placed.partition in self.table:
                     settings, log = self.settings(placed.topic), self.table[placed.partition].log
                     log.set_segment_limits(settings.segment_bytes_max, settings.segment_ms_max)
+            self._tell_where_replicas_are()
             self.set_learners()
+
+    def _tell_where_replicas_are(self) -> None:
+        """Who could repair each replica here, if its own log does not say."""
+        for partition, replica in self.table.items():
+            fact = self.state.partition(partition)
+            if partition == CLUSTER_PARTITION:
+                replica.placed = identities(self.state.brokers) or replica.placed
+            elif fact is not None:
+                replica.placed = fact.placement
 
     async def _create(self, placed: PlacedReplica, turns: asyncio.Semaphore) -> None:
         if placed.partition in self.table or placed.partition in self.unopened:
@@ -553,6 +568,7 @@ class Replicas:
                 first_voters=first_voters,
                 config=config,
                 observer=self,
+                repair_counts=self.repairs,
             )
         except (DamagedLog, OSError) as error:
             self.unopened[partition] = str(error)
@@ -560,6 +576,7 @@ class Replicas:
             return
         # Until the decisions are read, clients would only hear that they are not: let another replica lead meanwhile.
         replica.set_willing(self._may_create or partition == CLUSTER_PARTITION)
+        replica.placed = first_voters
         self.table[partition] = replica
         self.heartbeats.opened(replica)
         for watcher in self.watchers:

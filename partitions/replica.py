@@ -28,11 +28,14 @@ from .producers import Duplicate
 from .raft.core import RaftCore, Role
 from .raft.events import (
     Allow,
+    AskLeader,
     DamageFound,
     Effects,
     Event,
+    HoleLost,
     LogBegan,
     LogCleaned,
+    LogRecovered,
     Persisted,
     Propose,
     ReadIndex,
@@ -46,13 +49,16 @@ from .raft.events import (
     TransferAbandoned,
     TransferTo,
 )
-from .raft.messages import AppendReply, HeadOffer, Message, Voter
+from .raft.messages import AppendReply, AppendRequest, HeadOffer, Message, RepairReply, RepairRequest, Voter
 from .raft.points import ORIGIN, Item, ItemKind, Point
+from .repairer import RepairCounts, Repairer
 from .storage.compaction import CompactionSettings, CompactionState, plan_compaction
-from .storage.log import DamagedLog, PartitionLog, Ticket
+from .storage.log import DamagedLog, PartitionLog, RecoveryVerdict, Ticket
 from .storage.promises import Promises
 from .storage.retention import RetentionLimits, start_to_keep
 from .storage.rewriting import Job, Outcome, Rewritten
+from .storage.scrub import Pace, scrub
+from .storage.segment import segment_base
 from .storage.segment_head import SegmentHead
 from .storage.zero_width import log_start_move, voter_change
 
@@ -138,6 +144,8 @@ class ReplicaStatus:
     size_bytes: int
     doubtful: bool
     damaged: bool
+    repair: str
+    """What of its log is being repaired, or why it cannot be; empty if all that was read of it could be read."""
     word: Point
     """What it once held, and votes by until its log end has reached it; the origin if there is no such thing."""
     voters: tuple[Voter, ...]
@@ -183,12 +191,16 @@ class Replica:
         partition: PartitionId,
         config: ReplicaConfig,
         observer: ReplicaObserver,
+        repair_counts: RepairCounts | None = None,
     ) -> None:
         self.partition = partition
         self.log = log
+        self.placed: tuple[Voter, ...] = ()
+        """Where replicas should be, as far as the decisions here say: whoever has one may repair this one."""
         self._environment = environment
         self._promises = promises
         self._flusher = flusher
+        self._data_directory = log.data_directory
         self._core = core
         self._config = config
         self._observer = observer
@@ -231,6 +243,15 @@ class Replica:
         self._committed = core.committed
         """As carried out: during a cut the core knows more, of a log that is not there yet."""
         self._log_start = log.start_offset_at(core.committed)
+        self._repairer = Repairer(environment, promises, self, repair_counts or RepairCounts())
+        self._suspects: set[int] = set()
+        """Base offsets of segments in which something unreadable was met, and that were not read since."""
+        self._is_reading_anew = False
+        self._awaits_leader = False
+        """The leader does not know yet that this log is not what it was."""
+        self._was_settled = not log.damage
+        """What this process found past the mark is on disk again, so its page cache is what counts."""
+        self._unreadable = ""
 
     @classmethod
     async def open(
@@ -245,6 +266,7 @@ class Replica:
         first_voters: tuple[Voter, ...],
         config: ReplicaConfig,
         observer: ReplicaObserver,
+        repair_counts: RepairCounts | None = None,
     ) -> Replica:
         """Recover the replica if `promises` lists it, else create it.
 
@@ -279,6 +301,9 @@ class Replica:
                 config=config,
                 on_doubt=remember_doubt,
                 on_reset=remember_reset,
+                term_max=term,
+                # With a word to keep, it was found damaged, maybe by a read in the midst of it.
+                suspects=None if known.word is not None else (),
             )
             doubtful = doubtful or verdict.doubtful
             if verdict.damage is not None:
@@ -315,10 +340,13 @@ class Replica:
             partition=partition,
             config=config,
             observer=observer,
+            repair_counts=repair_counts,
         )
         if not damaged:
             promises.raise_mark(partition, log.end)
         replica._carry_out(core.start())
+        if damaged:
+            environment.call_soon(replica._repairer.begin)
         return replica
 
     # -- what can be asked -------------------------------------------------------------------------------------------
@@ -373,6 +401,11 @@ class Replica:
         return self._core.is_ready
 
     @property
+    def is_damaged(self) -> bool:
+        """Something of its log cannot be read."""
+        return self._core.damaged or bool(self._unreadable)
+
+    @property
     def is_stopped(self) -> bool:
         return self._stopped
 
@@ -392,6 +425,7 @@ class Replica:
             size_bytes=self.log.size_bytes,
             doubtful=core.doubtful,
             damaged=core.damaged,
+            repair=self._repairer.state or self._unreadable,
             word=core.word,
             voters=core.voters,
             followers=tuple(
@@ -411,8 +445,17 @@ class Replica:
 
     def receive(self, message: Message) -> None:
         """Take a peer's message. One that asks for another identity is not for us."""
-        if message.to == self._core.voter:
-            self.take(message)
+        if message.to != self._core.voter or self._stopped:
+            return
+        match message:
+            case RepairRequest():
+                self._environment.transport.send(self.partition, self._repairer.answer(message))
+            case RepairReply():
+                self._repairer.take(message)
+            case _:
+                if isinstance(message, AppendRequest | HeadOffer):
+                    self._awaits_leader = False
+                self.take(message)
 
     def take(self, event: Event) -> None:
         """Step the core and carry out what it asks; in order, also when called from within."""
@@ -490,7 +533,15 @@ class Replica:
         # What these were to acknowledge is about to vanish.
         self._after_flush.clear()
         if effects.cut is not None and not self._stopped:
-            await self._cut(effects.cut)
+            try:
+                await self._cut(effects.cut)
+            except DamagedLog as damage:
+                # Where it would end cannot be read any more, and nothing was cut: the log is what the disk says it is.
+                self._cut_is_over.set()
+                self._cutting = self._resetting = False
+                self._on_damage(damage)
+                self._environment.spawn(self.read_log_anew())
+                return
         if effects.reset is not None and not self._stopped:
             await self._reset(effects.reset)
         self._resetting = False
@@ -900,7 +951,7 @@ class Replica:
         ready = core.cleanable_to
         if self._stopped or self._cutting or not self._drop_is_over.is_set() or not self._replacement_is_over.is_set():
             return False
-        if rewritten.end > min(core.committed, core.persisted) or rewritten.cleaned_to > ready.offset:
+        if core.damaged or rewritten.end > min(core.committed, core.persisted) or rewritten.cleaned_to > ready.offset:
             return False
         self._replacement_is_over.clear()
         try:
@@ -966,7 +1017,11 @@ class Replica:
                 batches = self.log.read_records(offset, end, bytes_max)
             except DamagedLog as damage:
                 self._on_damage(damage)
-                raise ReplicaDamaged(f"stored bytes of {self.partition} are unreadable here; try again") from damage
+                raise ReplicaDamaged(
+                    f"stored bytes of {self.partition} are unreadable here from offset {offset} on "
+                    f"({damage.path} at {damage.position}); try again: another replica may lead by then",
+                    offset=offset,
+                ) from damage
         next_offset = offset
         if batches:
             next_offset = read_header(batches[-1]).next_offset
@@ -1103,16 +1158,161 @@ class Replica:
     def step_down(self, reason: str) -> None:
         self.take(StepDown(reason))
 
+    # -- damage ------------------------------------------------------------------------------------------------------
+
     def _on_damage(self, damage: DamagedLog) -> None:
-        """Our own stored bytes are unreadable: keep our word, and stop leading and counting."""
-        if self._core.damaged:
+        """Our own stored bytes are unreadable: keep our word, stop leading and counting, and have it repaired.
+
+        One that votes alone leads on: nobody else has what it could be repaired with, and all the rest can be served.
+        """
+        suspect = segment_base(damage.path)
+        told = {"path": damage.path, "position": damage.position, "why": damage.why}
+        if self._core.voters == (self.voter,):
+            if not self._unreadable:
+                self._environment.log("replica_unreadable", partition=str(self.partition), **told)
+            self._unreadable = f"{damage.path} is unreadable at {damage.position}, and no other replica has it"
             return
-        self._environment.log(
-            "replica_damaged", partition=str(self.partition), path=damage.path, position=damage.position, why=damage.why
+        if suspect in self._suspects:
+            return
+        self._suspects.add(suspect)
+        self._environment.log("replica_damaged", partition=str(self.partition), **told)
+        if not self._core.damaged:
+            word = max(self._core.word, self._core.persisted)
+            self._promised = self._promises.note_word(self.partition, word)
+            self.take(DamageFound(word))
+        if self.log.hole is None:
+            self._environment.spawn(self.read_log_anew())
+        # Else what is repaired now is read anew later, and all that is suspect with it.
+
+    async def scrub(self, pace: Pace) -> int:
+        """Read the whole log at a pace, to find what has decayed. Returns the bytes read; 0 if it is no time for it."""
+        if self._stopped or self._cutting or self._core.damaged:
+            return 0
+        try:
+            return await scrub(self._environment.disk, self.log, pace)
+        except DamagedLog as damage:
+            if not self._stopped:
+                self._on_damage(damage)
+            return 0
+
+    def sources(self) -> tuple[Voter, ...]:
+        """The other replicas, voters or not, of which this one knows; the leader first."""
+        leader = () if self._core.leader is None else (self._core.leader,)
+        known = (*leader, *self._core.voters, *self._core.learners, *self.placed)
+        return tuple(voter for voter in dict.fromkeys(known) if voter != self.voter)
+
+    @property
+    def is_log_in_flux(self) -> bool:
+        return self._cutting or self._stopped
+
+    def hole_lost(self, event: HoleLost) -> None:
+        self._suspects.clear()
+        self.take(event)
+        self._awaits_leader = True
+        self._environment.call_later(self._config.election_timeout_ms, self._ask_leader)
+
+    async def read_log_anew(self, suspect: int | None = None) -> None:
+        """What is on disk of a damaged log has changed, or is to be looked at: be what it says."""
+        if suspect is not None:
+            self._suspects.add(suspect)
+        if self._is_reading_anew or self._stopped:
+            return
+        self._is_reading_anew = True
+        while not self._cut_is_over.is_set():
+            await self._cut_is_over.wait()
+        if not self._stopped:
+            await self._read_log_anew()
+        self._is_reading_anew = False
+        if self._stopped:
+            return
+        if self.log.hole is not None:
+            self._repairer.begin()
+        elif self._core.damaged:
+            self._environment.spawn(self.read_log_anew())  # more was met meanwhile
+        else:
+            self._awaits_leader = True
+            self._ask_leader()
+
+    def _ask_leader(self) -> None:
+        """Until something comes of it: messages can be lost."""
+        if self._awaits_leader and not self._stopped and not self._core.is_leader:
+            self.take(AskLeader())
+            self._environment.call_later(self._config.election_timeout_ms, self._ask_leader)
+
+    async def _read_log_anew(self) -> None:
+        assert self._core.damaged and not self._draining, f"{self.partition} is read anew, but is not damaged"
+        env, partition, promises, old = self._environment, self.partition, self._promises, self.log
+        self._cutting = True
+        self._cut_is_over.clear()
+        # From here on nothing that was written before says anything: what is read now does.
+        old.announce_cut()
+        self._inbox = deque(event for event in self._inbox if not isinstance(event, Persisted))
+        self._after_flush.clear()
+        await self._drop_is_over.wait()
+        await self._replacement_is_over.wait()
+        await self._flusher.let_go(old)
+        await promises.sync(self._promised)
+        suspects = frozenset(self._suspects)
+
+        async def remember_doubt() -> None:
+            await promises.sync(promises.note_doubt(partition, True))
+
+        async def remember_reset(head: SegmentHead) -> None:
+            await _promise_reset(promises, partition, head)
+
+        known = promises.recall(partition)
+        if not self._stopped and known is not None:
+            log, verdict = await PartitionLog.recover(
+                env,
+                self._data_directory,
+                partition,
+                mark=known.mark,
+                same_boot=self._was_settled or not promises.boot_changed,
+                config=old.config,
+                on_doubt=remember_doubt,
+                on_reset=remember_reset,
+                term_max=self._core.term,
+                suspects=suspects,
+                base=old.base if old.hole is None or old.hole.segment >= 0 else old.hole.base,
+            )
+            word = self._core.word
+            if verdict.damage is not None:
+                word = max(word, verdict.damage.word)
+                self._promised = promises.note_word(partition, word)
+                await promises.sync(self._promised)
+            self._take_log(log, verdict, word, suspects)
+        self._cut_is_over.set()
+        self._cutting = False
+        if not self._stopped:
+            self._drain()
+            self._drop_soon()
+
+    def _take_log(self, log: PartitionLog, verdict: RecoveryVerdict, word: Point, suspects: frozenset[int]) -> None:
+        """Go on with a log that was read anew."""
+        old, core, known = self.log, self._core, self._promises.recall(self.partition)
+        assert known is not None, f"{self.partition} is listed no more"
+        is_whole = verdict.damage is None and suspects == self._suspects
+        self.log = log
+        old.close()
+        self._flushed = log.ticket()
+        if verdict.damage is None:
+            self._was_settled = True
+        if is_whole:
+            self._suspects.clear()
+            self._promises.raise_mark(self.partition, log.end)
+        committed = self._committed
+        event = LogRecovered(
+            log.journal.copy(), log.voter_sets.copy(), word, known.doubtful, not is_whole, known.cleaned_to
         )
-        word = max(self._core.word, self._core.persisted)
-        self._promised = self._promises.note_word(self.partition, word)
-        self.take(DamageFound(word))
+        self._draining = True
+        try:
+            self._carry_out(core.step(event))
+        finally:
+            self._draining = False
+        self._committed = core.committed
+        self._log_start = log.start_offset_at(core.committed)
+        if core.committed < committed:
+            self.resets += 1  # whoever follows what is committed begins anew
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -1138,6 +1338,7 @@ class Replica:
         await self._cut_is_over.wait()
         await self._drop_is_over.wait()
         await self._replacement_is_over.wait()
+        await self._repairer.stop()
         await self._flusher.let_go(self.log)
         self.log.close()
 

@@ -29,12 +29,16 @@ from ...partitions.raft.messages import (
     Message,
     ReadProbe,
     ReadProbeReply,
+    RepairReply,
+    RepairRequest,
+    Serving,
     Voter,
     VoteReply,
     VoteRequest,
 )
 from ...partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from ...partitions.storage.contents import Contents
+from ...partitions.storage.repair import CLAIMS_MAX
 from ...partitions.storage.segment_head import SegmentHead
 from ...partitions.storage.zero_width import item_of
 from ...proto import record_batch
@@ -125,8 +129,37 @@ class _HeadOffer(_Header, tag=8, array_like=True, frozen=True, forbid_unknown_fi
     cleaned_to: _Number
 
 
+class _RepairRequest(_Header, tag=9, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    number: _Number
+    hole: _WirePoint
+    after: _WirePoint
+    claims: Annotated[tuple[_WirePoint, ...], Meta(max_length=CLAIMS_MAX)]
+    base_offset: Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+    bytes_max: _Small
+
+
+class _RepairReply(_Header, tag=10, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    number: _Number
+    serving: _Small
+    after: _WirePoint
+    leads: bool
+    conflicts: bool
+    rewritten_to: _Number
+    head_size: _Small
+    items: tuple[_WireItem, ...]
+
+
 _AnyHeader = (
-    _VoteRequest | _VoteReply | _AppendRequest | _AppendReply | _ReadProbe | _ReadProbeReply | _CampaignNow | _HeadOffer
+    _VoteRequest
+    | _VoteReply
+    | _AppendRequest
+    | _AppendReply
+    | _ReadProbe
+    | _ReadProbeReply
+    | _CampaignNow
+    | _HeadOffer
+    | _RepairRequest
+    | _RepairReply
 )
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(_AnyHeader).decode
@@ -140,6 +173,8 @@ def encode_raft(partition: PartitionId, message: Message) -> list[Buffer]:
             behind: list[Buffer] = [item.data for item in message.items]
         case HeadOffer():
             behind = [message.head]
+        case RepairReply():
+            behind = [message.head, *(item.data for item in message.items)]
         case _:
             return [_SIZES.pack(len(header), 0) + header]
     return [_SIZES.pack(len(header), sum(map(len, behind))) + header, *behind]
@@ -210,6 +245,28 @@ def _header_of(partition: PartitionId, message: Message) -> _AnyHeader:
             return _CampaignNow(*common)  # type: ignore[arg-type]
         case HeadOffer():
             return _HeadOffer(*common, message.session, message.base, message.cleaned_to)  # type: ignore[arg-type]
+        case RepairRequest():
+            return _RepairRequest(
+                *common,  # type: ignore[arg-type]
+                message.number,
+                message.hole,  # type: ignore[arg-type]
+                message.after,  # type: ignore[arg-type]
+                message.claims,  # type: ignore[arg-type]
+                message.base_offset,
+                message.bytes_max,
+            )
+        case RepairReply():
+            return _RepairReply(
+                *common,  # type: ignore[arg-type]
+                message.number,
+                int(message.serving),
+                message.after,  # type: ignore[arg-type]
+                message.leads,
+                message.conflicts,
+                message.rewritten_to,
+                len(message.head),
+                tuple((item.point, int(item.kind), len(item.data)) for item in message.items),  # type: ignore[misc]
+            )
 
 
 def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[PartitionId, Message]:
@@ -251,6 +308,20 @@ def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[Partition
                 head=bytes(item_bytes),
             )
             return partition, offer
+        case _RepairReply():
+            return partition, _decode_repair(partition, header, sender, to, item_bytes)
+        case _RepairRequest():
+            message = RepairRequest(
+                sender=sender,
+                to=to,
+                term=header.term,
+                number=header.number,
+                hole=Point._make(header.hole),
+                after=Point._make(header.after),
+                claims=tuple(map(Point._make, header.claims)),
+                base_offset=header.base_offset,
+                bytes_max=header.bytes_max,
+            )
         case _AppendReply():
             message = AppendReply(
                 sender=sender,
@@ -276,6 +347,30 @@ def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[Partition
     if len(item_bytes):
         raise PeerFrameError(f"{len(item_bytes)} bytes behind a Raft message that has no items")
     return partition, message
+
+
+def _decode_repair(
+    partition: PartitionId, header: _RepairReply, sender: Voter, to: Voter, data: memoryview
+) -> RepairReply:
+    after = Point._make(header.after)
+    head = bytes(data[: header.head_size])
+    if header.head_size > len(data) or header.serving not in [*map(int, Serving)]:
+        raise PeerFrameError("an answer about a hole is cut short, or of an unknown kind")
+    if head:
+        _decode_head(partition, after, head)
+    return RepairReply(
+        sender=sender,
+        to=to,
+        term=header.term,
+        number=header.number,
+        serving=Serving(header.serving),
+        after=after,
+        leads=header.leads,
+        conflicts=header.conflicts,
+        rewritten_to=header.rewritten_to,
+        head=head,
+        items=_decode_items(after, header.term, header.items, data[header.head_size :]),
+    )
 
 
 def _decode_head(partition: PartitionId, base: Point, content: bytes) -> SegmentHead:

@@ -1,7 +1,8 @@
 """The way of Raft messages to the other brokers: all that one turn of the loop sends to a broker leaves in few frames.
 
 Always holds
-    appends and heads take the bulk link, in the order in which they were sent: no probe overtakes the items before it
+    appends, heads and what mends a log take the bulk link, in the order in which they were sent: no probe overtakes
+        the items before it
     all else (votes, replies, read rounds) takes the control link, and is never behind items
     what finds no session or no room is dropped: Raft sends again, at the latest when `take_cut_off` has named who to
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 
 from ...partitions.environment import Buffer, PartitionId
-from ...partitions.raft.messages import AppendRequest, HeadOffer, Message
+from ...partitions.raft.messages import AppendRequest, HeadOffer, Message, RepairReply
 from ...proto.peer_frames import FrameType
 from .links import PeerLinks
 from .raft_codec import encode_raft
@@ -38,9 +39,9 @@ class RaftTransport:
         broker_id = message.to.broker_id
         if self._links.session(broker_id) is None:
             return
-        way = self._bulk if isinstance(message, AppendRequest | HeadOffer) else self._control
+        way = self._bulk if isinstance(message, AppendRequest | HeadOffer | RepairReply) else self._control
         way.setdefault(broker_id, []).append(encode_raft(partition, message))
-        if way is self._bulk:
+        if way is self._bulk and not isinstance(message, RepairReply):
             self._appending.setdefault(broker_id, set()).add(partition)
         if not self._flush_is_due:
             self._flush_is_due = True
@@ -70,7 +71,7 @@ class RaftTransport:
             for count, bundle in _bundles(messages):
                 if not self._links.send_bulk(broker_id, FrameType.RAFT, *bundle):
                     self.dropped += count
-                    self._cut_off.update((broker_id, partition) for partition in appending[broker_id])
+                    self._cut_off.update((broker_id, partition) for partition in appending.get(broker_id, ()))
 
 
 def _bundles(messages: list[list[Buffer]]) -> list[tuple[int, list[Buffer]]]:

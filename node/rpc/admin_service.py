@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -28,7 +28,7 @@ from ...proto.errors import (
     NotAuthorized,
     NotLeader,
 )
-from ..cluster_view import ClusterView, PartitionView, ReplicaView
+from ..cluster_view import ClusterView, DamagedReplica, PartitionView, ReplicaView
 from ..controller.controller import Controller
 from ..controller.facts import CLUSTER_TOPIC, OFFSETS_TOPIC, PartitionFact, TopicFact
 from ..controller.rebalance import Placed, plan
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 CALL_PREFIX = "admin."
 RETRY_MS = 50
 SEEN_SECONDS_MAX = 2.0
+DAMAGED_TOLD_MAX = 10
+"""Damaged replicas named in the health of a cluster."""
 """How long an answer waits for its decision to show at the broker that gives it."""
 
 
@@ -157,7 +159,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def DescribeCluster(
         self, request: pb.DescribeClusterRequest, context: grpc.aio.ServicerContext
     ) -> pb.DescribeClusterResponse:
-        return self._cluster(await self._view.of_all())
+        views = await self._view.of_all()
+        return self._cluster(views, await self._view.damage())
 
     async def TransferLeadership(
         self, request: pb.TransferLeadershipRequest, context: grpc.aio.ServicerContext
@@ -589,7 +592,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     def _is_alive(self, broker_id: int) -> bool:
         return broker_id == self._broker_id or self._links.session(broker_id) is not None
 
-    def _cluster(self, views: dict[PartitionId, PartitionView]) -> pb.DescribeClusterResponse:
+    def _cluster(
+        self, views: dict[PartitionId, PartitionView], damaged: Sequence[DamagedReplica]
+    ) -> pb.DescribeClusterResponse:
         state = self._replicas.state
         controller = self._replicas.leader_of(CLUSTER_PARTITION)
         cluster_voters = self._cluster_voters(views)
@@ -632,6 +637,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         if (lacking := under_replicated - leaderless) > 0:
             partitions = "1 partition lacks" if lacking == 1 else f"{lacking} partitions lack"
             reasons.append(f"{partitions} a replica that keeps up")
+        reasons += [self._said_of(one) for one in damaged[:DAMAGED_TOLD_MAX]]
+        if len(damaged) > DAMAGED_TOLD_MAX:
+            reasons.append(f"{len(damaged) - DAMAGED_TOLD_MAX} more replicas are damaged")
         described.reasons.extend(reasons)
         described.healthy = not reasons
         return described
@@ -659,6 +667,16 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         else:
             what = "what it held is placed on others; start it again, or remove it"
         return f"broker {broker.broker_id} is gone{unseen}: {what}"
+
+    def _said_of(self, damaged: DamagedReplica) -> str:
+        topic = self._replicas.state.topic_by_id(damaged.topic_id)
+        name = CLUSTER_TOPIC if damaged.partition == CLUSTER_PARTITION else (topic.name if topic else damaged.topic_id)
+        remedy = ""
+        if "no replica" in damaged.repair or "no other replica" in damaged.repair:
+            remedy = f"; start the brokers that have it, or see `lograft partition recover {name} {damaged.number}`"
+        return (
+            f"broker {damaged.broker_id}: partition {damaged.number} of {name!r} is damaged: {damaged.repair}{remedy}"
+        )
 
     def _sound_voters(self, voters: set[int], views: dict[PartitionId, PartitionView]) -> set[int]:
         """Brokers whose replica of `__cluster` votes and keeps up, as its leader says; without one, all in touch."""

@@ -20,17 +20,21 @@ Invariants
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from random import Random
 
 from .events import (
     Allow,
+    AskLeader,
     DamageFound,
     Effects,
     Event,
+    HoleLost,
     LeaderResigned,
     LogBegan,
     LogCleaned,
+    LogRecovered,
     PeerHeard,
     PeerSilent,
     Persisted,
@@ -143,6 +147,10 @@ class RaftCore:
         self._end_before = ORIGIN
         """Of a leader: where its log ended when its timer last fired."""
         self._leader_timer_set = False
+        self._session_heard: AppendRequest | HeadOffer | None = None
+        """The last message of the present leader that this follower answered."""
+        self._committed_once = ORIGIN
+        """The highest committed point of a log that was read anew: a hole may have taken it from sight for a while."""
         self._began_for: tuple[Voter, int, int] | None = None
         """The offer (sender, term, session) for which this log was begun anew last."""
 
@@ -279,6 +287,12 @@ class RaftCore:
                 self._on_set_willing(event, effects)
             case DamageFound():
                 self._on_damage_found(event, effects)
+            case LogRecovered():
+                self._on_log_recovered(event, effects)
+            case AskLeader():
+                self._on_ask_leader(effects)
+            case HoleLost():
+                self._on_hole_lost(event, effects)
             case LogBegan():
                 self._on_log_began(event, effects)
             case LogCleaned():
@@ -307,6 +321,7 @@ class RaftCore:
         self._votes = {}
         self._refusals = set()
         self._doubted = None
+        self._session_heard = None
         self._leader_timer_set = False
         effects.role_changed = True
         if leader is not None:
@@ -576,11 +591,15 @@ class RaftCore:
 
     def _leave(self, effects: Effects) -> None:
         """The others committed the change that removes this leader: the one that holds most takes over at once."""
+        self._ask_heir(effects)
+        self._step_down("it votes no more", effects)
+
+    def _ask_heir(self, effects: Effects) -> None:
+        """Let the voter that holds all of this log, if there is one, campaign at once."""
         able = [progress for progress in self.progress.values() if progress.voter in self.voters]
         heir = max(able, key=lambda progress: (self.is_heard(progress.voter), progress.match), default=None)
         if heir is not None and heir.match == self.last:
             effects.send_now.append(CampaignNow(self.voter, heir.voter, self.term))
-        self._step_down("it votes no more", effects)
 
     def _new_session(self, progress: Progress, effects: Effects) -> None:
         """Begin again with a follower: nothing it said before counts, nothing on its way to it is relied on."""
@@ -654,12 +673,15 @@ class RaftCore:
         progress = self.progress.get(reply.sender)
         if reply.term != self.term or progress is None or progress.session != reply.session:
             return
+        if not reply.accepted and not reply.counts:
+            # It mends its log by itself, and then takes items again: ask now and then, ever more seldom.
+            progress.pace = Pace.HALTED
+            progress.progressed = False
+            self._keep_timer(effects)
+            return
         progress.progressed = True
         progress.patience = 1
         if not reply.accepted:
-            if not reply.counts:
-                progress.pace = Pace.HALTED
-                return
             # Every further refusal of this session would say the same: begin another one at the common point, or before
             # it if it is not known yet. No item of ours may follow what it holds if we dropped what came between.
             common = self.journal.floor(reply.match)
@@ -750,11 +772,7 @@ class RaftCore:
             effects.timer_ms = self._election_timeout_ms
 
     def _is_behind(self, progress: Progress) -> bool:
-        return (
-            progress.pace is not Pace.HALTED
-            and self.is_heard(progress.voter)
-            and (progress.match < self.last or progress.committed < self.committed)
-        )
+        return self.is_heard(progress.voter) and (progress.match < self.last or progress.committed < self.committed)
 
     def _nudge_followers(self, effects: Effects) -> None:
         """Messages can be lost: begin a new session with each follower that should have answered by now."""
@@ -839,6 +857,7 @@ class RaftCore:
             self._become_follower(request.sender, effects)
         elif not self._is_led():
             self._await_leader(effects)
+        self._session_heard = replace(request, items=()) if isinstance(request, AppendRequest) else request
         if self.damaged:
             effects.send_when_persisted.append(
                 self._append_reply(request, accepted=False, match=self.last, counts=False)
@@ -911,6 +930,9 @@ class RaftCore:
         assert offer.base > self.committed or offer.cleaned_to > self.committed.offset, (
             f"{offer.base} is not in the log, though {self.committed} is committed"
         )
+        self._begin_at(offer, effects)
+
+    def _begin_at(self, offer: HeadOffer, effects: Effects) -> None:
         effects.notes.append(("reset", {"from": str(self.last), "to": str(offer.base), "term": self.term}))
         self.word = max(self.word, self.last)
         self.journal = TermJournal(offer.base)
@@ -959,10 +981,50 @@ class RaftCore:
     def _on_damage_found(self, event: DamageFound, effects: Effects) -> None:
         self.damaged = True
         self.word = max(self.word, event.word)
+        if self.role is Role.LEADER:
+            self._ask_heir(effects)
         self._step_down("stored bytes are unreadable", effects)
         if self.role is not Role.FOLLOWER:
             self._become_follower(None, effects)
         effects.timer_ms = 0
+
+    def _on_log_recovered(self, event: LogRecovered, effects: Effects) -> None:
+        """What the log says, says it anew. Term, vote and who is in touch are as they were."""
+        assert self.role is not Role.LEADER, f"the log of {self.voter} is read anew while it leads"
+        assert event.word >= self.word or self.word <= event.journal.last, f"{self.voter} forgets its word {self.word}"
+        if self.role is not Role.FOLLOWER:
+            self._become_follower(None, effects)
+        self.journal = event.journal
+        self.voter_sets = event.voter_sets
+        self.word, self.doubtful, self.damaged = event.word, event.doubtful, event.damaged
+        self.cleaned_to = event.cleaned_to
+        self.persisted = self.last
+        # What was committed is so for good; of this log it is as much as the log shows.
+        self._committed_once = max(self._committed_once, self.committed)
+        self.committed = max(min(self._committed_once, self.last), self.journal.base)
+        self._doubted = None
+        self._began_for = None
+        effects.role_changed = True
+        self._maybe_reach_word(effects)
+        if not self._is_led():
+            self._await_leader(effects)
+
+    def _on_ask_leader(self, effects: Effects) -> None:
+        heard = self._session_heard
+        if heard is not None and self.role is Role.FOLLOWER and not self.damaged:
+            effects.send_when_persisted.append(self._append_reply(heard, accepted=False, match=self.last))
+
+    def _on_hole_lost(self, event: HoleLost, effects: Effects) -> None:
+        """As at a conflict that was found, or at a reset: the word stays, and what is beyond the hole goes."""
+        if not self.damaged or (self.role, self.leader, self.term) != (Role.FOLLOWER, event.leader, event.term):
+            return  # it leads no more: what it said of its log says nothing now
+        self.damaged = False
+        self._committed_once = ORIGIN
+        self.word = max(self.word, self.last)
+        if event.offer is None:
+            self._cut(self.last, effects)
+        else:
+            self._begin_at(event.offer, effects)
 
     # -- reads and transfer ------------------------------------------------------------------------------------------
 

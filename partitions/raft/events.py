@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .messages import AppendRequest, HeadOffer, Message, Voter
-from .points import Item, Point
+from .points import Item, Point, TermJournal
+from .voter_sets import VoterSets
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,36 @@ class DamageFound:
 
 
 @dataclass(frozen=True, slots=True)
+class LogRecovered:
+    """This replica's log was read anew from its disk, all that is named here is on it. Not while it leads."""
+
+    journal: TermJournal
+    voter_sets: VoterSets
+    word: Point
+    doubtful: bool
+    damaged: bool
+    cleaned_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskLeader:
+    """Let the leader send anew what this follower lacks: its log is not what the leader was told it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoleLost:
+    """No peer can prove what stood in the hole of this damaged log, or may give it; and the leader's log conflicts with
+    what lies beyond it, or begins later, or lacks what compaction dropped: what lies beyond is worth nothing here.
+
+    The log ends before the hole from now on. Of one of which nothing is left, `offer` says where it begins.
+    """
+
+    leader: Voter
+    term: int
+    offer: HeadOffer | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LogBegan:
     """This replica's log begins at `base` now, which is committed; what was before is dropped."""
 
@@ -166,6 +197,9 @@ Event = (
     | Allow
     | SetWilling
     | DamageFound
+    | LogRecovered
+    | AskLeader
+    | HoleLost
     | LogBegan
     | LogCleaned
 )

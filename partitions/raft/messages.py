@@ -7,6 +7,7 @@ whose disk was wiped, is somebody else, and nobody else answers for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 from .points import Item, Point
@@ -132,4 +133,71 @@ class CampaignNow:
     term: int
 
 
-Message = VoteRequest | VoteReply | AppendRequest | AppendReply | HeadOffer | ReadProbe | ReadProbeReply | CampaignNow
+class Serving(IntEnum):
+    """What a replica says to one that asks it for what it lost."""
+
+    ITEMS = 0
+    """Here they are; without any: this is all that is proved to be the same in both logs."""
+    UNPROVED = 1
+    """The logs are not proved to be the same where the hole is."""
+    CLEANED = 2
+    """Compaction dropped here what the other log needs, or this log starts later."""
+    BUSY = 3
+    """Not now, or not readable here either."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRequest:
+    """A damaged replica asks another one for items of its hole. It binds nobody, and no core hears of it."""
+
+    sender: Voter
+    to: Voter
+    term: int
+    number: int
+    """Of this request; its answer bears the same."""
+    hole: Point
+    """The last point before the hole."""
+    after: Point
+    """Items from here on are wanted: at or past `hole`."""
+    claims: tuple[Point, ...]
+    """Points beyond the hole that the sender's log surely held."""
+    base_offset: int = -1
+    """Not -1: nothing readable stands before the hole. Begin at this offset, or where the other log begins, and say by
+    a head all that stands before; `hole` and `after` are the origin."""
+    bytes_max: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReply:
+    """What is at hand for a damaged replica, in one piece of bounded size."""
+
+    sender: Voter
+    to: Voter
+    term: int
+    number: int
+    serving: Serving
+    after: Point
+    """What the items follow; where the sender had to begin, `base_offset` given."""
+    leads: bool = False
+    """The sender leads `term`: what it does not hold is no part of the log."""
+    conflicts: bool = False
+    """Its log does not hold the highest claim, or not the point before the hole."""
+    rewritten_to: int = 0
+    """How far the sender's log is compacted at all: up to there it need not be the same byte by byte."""
+    head: bytes = b""
+    """Of a log that begins at `after`; empty if none was asked for."""
+    items: tuple[Item, ...] = ()
+
+
+Message = (
+    VoteRequest
+    | VoteReply
+    | AppendRequest
+    | AppendReply
+    | HeadOffer
+    | ReadProbe
+    | ReadProbeReply
+    | CampaignNow
+    | RepairRequest
+    | RepairReply
+)

@@ -25,7 +25,7 @@ class Pace(Enum):
     STREAM = "stream"
     """Pipelined, as far as the window allows."""
     HALTED = "halted"
-    """It cannot take items (damaged); wait for a new session."""
+    """It cannot take items (damaged); wait for a new session, which begins when the timer has fired often enough."""
 
 
 @dataclass(slots=True)

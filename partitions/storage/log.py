@@ -17,7 +17,7 @@ says how far the log start that it acts on is committed and on disk.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -34,11 +34,13 @@ from .contents import Contents
 from .log_starts import LogStarts
 from .promises import PARTITIONS_DIRECTORY
 from .recovery import Damage, Judgement, RecoveryVerdict, judge
+from .repair import Hole, claims_beyond, points_of_heads
 from .replacement import Replacement, decide_replacement, finish_replacement, noted_replacements
 from .reset import forget_reset, note_reset, noted_reset
 from .rewriting import Rewritten
-from .scan import Scan, Unreadable, evidence, look_beyond, scan_log
+from .scan import Scan, Unreadable, evidence, look_beyond, points_beyond, scan_log
 from .segment import (
+    MENDED,
     NEW,
     WINDOW_BYTES,
     DamagedLog,
@@ -84,6 +86,16 @@ class ClosedSegment(NamedTuple):
     """Wall clock of the leader that appended its last item, or a later one."""
 
 
+class StoredSegment(NamedTuple):
+    """What of a segment is on this disk, for whoever reads its files."""
+
+    base: Point
+    end: Point
+    path: str
+    size: int
+    append_time_before_ms: int
+
+
 class _Written(NamedTuple):
     """An item on its way into a segment."""
 
@@ -124,6 +136,8 @@ class PartitionLog:
         self.append_time_ms = 0
         """Wall clock of the leader that appended the last item, as far as it is known."""
         self.damage: Damage | None = None
+        self.hole: Hole | None = None
+        """What has to be filled in before it is whole."""
         self.journal = TermJournal(ORIGIN)
         self.voter_sets = VoterSets(ORIGIN, ())
         """As its items say, committed or not; before any voter change, as the first head does."""
@@ -182,8 +196,14 @@ class PartitionLog:
         config: ReplicaConfig,
         on_doubt: Callable[[], Awaitable[None]] = _nothing_to_do,
         on_reset: OnReset = _nothing_to_promise,
+        term_max: int = 2**31 - 1,
+        suspects: Collection[int] | None = (),
+        base: Point = ORIGIN,
     ) -> tuple[PartitionLog, RecoveryVerdict]:
         """Read the log that is there, and settle where it ends. What of it lies past the mark is on disk on return.
+
+        Nothing of a term past `term_max` was ever acknowledged. Segments with the base offsets `suspects` are read even
+        if they surely were on disk once; None: all are. `base` is where it begins, if the caller knows.
 
         `on_doubt` is awaited before anything is cut that may have been acknowledged: the doubt must be durable by then.
         `on_reset` is awaited where a reset was under way, as `reset` awaits it.
@@ -197,7 +217,7 @@ class PartitionLog:
             await log._begin_anew(resetting)
         for replacement in noted_replacements(env.disk, log._directory):
             await finish_replacement(env.disk, log._directory, replacement)
-        found = scan_log(env.disk, log._directory, partition, mark, config)
+        found = scan_log(env.disk, log._directory, partition, mark, config, suspects)
         log._take(found)
         verdict = RecoveryVerdict()
         try:
@@ -207,7 +227,7 @@ class PartitionLog:
                 segment.append_time_before_ms = dated.append_time_ms
                 await segment.replace_head(dated)
             if found.unreadable is not None:
-                verdict = await log._settle(found, found.unreadable, mark, same_boot, on_doubt)
+                verdict = await log._settle(found, found.unreadable, mark, same_boot, term_max, base, on_doubt)
             await log._keep(found)
         except OSError as error:
             verdict = log._give_up_unsynced(found, mark, verdict, error)
@@ -267,6 +287,10 @@ class PartitionLog:
         return self._directory
 
     @property
+    def data_directory(self) -> str:
+        return self._data_directory
+
+    @property
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self._segments)
 
@@ -295,6 +319,43 @@ class PartitionLog:
             for this, following in pairwise(self._segments)
         ]
 
+    def stored_segments(self) -> list[StoredSegment]:
+        """All of them, oldest first."""
+        ends = [*(segment.base for segment in self._segments[1:]), self.end]
+        return [
+            StoredSegment(this.base, end, this.path, this.size, this.append_time_before_ms)
+            for this, end in zip(self._segments, ends, strict=True)
+        ]
+
+    def holds_segment(self, stored: StoredSegment) -> bool:
+        """Is that file still a part of this log, with all that it held?"""
+        at = self._segment_at(stored.base)
+        segment = self._segments[at] if at >= 0 else None
+        return (
+            segment is not None
+            and not self._is_cutting
+            and (segment.base, segment.path) == (stored.base, stored.path)
+            and segment.size >= stored.size
+            and (segment.size == stored.size or segment is self._segments[-1] or self._segment_at(stored.end) == at)
+        )
+
+    def segment_after(self, stored: StoredSegment) -> StoredSegment | None:
+        """The one that begins where that one ends."""
+        return next((one for one in self.stored_segments() if one.base == stored.end and one.base > stored.base), None)
+
+    def is_first(self, stored: StoredSegment) -> bool:
+        return stored.base == self.base
+
+    def very_first_head(self) -> SegmentHead:
+        """Of a log from the origin on."""
+        return _first_head(self.partition, self.voter_sets.at(ORIGIN))
+
+    def drop_wrong_index(self, stored: StoredSegment) -> None:
+        """An index that is unreadable on disk is built anew when it is needed."""
+        at = self._segment_at(stored.base)
+        if at + 1 < len(self._segments):
+            self._segments[at].drop_index_if_wrong()
+
     def first_head(self) -> SegmentHead:
         """At which another replica's log can begin in the place of its own: it says all that lies before `base`.
 
@@ -305,6 +366,20 @@ class PartitionLog:
             return first.head().as_first()
         except ValueError as error:
             raise DamagedLog(first.path, 0, f"head: {error}") from error
+
+    def head_at(self, point: Point) -> SegmentHead:
+        """The head of a log that begins at `point`, and holds of this one what comes after. DamagedLog: unreadable."""
+        at = self._segment_at(point)
+        assert at >= 0 and self.journal.holds(point), f"{self.partition} does not hold {point}"
+        contents = self._read_contents(at, point)[0]
+        following = self._segments[at + 1] if at + 1 < len(self._segments) else None
+        append_time_ms = self.append_time_ms if following is None else following.append_time_before_ms
+        return contents.next_head(self.partition, 0).as_first().dated(append_time_ms)
+
+    @property
+    def config(self) -> ReplicaConfig:
+        """As its topic's settings have changed it."""
+        return self._config
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -462,7 +537,7 @@ class PartitionLog:
             return False
         self._is_replacing = True
         try:
-            await decide_replacement(disk, directory, replacement)
+            await decide_replacement(disk, directory, replacement, path)
             segment = Segment.replacing(older[0], replacement.path(directory), rewritten.size_bytes)
             at = self._segments.index(older[0])
             self._segments[at : at + len(older)] = [segment]
@@ -495,7 +570,7 @@ class PartitionLog:
             await self._begin_anew(head)
         except OSError as error:
             self._env.halt(f"resetting {self.partition} to {head.base}: {error}")
-        self.damage = None
+        self.damage = self.hole = None
         self._is_cutting = False
 
     async def _begin_anew(self, head: SegmentHead) -> None:
@@ -544,13 +619,13 @@ class PartitionLog:
                 await self._env.disk.sync_directory(f"{self._data_directory}/{PARTITIONS_DIRECTORY}")
         except OSError as error:
             self._env.halt(f"cutting {self.partition} to {point}: {error}")
-        self.damage = None
+        self.damage = self.hole = None
         self._is_cutting = False
 
     def _write(self, segment: Segment, run: list[_Written], size: int, append_time_ms: int) -> None:
         if not run:
             return
-        position, index = segment.size, segment.index
+        position, index = segment.size, segment.index_to_append
         try:
             segment.append([written.data for written in run], size)
         except OSError:
@@ -676,7 +751,9 @@ class PartitionLog:
             self.voter_sets = found.voter_sets
             self._date_last_segment()
         for name in segment_files(self._env.disk, self._directory):
-            is_orphan = name.endswith(NEW) or (not name.endswith(".log") and int(name[:20]) not in found.bases)
+            is_orphan = name.endswith((NEW, MENDED)) or (
+                not name.endswith(".log") and int(name[:20]) not in found.bases
+            )
             if is_orphan:
                 self._env.disk.unlink(f"{self._directory}/{name}")
 
@@ -695,13 +772,15 @@ class PartitionLog:
         unreadable: Unreadable,
         mark: Point,
         same_boot: bool,
+        term_max: int,
+        base: Point,
         on_doubt: Callable[[], Awaitable[None]],
     ) -> RecoveryVerdict:
         disk, where = self._env.disk, self.end
         facts = evidence(disk, self._directory, found, unreadable, mark=mark, same_boot=same_boot)
         judgement = judge(facts)
         if judgement is Judgement.DAMAGE:
-            beyond = look_beyond(disk, self._directory, found, unreadable, mark)
+            beyond = look_beyond(disk, self._directory, found, unreadable, mark, term_max)
             doubtful = False
             if beyond.ends_unreadable is not None:
                 last = evidence(disk, self._directory, found, beyond.ends_unreadable, mark=mark, same_boot=same_boot)
@@ -710,6 +789,7 @@ class PartitionLog:
                 await on_doubt()
             path = self._segments[unreadable.segment].path if self._segments else self._directory
             self.damage = Damage(where, unreadable.why, beyond.highest, path, unreadable.position)
+            self.hole = self._hole(found, unreadable, mark, term_max, base)
             return RecoveryVerdict(self.damage, doubtful, where, unreadable.why)
         doubtful = judgement is Judgement.DOUBT
         if doubtful:
@@ -720,6 +800,16 @@ class PartitionLog:
         await self._remove_beyond()
         await last_segment.cut(last_segment.size)
         return RecoveryVerdict(None, doubtful, where, unreadable.why, cut_bytes)
+
+    def _hole(self, found: Scan, unreadable: Unreadable, mark: Point, term_max: int, known_base: Point) -> Hole:
+        disk, bases = self._env.disk, tuple(found.bases)
+        strays = points_beyond(disk, self._directory, found, unreadable, term_max)
+        known = claims_beyond(self.end, [mark, *points_of_heads(disk, self._directory, bases), *strays])
+        if found.contents is None:
+            return Hole(ORIGIN, bases, -1, known_base, 0, known)
+        at = unreadable.segment
+        base = self._segments[at].base if at < len(self._segments) else self.end
+        return Hole(self.end, bases, at, base, unreadable.position, known)
 
     async def _keep(self, found: Scan) -> None:
         """Make sure that everything past the mark is on disk, oldest first."""
@@ -754,6 +844,13 @@ class PartitionLog:
             segment.unsound = True
         word = max(held, mark, verdict.damage.word if verdict.damage is not None else ORIGIN)
         self.damage = Damage(self.end, f"it cannot be synced: {error}", word, self._directory, 0)
+        claims = claims_beyond(self.end, [mark])
+        at = len(self._segments) - 1
+        if at >= 0:
+            last = self._segments[at]
+            self.hole = Hole(self.end, tuple(found.bases), at, last.base, last.size, claims, is_unsynced=True)
+        else:
+            self.hole = Hole(ORIGIN, tuple(found.bases), -1, ORIGIN, 0, claims)
         return RecoveryVerdict(self.damage, verdict.doubtful, self.end, self.damage.why, verdict.cut_bytes)
 
     def _file_bytes(self, base_offset: int) -> int:

@@ -109,22 +109,77 @@ def _left_nothing(content: bytes, position: int, field: range) -> bool:
     return len(content) >= field.stop and not any(content[begin:end])
 
 
-def readable_batches(content: bytes, *, term: int, offset: int) -> Iterator[tuple[int, BatchHeader]]:
-    """All batches in `content` with a good CRC that a log may hold past (term, offset), with their positions.
-
-    Between two of them there may be anything. Terms and offsets of what is found never fall.
-    """
+def readable_batches(content: bytes) -> Iterator[tuple[int, BatchHeader]]:
+    """All batches in `content` with a good CRC, with their positions. Between two of them there may be anything."""
     position = 0
     while position >= 0:
         try:
             header = verify(content, position)
         except CorruptBatch:
             header = None
-        if header is not None and header.term >= term and header.base_offset >= offset:
+        if header is not None:
             yield position, header
-            term, offset = header.term, header.next_offset
             position += header.size
             if content[position + _MAGIC_FIELD.start : position + _MAGIC_FIELD.stop] == _MAGIC:
                 continue
         magic = content.find(_MAGIC, position + 1 + _MAGIC_FIELD.start)
         position = magic - _MAGIC_FIELD.start if magic >= 0 else -1
+
+
+class Stray(NamedTuple):
+    """A readable item beyond an unreadable place, as far as it can be believed."""
+
+    position: int
+    size_bytes: int
+    term: int
+    next_offset: int
+    is_zero_width: bool
+    is_confirmed: bool
+    """The item before or behind it says the same of its place."""
+
+
+def stray_items(content: bytes, *, after: Point, term_max: int, follows: bool = True) -> list[Stray]:
+    """The readable items in `content`, which begins at an unreadable place of a log that can be read to `after`.
+
+    An item's term and base offset lie outside its CRC. So it is believed if its neighbour agrees, or if it has none;
+    if its neighbours contradict it, it stands where they leave room for it. `follows` is False if the content does not
+    begin right behind `after`.
+    """
+    found = list(readable_batches(content))
+    strays: list[Stray] = []
+    left: Stray | None = None
+    for at, (position, header) in enumerate(found):
+        if left is not None and left.position + left.size_bytes != position:
+            left = None
+        right = found[at + 1][1] if at + 1 < len(found) and found[at + 1][0] == position + header.size else None
+        term, base_offset = header.term, header.base_offset
+        expected: tuple[int, int] | None = None
+        if left is not None:
+            expected = (left.term, left.next_offset)
+        elif position == 0 and follows:
+            expected = after[:2]
+        is_left = expected is not None and _may_follow(expected, header)
+        is_right = right is not None and _may_follow((term, header.next_offset), right)
+        is_confirmed = (is_left and left is not None) or is_right
+        if not is_left and not is_right:
+            if expected is not None:
+                term, base_offset = expected
+            elif right is not None and at + 2 < len(found) and _may_follow(_end_of(right), found[at + 2][1]):
+                left = None
+                continue  # the one behind it knows better, and stands further
+        if (term, base_offset) < after[:2] or term > term_max:
+            left = None
+            continue
+        left = Stray(position, header.size, term, base_offset + header.width, header.width == 0, is_confirmed)
+        strays.append(left)
+    return strays
+
+
+def _end_of(header: BatchHeader) -> tuple[int, int]:
+    return header.term, header.next_offset
+
+
+def _may_follow(before: tuple[int, int], header: BatchHeader) -> bool:
+    """Can the item with this header stand right behind one of that term and end offset?"""
+    term, offset = before
+    return header.base_offset == offset and (header.term == term or (header.term > term and header.width == 0))

@@ -1,4 +1,4 @@
-"""A compacted segment on its way into the place of those it was made of.
+"""A compacted, or mended, segment on its way into the place of those it was made of.
 
 Invariants
     a file called `<base>-<end>.replacement` is whole and on disk, and counts instead of all segments from `base` up to
@@ -21,6 +21,9 @@ from ..raft.points import Point
 from .segment import NEW, new_path, read_head, segment_bases, segment_files, segment_path, unlink_segment
 from .segment_head import SegmentHead
 
+LAST_OFFSET = 10**20 - 1
+"""The end of a replacement behind which no segment stays."""
+
 _NAME = re.compile(r"(\d{20})-(\d{20})\.replacement")
 
 
@@ -42,9 +45,8 @@ def noted_replacements(disk: Disk, directory: str) -> list[Replacement]:
     return [Replacement(int(match[1]), int(match[2])) for match in found if match]
 
 
-async def decide_replacement(disk: Disk, directory: str, replacement: Replacement) -> None:
-    """From here on it counts. The new segment's bytes are on disk already."""
-    new = new_path(segment_path(directory, replacement.base_offset), ".log", replacement.token)
+async def decide_replacement(disk: Disk, directory: str, replacement: Replacement, new: str) -> None:
+    """From here on it counts. The new segment's bytes are on disk already, in the file `new`."""
     disk.rename(new, replacement.path(directory))
     await disk.sync_directory(directory)
 

@@ -2,26 +2,27 @@
 
 Invariants
     reading changes nothing on disk
-    a closed segment is taken unread only if the mark is past it, its size is what the next head says, and every segment
-    before it was taken likewise; the journal of it comes from the next head. Its bytes were synced when the mark passed
-    them; a flaw that came later is found by the reads that meet it, each of which checks CRCs
-    from the first other segment on, every item is read and checked
+    a closed segment is taken unread only if the mark is past it, its size is what the next head says, and nobody
+    suspects it; the journal of it comes from the next head. Its bytes were synced when the mark passed them; a flaw
+    that came later is found by the reads that meet it, each of which checks CRCs
+    of every other segment every item is read and checked
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...proto.errors import CorruptBatch
-from ...proto.record_batch import BatchHeader, read_header, verify
+from ...proto.record_batch import read_header, verify
 from ..environment import Disk, PartitionId, ReplicaConfig
 from ..raft.points import ORIGIN, ItemKind, Point, TermJournal
 from ..raft.voter_sets import VoterSets
 from .chain import links, place
 from .contents import Contents
 from .log_starts import LogStarts
-from .recovery import SECTOR_BYTES, Evidence, holds_zero_sector, readable_batches
+from .recovery import SECTOR_BYTES, Evidence, Stray, holds_zero_sector, readable_batches, stray_items
 from .segment import Segment, batches, read_head, segment_bases, segment_files, segment_path
 from .segment_head import SegmentHead, head_size
 from .sparse_index import SparseIndex
@@ -69,13 +70,32 @@ class Scan:
     """Segment and position right after the mark, if it was met; None: all that was read is past it."""
 
 
-def scan_log(disk: Disk, directory: str, partition: PartitionId, mark: Point, config: ReplicaConfig) -> Scan:
-    """Read a log as far as it goes. NewerFormat: a later version wrote it."""
-    return _Scanner(disk, directory, partition, mark, config).scan()
+def scan_log(
+    disk: Disk,
+    directory: str,
+    partition: PartitionId,
+    mark: Point,
+    config: ReplicaConfig,
+    suspects: Collection[int] | None = (),
+) -> Scan:
+    """Read a log as far as it goes. NewerFormat: a later version wrote it.
+
+    `suspects` are the base offsets of segments in which something unreadable was met; None: it may be any.
+    """
+    return _Scanner(disk, directory, partition, mark, config, suspects).scan()
 
 
 class _Scanner:
-    def __init__(self, disk: Disk, directory: str, partition: PartitionId, mark: Point, config: ReplicaConfig) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        partition: PartitionId,
+        mark: Point,
+        config: ReplicaConfig,
+        suspects: Collection[int] | None,
+    ) -> None:
+        self._suspects = suspects
         self._disk = disk
         self._directory = directory
         self._partition = partition
@@ -102,9 +122,9 @@ class _Scanner:
         found.journal = TermJournal(first.base)
         found.starts = LogStarts(first.base, first.start_offset)
         found.voter_sets = VoterSets(first.base, first.voters)
-        self._take_unread(found)
         while found.unreadable is None and len(found.segments) < len(self._bases):
-            self._read_segment(found, found.contents)
+            if not self._take_unread(found, found.contents):
+                self._read_segment(found, found.contents)
         if found.unreadable is None and found.contents.start_offset < self._bases[0]:
             # The items said that the log starts earlier: segments before the first one are gone.
             missing = Unreadable(f"no segment holds offset {found.contents.start_offset}", 0, 0, False, False)
@@ -129,31 +149,38 @@ class _Scanner:
         segment.size = segment.file.size()
         return segment
 
-    def _take_unread(self, found: Scan) -> None:
-        for this, following in zip(self._heads, self._heads[1:], strict=False):
-            if isinstance(this, str) or isinstance(following, str) or following.base > self._mark:
-                return
-            try:
-                segment = self._segment(this.base)
-            except OSError:
-                return
-            segment.append_time_before_ms = this.append_time_ms
-            segment.release()
-            journal = found.journal.copy()
-            for landmark in following.landmarks_before:
-                if not links(journal.last, landmark):
-                    return
-                journal.extend(landmark)
-            changes = following.voter_changes_before
-            voters = changes[-1].voters if changes else found.voter_sets.newest
-            if (segment.size, journal.last, voters) != (following.bytes_before, following.base, following.voters):
-                return
-            for change in changes:
-                found.voter_sets.note(*change)
-            found.segments.append(segment)
-            found.journal = journal
-            found.contents = Contents(following)
-            found.starts.note(following.base, following.start_offset)
+    def _take_unread(self, found: Scan, contents: Contents) -> bool:
+        """Take the next segment as the head behind it describes it. False if it must be read."""
+        at = len(found.segments)
+        if at + 1 == len(self._heads) or self._suspects is None or self._bases[at] in self._suspects:
+            return False
+        this, following = self._heads[at], self._heads[at + 1]
+        if isinstance(this, str) or isinstance(following, str) or following.base > self._mark:
+            return False
+        if this.base != contents.end:
+            return False
+        try:
+            segment = self._segment(this.base)
+        except OSError:
+            return False
+        segment.append_time_before_ms = this.append_time_ms
+        segment.release()
+        journal = found.journal.copy()
+        for landmark in following.landmarks_before:
+            if not links(journal.last, landmark):
+                return False
+            journal.extend(landmark)
+        changes = following.voter_changes_before
+        voters = changes[-1].voters if changes else found.voter_sets.newest
+        if (segment.size, journal.last, voters) != (following.bytes_before, following.base, following.voters):
+            return False
+        for change in changes:
+            found.voter_sets.note(*change)
+        found.segments.append(segment)
+        found.journal = journal
+        found.contents = Contents(following)
+        found.starts.note(following.base, following.start_offset)
+        return True
 
     def _read_segment(self, found: Scan, contents: Contents) -> None:
         at = len(found.segments)
@@ -255,12 +282,17 @@ def evidence(disk: Disk, directory: str, found: Scan, place_: Unreadable, *, mar
         runs_past_end=place_.runs_past_end,
         holds_zero_sector=place_.can_be_zeros and holds_zero_sector(content, place_.position),
         items_beyond=place_.segment + 1 < len(found.bases)
-        or any(True for _ in readable_batches(content[1:], term=end.term, offset=end.offset)),
+        or any(
+            header.term >= end.term and header.base_offset >= end.offset for _, header in readable_batches(content[1:])
+        ),
     )
 
 
-def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mark: Point) -> Beyond:
-    """Everything past an unreadable place that can still be read."""
+def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mark: Point, term_max: int) -> Beyond:
+    """Everything past an unreadable place that can still be read.
+
+    An item's term and base offset lie outside its CRC: one of a term past `term_max` is not what it says.
+    """
     end = found.contents.end if found.contents is not None else ORIGIN
     highest = max(mark, end)
     last = end
@@ -278,23 +310,27 @@ def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mar
                 last_unreadable = Unreadable(str(error), at, 0, False, False)
         content = _read_on(disk, directory, found, Unreadable("", at, begin, False, True))
         readable_to = 0
-        for position, header in readable_batches(content, term=end.term, offset=end.offset):
-            if (header.term, header.next_offset) > (mark.term, mark.offset):
+        follows = at == place_.segment and place_.can_be_zeros
+        for stray in stray_items(content, after=end, term_max=term_max, follows=follows):
+            if (stray.term, stray.next_offset) > (mark.term, mark.offset):
                 last = max(last, mark)
-            last = _point_beyond(last, header)
+            last = max(last, _point_beyond(last, stray))
             highest = max(highest, last)
-            if (header.term, header.next_offset) >= (mark.term, mark.offset):
+            if (stray.term, stray.next_offset) >= (mark.term, mark.offset):
                 last_unreadable = None
-            readable_to = position + header.size
+            readable_to = stray.position + stray.size_bytes
         if readable_to < len(content):
             last_unreadable = Unreadable("", at, begin + readable_to, _is_cut_short(content[readable_to:]), True)
-    if (
-        last_unreadable is not None
-        and (last_unreadable.segment, last_unreadable.position) == (len(found.bases) - 1, place_.position)
-        and place_.can_be_zeros
-        and _ends_with_mark(_read_on(disk, directory, found, place_), end, mark)
-    ):
-        last_unreadable = None
+    if last_unreadable is not None and last_unreadable.segment == len(found.bases) - 1 and place_.can_be_zeros:
+        begins = (end, place_.position) if place_.segment == last_unreadable.segment else None
+        if begins is None:
+            try:
+                begins = (read_head(disk, directory, found.bases[-1]).base, 0)
+            except ValueError:
+                return Beyond(highest, last_unreadable)
+        rest = _read_on(disk, directory, found, Unreadable("", len(found.bases) - 1, begins[1], False, True))
+        if _ends_with_mark(rest, begins[0], mark):
+            last_unreadable = None
     return Beyond(highest, last_unreadable)
 
 
@@ -311,11 +347,26 @@ def _ends_with_mark(content: bytes, end: Point, mark: Point) -> bool:
     return position == len(content) and end == mark
 
 
-def _point_beyond(before: Point, header: BatchHeader) -> Point:
+def points_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, term_max: int) -> list[Point]:
+    """Points that readable items beyond an unreadable place show, where two of them agree; of each the least rank.
+
+    Looked for where no head says the same: in the segment with that place, and in the last one.
+    """
+    end = found.contents.end if found.contents is not None else ORIGIN
+    points: list[Point] = []
+    for at in sorted({place_.segment, len(found.bases) - 1} & {*range(len(found.bases))}):
+        begin = place_.position if at == place_.segment else 0
+        content = _read_on(disk, directory, found, Unreadable("", at, begin, False, True))
+        strays = stray_items(content, after=end, term_max=term_max, follows=at == place_.segment)
+        points += [Point(stray.term, stray.next_offset, 1) for stray in strays if stray.is_confirmed]
+    return points
+
+
+def _point_beyond(before: Point, stray: Stray) -> Point:
     """The least point at which an item can end that stands somewhere after the one at `before`."""
-    if header.term > before.term:
-        return Point(header.term, header.next_offset, 1)
-    return Point(header.term, header.next_offset, before.rank + (header.width == 0))
+    if stray.term > before.term:
+        return Point(stray.term, stray.next_offset, 1)
+    return Point(stray.term, stray.next_offset, before.rank + stray.is_zero_width)
 
 
 def _is_cut_short(content: bytes) -> bool:

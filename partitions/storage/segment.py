@@ -25,8 +25,10 @@ WINDOW_BYTES = 1 << 20
 
 NEW = ".new"
 """What the name of a file ends in that is not in place yet; recovery removes it."""
+MENDED = ".mended"
+"""Likewise of one that repair makes."""
 _SUFFIXES = (".log", ".head", ".index", ".timeindex")
-_FILE_NAME = re.compile(r"(\d{20})(-\d{20}\.replacement|\.(log|head|index|timeindex)((\.[0-9a-f]+)?\.new)?)")
+_FILE_NAME = re.compile(r"(\d{20})(-\d{20}\.replacement|\.(log|head|index|timeindex)((\.[0-9a-f]+)?\.new|\.mended)?)")
 
 
 class DamagedLog(Exception):
@@ -55,6 +57,12 @@ def segment_path(directory: str, base_offset: int) -> str:
 def new_path(path: str, suffix: str, token: str = "") -> str:
     """Of a segment's file that is not in place yet; `path` is that of the segment, `token` that of who writes it."""
     return f"{path}{suffix}.{token}{NEW}" if token else f"{path}{suffix}{NEW}"
+
+
+def segment_base(path: str) -> int:
+    """Base offset of the segment that one of these files is of; -1 if it is none."""
+    match = _FILE_NAME.fullmatch(path.rpartition("/")[2])
+    return int(match[1]) if match else -1
 
 
 async def unlink_segment(disk: Disk, directory: str, base_offset: int) -> None:
@@ -310,17 +318,27 @@ class Segment:
             self._index = self._read_index() or self._build_index()
         return self._index
 
+    @property
+    def index_to_append(self) -> SparseIndex:
+        """The index that is to know of the next item, also where what stands before it cannot all be read."""
+        if self._index is None:
+            try:
+                return self.index
+            except DamagedLog:
+                self._index = SparseIndex(self.base, self._index_interval_bytes)
+        return self._index
+
     def write_index(self) -> None:
         """Keep the index beside a segment that will not grow any more. What fails is left out: it can be built."""
-        places, timestamps = self.index.to_files(self.size)
         try:
+            places, timestamps = self.index.to_files(self.size)
             for suffix, content in ((".index", places), (".timeindex", timestamps)):
                 path = self._path + suffix
                 file = self._disk.open(path, create=not self._disk.exists(path))
                 file.truncate(0)
                 file.write(0, [content])
                 file.close()
-        except OSError:
+        except (OSError, DamagedLog):
             pass
 
     def take_index(self, index: SparseIndex) -> None:
@@ -333,6 +351,11 @@ class Segment:
         for suffix in (".index", ".timeindex"):
             if self._disk.exists(self._path + suffix):
                 self._disk.unlink(self._path + suffix)
+
+    def drop_index_if_wrong(self) -> None:
+        """Remove the files of an index that cannot be read. None are needed."""
+        if any(map(self._disk.exists, (self._path + ".index", self._path + ".timeindex"))) and not self._read_index():
+            self.drop_index()
 
     def _read_index(self) -> SparseIndex | None:
         contents = []

@@ -27,7 +27,16 @@ from lograft.node.voter_steps import ChangeVoters, HandOver, next_step
 from lograft.partitions.compactor import compact
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.flusher import Flusher
-from lograft.partitions.raft.messages import AppendReply, AppendRequest, HeadOffer, Message, Voter, VoteReply
+from lograft.partitions.raft.messages import (
+    AppendReply,
+    AppendRequest,
+    HeadOffer,
+    Message,
+    RepairReply,
+    RepairRequest,
+    Voter,
+    VoteReply,
+)
 from lograft.partitions.raft.points import Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.compaction import CompactionSettings
@@ -82,6 +91,8 @@ class Options:
     """What each broker may send of a backlog to learners."""
     waits_for_decisions: bool = False
     """A process leads nothing before it has applied all that was decided when it started, as a real broker does."""
+    scrub_pace_ms: float = 0.0
+    """Mean time between two scrubs of a replica's log; 0: it is never scrubbed."""
 
 
 class BrokerProcess:
@@ -187,6 +198,16 @@ class BrokerProcess:
             self._cluster.compactions += 1
         self._compact_later(replica)
 
+    def _scrub_later(self, replica: Replica) -> None:
+        pace_ms = self._cluster.options.scrub_pace_ms
+        if pace_ms and self.replicas.get(replica.partition) is replica:
+            delay_ms = self.environment.random.expovariate(1 / pace_ms)
+            self.environment.call_later(delay_ms, lambda: self.environment.spawn(self._scrub(replica)))
+
+    async def _scrub(self, replica: Replica) -> None:
+        await replica.scrub(self._pace)
+        self._scrub_later(replica)
+
     async def _pace(self, size: int) -> None:
         """Elsewhere things go on meanwhile."""
         if self.environment.random.random() < 0.1:
@@ -214,6 +235,7 @@ class BrokerProcess:
         self.replicas[partition] = replica
         self.heartbeats.opened(replica)
         self._compact_later(replica)
+        self._scrub_later(replica)
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
@@ -237,6 +259,7 @@ class BrokerProcess:
             if self._cluster.options.waits_for_decisions:
                 replica.set_willing(self._is_caught_up)
         for partition, replica in list(self.replicas.items()):
+            replica.placed = self.placement(partition)
             self._take_step(partition, replica)
         for partition, replica in list(self.replicas.items()):
             if self._departs(partition, replica) and await self._departures.may_delete(partition, replica.voter):
@@ -852,6 +875,12 @@ def told(partition: PartitionId, message: Message) -> str:
             verdict = "accepted" if message.accepted else "refused"
             counts = "" if message.counts else " does not count"
             return f"{way} {verdict} s{message.session} match {message.match}{counts}"
+        case RepairRequest():
+            return f"{way} repair {message.number} after {message.after} of {message.hole} from {message.base_offset}"
+        case RepairReply():
+            upto = message.items[-1].point if message.items else "nothing"
+            says = f"{message.serving.name}{' conflicts' * message.conflicts}"
+            return f"{way} repair {message.number} {says} {message.after} .. {upto}"
         case VoteReply():
             doubt = " in doubt" if message.doubtful else ""
             return f"{way} {'pre-' * message.pre}vote {'granted' if message.granted else 'refused'}{doubt}"

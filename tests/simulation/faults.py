@@ -1,7 +1,7 @@
 """What goes wrong in a simulated cluster, and when.
 
 A fault is a method of `Nemesis`: it breaks something now, and sees to it that the breakage ends after a while. None of
-them takes a disk's synced bytes away but `decay`, which is held to one machine in a run.
+them takes a disk's synced bytes away but `lose_disk`, and `decay`, which leaves a good copy of each item somewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from random import Random
 from lograft.partitions.raft.messages import AppendReply, HeadOffer, Message, Voter, VoteReply, VoteRequest
 
 from tests.simulation.cluster import BrokerProcess, Cluster, Machine
+from tests.simulation.decay import decayable
 
 COMMON = (
     "kill",
@@ -56,15 +57,20 @@ class Nemesis:
         self._is_over = False
         self._loses_disks = Random(f"{seed} disks").random() < 0.5
         """Then no other fault may cost what the others need: moves follow one another, and leave three or more."""
-        self._decaying: Machine | None = None
         # Of its own, so that what else is drawn for a seed stays as it was.
         self._chooses_gone = Random(f"{seed} gone")
+        self._replicas_min = 3 if self._loses_disks else 2
+        self._decays_on: int | None = None
+        """Where logs are compacted, or forget, one machine's disk decays: nobody else may need what only it has."""
+        if cluster.options.compaction_pace_ms or cluster.options.retention is not None:
+            self._decays_on = self._random.choice(list(cluster.machines))
         cluster.on_sent = self._look_at
 
     def start(self, kinds: Sequence[str], count: int, span_ms: float) -> None:
         """Order `count` faults of these kinds within the next `span_ms`."""
         if "decay" in kinds:
-            self._loses_disks = False  # a lost disk beside a doubtful one leaves no majority of three
+            self._loses_disks = False  # three replicas do not survive both
+            self._replicas_min = 3
         for _ in range(count):
             kind = self._random.choice(kinds)
             self._later(self._random.uniform(0, span_ms), partial(self.inflict, kind))
@@ -166,7 +172,7 @@ class Nemesis:
             return
         present = [voter.broker_id for voter in cluster.decisions.placement(partition)]
         count = len(present) + self._random.choice((-1, 0, 0, 0, 1))
-        count = min(max(count, 3 if self._loses_disks else 2), len(cluster.machines))
+        count = min(max(count, self._replicas_min), len(cluster.machines))
         brokers = self._random.sample(list(cluster.machines), count)
         kept = self._random.sample(present, self._random.randint(0, len(present)))
         cluster.decisions.move(partition, list(dict.fromkeys((*kept, *brokers)))[:count])
@@ -233,19 +239,24 @@ class Nemesis:
             self._cut([(one, other) for other in self._others(one)] + [(other, one) for other in self._others(one)])
 
     def decay(self) -> None:
-        """A bit on the medium flips, in a log of the one machine of this run whose disk may go bad."""
-        if self._decaying is None:
-            self._decaying = self._some_machine()
-        machine = self._decaying
-        machine.kill()
-        self._cluster.restart_later(machine)
-        paths = [path for path in machine.disk.files if path.endswith(".log") and "/partitions/" in path]
-        path = self._random.choice(sorted(paths))
-        size = len(machine.disk.files[path].cache)
-        if size:
-            for number in machine.numbers.values():
-                self._cluster.invariants.unreadable.add(Voter(machine.broker_id, machine.directory_id or "", number))
-            machine.disk.flip_bit(path, self._random.randrange(size), self._random.randrange(8))
+        """A bit on some medium flips, where another disk still has what it was; the broker there may run on."""
+        cluster = self._cluster
+        machine = self._some_machine() if self._decays_on is None else cluster.machines[self._decays_on]
+        partition = self._random.choice(cluster.partitions)
+        kind = self._random.choice(("log", "log", "log", "log", "head", "index", "promises"))
+        holders = {voter.broker_id for voter in cluster.decisions.placement(partition)}
+        others = [other for other in cluster.machines.values() if other is not machine and other.broker_id in holders]
+        place = decayable(machine, others, partition, kind, self._random)
+        if place is None:
+            return
+        self.done[f"(decayed {place.what})"] += 1
+        cluster.trace.note("decay", f"{machine.name} {place.path} at {place.position}")
+        if place.what == "promises" or self._random.random() < 0.4:
+            machine.kill()
+            cluster.restart_later(machine)
+        for number in machine.numbers.values():
+            cluster.invariants.unreadable.add(Voter(machine.broker_id, machine.directory_id or "", number))
+        machine.disk.flip_bit(place.path, place.position, self._random.randrange(8))
 
     # -- network -------------------------------------------------------------------------------------------------------
 

@@ -360,6 +360,8 @@ class Invariants:
             if items is None:
                 progress.place, progress.committed = oracle.places[committed], committed
                 break
+            if not items:
+                return
             for item in items:
                 if oracle.take(progress.place, item, who):
                     self._check_durable(replica, item.point)
@@ -397,20 +399,20 @@ class Invariants:
     def _committed_items(self, replica: Replica, after: Point) -> Sequence[Item] | None:
         """What a replica has committed after a point; read from another where its own disk was damaged on purpose.
 
-        None: nobody can read it any more, and all of it is known.
+        None: nobody can read it any more, and all of it is known. Empty: nobody can yet.
         """
-        try:
-            return replica.log.read_items(after, replica.committed, 1 << 30)
-        except DamagedLog:
-            if replica.voter not in self.unreadable:
-                raise
-        for other in self._progress:
-            is_whole = other.partition == replica.partition and other.voter not in self.unreadable
-            if is_whole and other.log.journal.holds(after) and other.log.journal.holds(replica.committed):
+        for other in (replica, *self._progress):
+            holds = other.log.journal.holds(after) and other.log.journal.holds(replica.committed)
+            if other is not replica and (other.partition != replica.partition or not holds):
+                continue
+            try:
                 return other.log.read_items(after, replica.committed, 1 << 30)
+            except DamagedLog:
+                if other is replica and replica.voter not in self.unreadable:
+                    raise
         if replica.committed in self.committed[replica.partition].places:
             return None  # seen when another committed it, and dropped or compacted since by all that are whole
-        raise Violation("committed-agrees", f"no replica that lives holds what {replica.voter} committed after {after}")
+        return ()  # later, when some replica of those that live has it again
 
     def forget(self, replica: Replica) -> None:
         """Its process has ended."""

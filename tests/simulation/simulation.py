@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from lograft.partitions.environment import PartitionId, ReplicaConfig
+from lograft.partitions.environment import ReplicaConfig
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage.compaction import CompactionSettings
 from lograft.partitions.storage.retention import RetentionLimits
@@ -46,6 +46,8 @@ class Plan:
     """Are replicas moved and disks lost? Then there are more brokers than replicas."""
     compaction_pace_ms: float | None = None
     """Mean time between two compactions of a replica's log; 0: it is never compacted."""
+    scrub_pace_ms: float = 0.0
+    """Mean time between two scrubs of a replica's log; 0: it is scrubbed only at the end."""
     events_shown: int = 60
     """Of the trace, if the run fails."""
 
@@ -176,9 +178,10 @@ class Simulation:
             await self._pass(deadline, "nothing new was acknowledged")
         while not self._is_even():
             await self._pass(deadline, "not every replica caught up")
+        await self._scrub_all(deadline)
         self._check_log_matching()
         for partition in cluster.partitions:
-            cluster.invariants.check_equal(self._whole_replicas(partition))
+            cluster.invariants.check_equal(cluster.live_replicas(partition))
 
     def _is_even(self) -> bool:
         """Is there a replica where one is placed and nowhere else, and does each stand where its leader stands, all of
@@ -188,22 +191,29 @@ class Simulation:
             live = self.cluster.live_replicas(partition)
             if {replica.voter for replica in live} != placed or len(live) != len(placed):
                 return False
-            if any({*replica.voters} != placed for replica in self._whole_replicas(partition)):
+            if any({*replica.voters} != placed for replica in self.cluster.live_replicas(partition)):
                 return False
             end = self.cluster.invariants.committed[partition].end
-            replicas = self._whole_replicas(partition)
+            replicas = self.cluster.live_replicas(partition)
             if not all(replica.committed == end == replica.log.end for replica in replicas):
                 return False
         return True
 
-    def _whole_replicas(self, partition: PartitionId) -> list[Replica]:
-        """All but those whose disk was damaged on purpose and who know it."""
-        unreadable = self.cluster.invariants.unreadable
-        return [
-            replica
-            for replica in self.cluster.live_replicas(partition)
-            if replica.voter not in unreadable or not replica.status().damaged
-        ]
+    async def _scrub_all(self, deadline: float) -> None:
+        """Whatever has decayed is found, and repaired."""
+        cluster = self.cluster
+        is_clean = False
+        while not is_clean:
+            await self._pass(deadline, "not every replica is whole again")
+            is_clean = True
+            for partition in cluster.partitions:
+                for replica in cluster.live_replicas(partition):
+                    process = cluster.machines[replica.voter.broker_id].process
+                    assert process is not None
+                    await process.environment.start(replica.scrub(_no_pace))
+                    is_clean = is_clean and not replica.status().damaged
+            is_clean = is_clean and self._is_even()
+        cluster.invariants.unreadable.clear()
 
     async def _pass(self, deadline: float, otherwise: str) -> None:
         if self.loop.now_ms() > deadline:
@@ -260,6 +270,7 @@ class Simulation:
             clock_rates=tuple(random.uniform(0.98, 1.02) for _ in range(brokers)),
             write_back_chance=random.choice((0.0, 0.05, 0.3)),
             flush_threads=random.choice((1, 4)),
+            scrub_pace_ms=self.plan.scrub_pace_ms,
             **self._draw_compaction(config),
         )
 
@@ -322,6 +333,10 @@ class Simulation:
     @staticmethod
     async def _see_off(tasks: set[asyncio.Task[object]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _no_pace(size: int) -> None:
+    """As fast as it goes."""
 
 
 def simulate(seed: int, plan: Plan | None = None) -> Report:

@@ -38,7 +38,7 @@ def test_acknowledged_records_survive_whatever_fails_and_the_cluster_recovers(fi
         assert sum(report.faults.values()) >= 3, f"seed {seed} inflicted {dict(report.faults)}"
 
 
-DECAY = Plan(faults=("decay", "decay", "decay", *COMMON))
+DECAY = Plan(faults=("decay",) * 8 + COMMON, fault_count=24, scrub_pace_ms=800.0)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -201,8 +201,8 @@ def test_a_log_may_begin_anew_while_a_compacted_segment_is_put_in_place(
             failures: list[Exception] = []
             monkeypatch.setattr(behind._environment, "fail", failures.append)
 
-            async def slowly(disk: object, directory: str, replacement: Replacement) -> None:
-                await decide_replacement(behind._environment.disk, directory, replacement)
+            async def slowly(disk: object, directory: str, replacement: Replacement, new: str) -> None:
+                await decide_replacement(behind._environment.disk, directory, replacement, new)
                 trio.join()
                 while not behind._cutting:  # noqa: ASYNC110  # nothing tells of it
                     await asyncio.sleep(0)

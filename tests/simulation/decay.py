@@ -1,0 +1,141 @@
+"""What may decay on simulated disks without costing what no replica could give back.
+
+Invariants
+    an item decays only where the mark that is on disk has passed it, and while another machine has the very same bytes
+    the first head of a log decays only while every other machine's log is whole; a round of promises loses one copy
+    of what decayed, nothing is remembered: what is there now is read from the disks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import NamedTuple
+
+from lograft.partitions.environment import PartitionId
+from lograft.partitions.raft.points import ORIGIN, Point
+from lograft.partitions.storage.promise_frames import MarkFrame, read_rounds
+from lograft.partitions.storage.segment_head import SegmentHead
+from lograft.proto.errors import CorruptBatch
+from lograft.proto.record_batch import verify
+
+from tests.simulation.cluster import Machine, log_directory
+from tests.simulation.disk import ROOT
+
+PROMISES = f"{ROOT}/promises.log"
+
+
+class Place(NamedTuple):
+    """A byte that may decay."""
+
+    path: str
+    position: int
+    what: str
+
+
+def decayable(
+    machine: Machine, others: list[Machine], partition: PartitionId, kind: str, random: Random
+) -> Place | None:
+    """Somewhere in a file of that kind; None where nothing may."""
+    if kind == "promises":
+        return _in_promises(machine, random)
+    directory = log_directory(partition)
+    mark = durable_mark(machine, partition)
+    if kind == "head":
+        return _in_head(machine, others, directory, mark, random)
+    if kind == "index":
+        paths = machine.disk.paths(directory, ".index") + machine.disk.paths(directory, ".timeindex")
+        return _in_file(machine, random.choice(paths), random) if paths else None
+    return _in_item(machine, others, directory, mark, random)
+
+
+def durable_mark(machine: Machine, partition: PartitionId) -> Point:
+    """The mark that any power loss would leave."""
+    inode = machine.disk.durable(PROMISES)
+    mark = ORIGIN
+    if inode is not None:
+        for found in read_rounds(bytes(inode.synced)).rounds:
+            for frame in found.frames:
+                if isinstance(frame, MarkFrame) and frame.partition == partition:
+                    mark = frame.mark
+    return mark
+
+
+def _in_file(machine: Machine, path: str, random: Random) -> Place | None:
+    size = len(machine.disk.files[path].cache)
+    return Place(path, random.randrange(size), path.rpartition(".")[2]) if size else None
+
+
+def _in_promises(machine: Machine, random: Random) -> Place | None:
+    inode = machine.disk.files.get(PROMISES)
+    if inode is None or inode.cache != inode.synced:
+        return None
+    reading = read_rounds(bytes(inode.cache))
+    if reading.lost is not None or not all(found.whole for found in reading.rounds):
+        return None
+    return _in_file(machine, PROMISES, random)
+
+
+def _in_head(machine: Machine, others: list[Machine], directory: str, mark: Point, random: Random) -> Place | None:
+    heads = [_head(machine, path) for path in machine.disk.paths(directory, ".head")]
+    logs = machine.disk.paths(directory, ".log")
+    readable = all(head is not None for head in heads) and len(heads) == len(logs) and _reads_whole(machine, logs)
+    if not heads or not readable:
+        return None
+    at = random.randrange(len(heads))
+    head = heads[at]
+    assert head is not None
+    if head.base > mark:
+        return None
+    if at == 0:
+        firsts = [other.disk.paths(directory, ".head")[:1] for other in others]
+        if not all(paths and _head(other, paths[0]) for other, paths in zip(others, firsts, strict=True)):
+            return None
+        if not all(_reads_whole(other, other.disk.paths(directory, ".log")) for other in others):
+            return None
+    return _in_file(machine, machine.disk.paths(directory, ".head")[at], random)
+
+
+def _head(machine: Machine, path: str) -> SegmentHead | None:
+    try:
+        return SegmentHead.from_bytes(bytes(machine.disk.files[path].cache), path)
+    except ValueError:
+        return None
+
+
+def _reads_whole(machine: Machine, paths: list[str]) -> bool:
+    return all(
+        sum(size for _, size, _ in _items(machine, path)) == len(machine.disk.files[path].cache) for path in paths
+    )
+
+
+def _in_item(machine: Machine, others: list[Machine], directory: str, mark: Point, random: Random) -> Place | None:
+    paths = machine.disk.paths(directory, ".log")
+    if not paths:
+        return None
+    path = random.choice(paths)
+    items = [item for item in _items(machine, path) if item[2] <= (mark.term, mark.offset)]
+    if not items:
+        return None
+    position, size, _ = random.choice(items)
+    content = bytes(machine.disk.files[path].cache[position : position + size])
+    if not any(_holds(other, directory, content) for other in others):
+        return None
+    return Place(path, position + random.randrange(size), "log")
+
+
+def _items(machine: Machine, path: str) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Position, size, and (term, end offset) of the readable items from the start of a file on."""
+    content = bytes(machine.disk.files[path].cache)
+    position = 0
+    while position < len(content):
+        try:
+            header = verify(content, position)
+        except CorruptBatch:
+            return
+        yield position, header.size, (header.term, header.next_offset)
+        position += header.size
+
+
+def _holds(machine: Machine, directory: str, content: bytes) -> bool:
+    return any(content in machine.disk.files[path].synced for path in machine.disk.paths(directory, ".log"))

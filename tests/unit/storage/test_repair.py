@@ -1,0 +1,263 @@
+"""Holes in logs: what is proved, what fills them, and that no crash in between makes anything worse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from lograft.partitions.raft.messages import RepairRequest, Serving
+from lograft.partitions.raft.points import ORIGIN, Item, Point, TermJournal
+from lograft.partitions.storage.log import PartitionLog
+from lograft.partitions.storage.recovery import stray_items
+from lograft.partitions.storage.repair import Mending, claims_beyond, common_with, first_point_at, judge_request
+from lograft.partitions.storage.scrub import scrub
+from lograft.partitions.storage.segment import DamagedLog
+from lograft.proto.record_batch import read_header
+
+from tests.unit.storage.fakes import (
+    CONFIG,
+    DATA,
+    LOG_DIRECTORY,
+    ONE_SEGMENT,
+    PARTITION,
+    VOTERS,
+    FakeDisk,
+    FakeEnvironment,
+    PowerCut,
+    a_log,
+    items_of,
+    points_of,
+    recovered,
+)
+
+FIRST = f"{LOG_DIRECTORY}/{0:020d}"
+SHAPES = ("T1", 3, 2, VOTERS[:2], 4, "T2", 1, 5)
+
+
+def journal_of(*points: Point) -> TermJournal:
+    journal = TermJournal(ORIGIN)
+    journal.extend_all(points)
+    return journal
+
+
+def points(*shapes: Any) -> list[Point]:
+    return [item.point for item in items_of(ORIGIN, *shapes)]
+
+
+async def no_breath() -> None:
+    return
+
+
+async def no_pace(size: int) -> None:
+    return
+
+
+def item_bounds(disk: FakeDisk, path: str) -> list[tuple[int, int]]:
+    content = bytes(disk.names[path].cache)
+    found, position = [], 0
+    while position < len(content):
+        size = read_header(content, position).size
+        found.append((position, size))
+        position += size
+    return found
+
+
+async def a_synced_log(disk: FakeDisk, config: Any = ONE_SEGMENT) -> tuple[Point, list[Item]]:
+    """Its mark, and what is in it."""
+    log = await a_log(FakeEnvironment(disk), *SHAPES, config=config)
+    await log.sync()
+    held = list(log.read_items(ORIGIN, log.end, 1 << 30))
+    log.close()
+    return log.end, held
+
+
+async def filled(disk: FakeDisk, mark: Point, held: Sequence[Item], config: Any = ONE_SEGMENT) -> PartitionLog:
+    """Fill hole after hole from a whole log."""
+    for _ in range(10):
+        log, _ = await PartitionLog.recover(
+            FakeEnvironment(disk), DATA, PARTITION, mark=mark, same_boot=True, config=config, suspects=None
+        )
+        if log.hole is None:
+            return log
+        mending = Mending(disk, LOG_DIRECTORY, log.hole, rewritten_to=0, cleaned_to=0, breathe=no_breath)
+        await mending.begin()
+        if log.hole.segment < 0:
+            whole = await a_log(FakeEnvironment(FakeDisk()), *SHAPES)
+            mending.begin_at(whole.head_at(first_point_at(whole.journal, log.hole.bases[0] if log.hole.bases else 0)))
+        if not mending.is_whole:
+            mending.take([item for item in held if item.point > mending.after], 0)
+        assert mending.is_whole
+        log.close()
+        await mending.finish()
+        await mending.put_in_place()
+    raise AssertionError("there is a hole yet")
+
+
+# -- proof -------------------------------------------------------------------------------------------------------------
+
+
+def test_logs_that_both_held_something_of_a_term_are_the_same_up_to_the_lesser_point() -> None:
+    shorter = journal_of(*points("T1", 3, 4))
+    common = common_with(shorter, (), Point(1, 3, 1), [Point(1, 50, 1)])
+    assert common == (Point(1, 7, 1), False) or common.upto == Point(1, 7, 1)
+
+
+def test_a_log_that_went_another_way_proves_nothing_beyond_what_terms_they_share() -> None:
+    other = journal_of(*points("T1", 3, "T3", 4))
+    common = common_with(other, (), Point(1, 2, 1), [Point(2, 9, 1)])
+    assert common.conflicts
+    assert common.upto == Point(1, 2, 1)
+
+
+def test_a_log_that_does_not_hold_the_point_before_the_hole_proves_nothing() -> None:
+    other = journal_of(*points("T1", 3, "T3", 4))
+    assert common_with(other, (), Point(2, 3, 1), [Point(3, 7, 1)]) == (ORIGIN, True)
+
+
+def test_what_a_damaged_log_once_held_proves_as_much_as_what_it_holds() -> None:
+    damaged = journal_of(*points("T1", 3))
+    common = common_with(damaged, [Point(2, 20, 1)], Point(1, 1, 1), [Point(2, 9, 1)])
+    assert (common.upto, common.conflicts) == (Point(2, 9, 1), False)
+
+
+def test_who_cleaned_past_the_hole_gives_nothing_unless_the_whole_log_is_copied() -> None:
+    def request(base_offset: int) -> RepairRequest:
+        return RepairRequest(VOTERS[0], VOTERS[1], 1, 1, Point(1, 3, 1), Point(1, 3, 1), (), base_offset)
+
+    common = common_with(journal_of(*points("T1", 3, 9)), (), Point(1, 3, 1), [Point(1, 12, 1)])
+    assert judge_request(request(-1), common, Point(1, 3, 1), ORIGIN, 3) is Serving.ITEMS
+    assert judge_request(request(-1), common, Point(1, 3, 1), ORIGIN, 4) is Serving.CLEANED
+    assert judge_request(request(0), common, ORIGIN, ORIGIN, 4) is Serving.ITEMS
+
+
+def test_of_each_term_the_highest_point_beyond_the_hole_is_claimed() -> None:
+    found = claims_beyond(Point(1, 5, 1), [Point(1, 3, 1), Point(1, 9, 1), Point(2, 9, 1), Point(1, 8, 2)])
+    assert found == (Point(1, 9, 1), Point(2, 9, 1))
+
+
+# -- evidence beyond a hole --------------------------------------------------------------------------------------------
+
+
+def content_of(*shapes: Any) -> tuple[bytearray, list[int]]:
+    content, positions = bytearray(), []
+    for item in items_of(ORIGIN, *shapes):
+        positions.append(len(content))
+        content += item.data
+    return content, positions
+
+
+@pytest.mark.parametrize("byte", [1, 14])
+def test_an_item_whose_place_its_neighbours_contradict_is_believed_to_stand_between_them(byte: int) -> None:
+    content, positions = content_of("T1", 3, 4, 2)
+    content[positions[2] + byte] ^= 0x40  # a bit of its base offset, or of its term, which its CRC does not cover
+    found = stray_items(bytes(content[positions[1] :]), after=Point(1, 0, 1), term_max=1 << 30)
+    assert [(stray.term, stray.next_offset) for stray in found] == [(1, 3), (1, 7), (1, 9)]
+
+
+def test_an_item_of_a_term_that_never_was_is_not_believed() -> None:
+    content, positions = content_of("T1", 3, 4)
+    content[positions[2] + 13] ^= 1
+    assert not stray_items(bytes(content[positions[2] :]), after=Point(1, 0, 1), term_max=5, follows=False)
+
+
+# -- filling -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [ONE_SEGMENT, CONFIG], ids=["one segment", "several segments"])
+def test_whichever_byte_of_a_log_or_of_a_head_flips_the_log_becomes_what_it_was(config: Any) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        mark, held = await a_synced_log(disk, config)
+        before = {path: bytes(inode.cache) for path, inode in disk.names.items() if path.endswith(".log")}
+        places = [
+            (path, at)
+            for path, inode in disk.names.items()
+            if path.endswith((".log", ".head"))
+            for at in range(0, len(inode.cache), 7)
+        ]
+        for path, at in places:
+            disk.flip(path, at)
+            log = await filled(disk, mark, held, config)
+            assert points_of(log) == [item.point for item in held], (path, at)
+            assert log.voters == VOTERS[:2]
+            log.close()
+            after = {path: bytes(inode.cache) for path, inode in disk.names.items() if path.endswith(".log")}
+            assert after == before, (path, at)
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_item_without_width_is_not_skipped_though_the_next_one_would_fit() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        mark, held = await a_synced_log(disk)
+        position, size = item_bounds(disk, FIRST + ".log")[3]
+        assert held[3].voters
+        disk.flip(FIRST + ".log", position + size - 1)
+        log = await filled(disk, mark, held)
+        assert points_of(log) == [item.point for item in held]
+
+    asyncio.run(scenario())
+
+
+def test_a_log_of_which_nothing_is_left_is_copied() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        mark, held = await a_synced_log(disk)
+        for path in [path for path in disk.names if path.startswith(LOG_DIRECTORY)]:
+            disk.remove(path)
+        log = await filled(disk, mark, held)
+        assert (points_of(log), log.voters) == ([item.point for item in held], VOTERS[:2])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("suffix", [".log", ".head"])
+def test_a_crash_at_any_moment_of_a_repair_leaves_what_can_be_repaired_again(suffix: str) -> None:
+    async def scenario() -> None:
+        for crash_after in range(1, 200):
+            disk = FakeDisk()
+            mark, held = await a_synced_log(disk, CONFIG)
+            disk.flip(FIRST + suffix, 30)
+            disk.cut_power_at = disk.operations + crash_after
+            try:
+                await filled(disk, mark, held, CONFIG)
+            except PowerCut:
+                disk.lose_power(lambda path, page, odd=crash_after % 2: (len(path) + page) % 2 == odd)
+            else:
+                assert crash_after > 5
+                return
+            log = await filled(disk, mark, held, CONFIG)
+            assert points_of(log) == [item.point for item in held], crash_after
+
+    asyncio.run(scenario())
+
+
+# -- finding -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_scrub_finds_whichever_byte_flipped_or_makes_it_again() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env = FakeEnvironment(disk)
+        log = await a_log(env, *SHAPES, config=CONFIG)
+        await log.sync()
+        assert await scrub(disk, log, no_pace) == log.size_bytes
+        for path in sorted(path for path in disk.names if path.endswith((".log", ".head"))):
+            good = bytes(disk.names[path].cache)
+            for at in range(0, len(good), 11):
+                disk.flip(path, at)
+                if path.endswith(".log"):
+                    with pytest.raises(DamagedLog):
+                        await scrub(disk, log, no_pace)
+                    disk.put(path, good)
+                else:
+                    await scrub(disk, log, no_pace)
+            whole, verdict = await recovered(FakeEnvironment(disk), log.end, same_boot=True, config=CONFIG)
+            assert verdict.damage is None
+            assert points_of(whole) == points_of(log)
+            whole.close()
+
+    asyncio.run(scenario())
