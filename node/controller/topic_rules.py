@@ -25,8 +25,9 @@ from .facts import is_topic_id
 NAME_LENGTH_MAX = 249
 """Kafka's bound: the name with a partition number still fits a file name."""
 INTERNAL_PREFIX = "__"
-INTERNAL_SEGMENT_BYTES_MAX = 8 << 20
-"""Only closed segments are compacted, and what internal topics hold is small."""
+INTERNAL_SEGMENT_BYTES_MAX = 1 << 20
+"""Only closed segments are compacted, and a broker that starts applies all of the last one: of stored offsets,
+which are compressed by the batch, some 90,000."""
 RESERVED_ID_PREFIX = "0" * 24
 """Topic ids that begin so are for internal topics; a client never draws one by chance."""
 

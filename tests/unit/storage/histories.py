@@ -99,7 +99,7 @@ def job_for(log: PartitionLog, settings: CompactionSettings, state: CompactionSt
 async def compact(env: FakeEnvironment, log: PartitionLog, settings: CompactionSettings = OLD) -> Outcome:
     job = job_for(log, settings)
     assert job is not None
-    outcome = await rewrite(job, env.disk, no_pace)
+    outcome = await rewrite(job, env.disk, no_pace, token="0a1b2c3d")
     for rewritten in outcome.segments:
         assert await log.replace(rewritten)
     return outcome
