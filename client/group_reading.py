@@ -103,7 +103,11 @@ class GroupReading:
 
     async def enter(self, subscription: Subscription, *, timeout_s: float) -> None:
         """Join, and wait until the coordinator has answered. Raises what Membership.enter does."""
-        await self.membership.enter(subscription, timeout_s=timeout_s)
+        self._hands.came_back()  # who waits to join handles nothing
+        try:
+            await self.membership.enter(subscription, timeout_s=timeout_s)
+        finally:
+            self._hands.turned_away()
 
     def subscribe(self, subscription: Subscription) -> None:
         """Join with this subscription, or go over to it, in the background."""

@@ -773,6 +773,16 @@ def test_who_handles_too_long_leaves_is_told_so_once_and_joins_again() -> None:
     in_group(scenario, partitions=1)
 
 
+def test_waiting_to_join_is_not_handling() -> None:
+    async def scenario(cluster: FakeCluster, client: Client) -> None:
+        cluster.groups.move_to(None)
+        asyncio.get_running_loop().call_later(0.5, cluster.groups.move_to, 0)
+        async with reading(client, max_handling_s=0.1):
+            assert cluster.groups.group().left == []
+
+    in_group(scenario)
+
+
 def test_a_consumer_that_never_asks_for_records_does_not_hold_partitions_for_ever() -> None:
     async def scenario(cluster: FakeCluster, client: Client) -> None:
         async with reading(client, max_handling_s=0.1):
