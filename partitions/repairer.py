@@ -403,7 +403,10 @@ class Repairer:
             return replace(found, serving=Serving.UNPROVED)
         head = b""
         if request.base_offset >= 0:
-            head = log.head_at(begin).compacted(rewritten_to, cleaned_to).to_bytes()
+            begins = log.head_at(begin)
+            if begins.base != begin:
+                return replace(found, serving=Serving.CLEANED)
+            head = begins.compacted(rewritten_to, cleaned_to).to_bytes()
         size = min(request.bytes_max, PIECE_BYTES_MAX, log.config.append_bytes_max)
         items = log.read_items(begin, upto, size) if begin < upto else ()
         if begin < upto and not items:

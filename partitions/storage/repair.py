@@ -130,7 +130,7 @@ def _exact(claim: Point, journal: TermJournal) -> Point:
 
 def first_point_at(journal: TermJournal, offset: int) -> Point:
     """The first point of a log at this offset, or its base if that lies behind it."""
-    if offset <= journal.base.offset:
+    if offset <= journal.base.offset or not journal.spans:
         return journal.base
     return journal.point_after_records(offset, journal.term_at(offset - 1))
 

@@ -1,7 +1,8 @@
 """What may decay on simulated disks without costing what no replica could give back.
 
 Invariants
-    an item decays only where the mark that is on disk has passed it, and while another machine has the very same bytes
+    an item decays only where the mark that is on disk has passed it, and while another machine has the very same bytes,
+    and those up to that mark
     the first head of a log decays only while every other machine's log is whole; a round of promises loses one copy
     of what decayed, nothing is remembered: what is there now is read from the disks
 """
@@ -119,7 +120,11 @@ def _in_item(machine: Machine, others: list[Machine], directory: str, mark: Poin
         return None
     position, size, _ = random.choice(items)
     content = bytes(machine.disk.files[path].cache[position : position + size])
-    if not any(_holds(other, directory, content) for other in others):
+    # A log that ends in an earlier term cannot prove that it held the same.
+    last_path = paths[-1]
+    ends = [found for found in _items(machine, last_path) if found[2] <= (mark.term, mark.offset)]
+    end = bytes(machine.disk.files[last_path].cache[ends[-1][0] :][: ends[-1][1]]) if ends else b""
+    if not any(_holds(other, directory, content) and _holds(other, directory, end) for other in others):
         return None
     return Place(path, position + random.randrange(size), "log")
 

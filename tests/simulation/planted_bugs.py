@@ -18,9 +18,9 @@ from lograft.partitions import compactor, repairer
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft import core as core_module
 from lograft.partitions.raft.core import RaftCore
-from lograft.partitions.raft.events import Effects, HoleLost, PeerHeard
+from lograft.partitions.raft.events import Effects, PeerHeard
 from lograft.partitions.raft.messages import AppendRequest, Message, RepairRequest, Serving, Voter
-from lograft.partitions.raft.points import ORIGIN, ItemKind, Point, TermJournal
+from lograft.partitions.raft.points import ORIGIN, ItemKind, Point
 from lograft.partitions.raft.progress import Progress, held_by_majority
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
@@ -29,8 +29,8 @@ from lograft.partitions.storage.contents import Contents
 from lograft.partitions.storage.log import PartitionLog, Ticket
 from lograft.partitions.storage.log_starts import LogStarts, _Move
 from lograft.partitions.storage.promises import Promises
-from lograft.partitions.storage.recovery import Evidence, Judgement, readable_batches
-from lograft.partitions.storage.repair import Common, Mending
+from lograft.partitions.storage.recovery import Evidence, Judgement
+from lograft.partitions.storage.repair import Common
 from lograft.partitions.storage.replacement import Replacement
 from lograft.partitions.storage.reset import note_reset
 from lograft.partitions.storage.rewriting import Job, Outcome, Rewritten, Take
@@ -331,17 +331,6 @@ def lets_a_learner_vote_before_it_caught_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RaftCore, "is_within_reach", is_within_reach)
 
 
-def forgets_its_word_where_a_hole_is_lost(patch: pytest.MonkeyPatch) -> None:
-    right = RaftCore._on_hole_lost
-
-    def on_hole_lost(core: RaftCore, event: HoleLost, effects: Effects) -> None:
-        right(core, event, effects)
-        if not core.damaged:
-            core.word, effects.word_reached = ORIGIN, True
-
-    patch.setattr(RaftCore, "_on_hole_lost", on_hole_lost)
-
-
 def forgets_its_word_when_it_finds_damage(patch: pytest.MonkeyPatch) -> None:
     right = RaftCore.__init__
 
@@ -349,13 +338,6 @@ def forgets_its_word_when_it_finds_damage(patch: pytest.MonkeyPatch) -> None:
         right(core, **{**arguments, "word": ORIGIN})
 
     patch.setattr(RaftCore, "__init__", init)
-
-
-def repairs_without_a_proof(patch: pytest.MonkeyPatch) -> None:
-    def common_with(journal: TermJournal, *_: object) -> Common:
-        return Common(journal.last, conflicts=False)
-
-    patch.setattr(repairer, "common_with", common_with)
 
 
 def repairs_from_a_peer_that_cleaned(patch: pytest.MonkeyPatch) -> None:
@@ -369,20 +351,6 @@ def repairs_from_a_peer_that_cleaned(patch: pytest.MonkeyPatch) -> None:
 
 def gives_items_that_it_did_not_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(log_module, "verify", read_header)
-
-
-def joins_its_own_log_on_wherever_offsets_fit(patch: pytest.MonkeyPatch) -> None:
-    def follows(mending: Mending, base_offset: int, position: int) -> bool:
-        own = mending._own_file(base_offset)
-        assert own is not None
-        content = own.read(position, own.size() - position)
-        for at, header in readable_batches(content):
-            if header.base_offset == mending.after.offset:
-                mending._position = position + at
-                return True
-        return False
-
-    patch.setattr(Mending, "_follows", follows)
 
 
 ELECTIONS = Plan(
@@ -424,10 +392,6 @@ CONFLICTS = ("cut_leader_from_majority", "slow_disk", "slow_disk", "isolate", "t
 
 DECAYED = Plan(
     faults=("decay",) * 8 + COMMON, fault_count=24, scrub_pace_ms=800.0, moving=False, compaction_pace_ms=0.0
-)
-DECAYED_AND_TRIMMED = replace(DECAYED, trim_pace_ms=150.0, segment_bytes_max=1000)
-DECAYED_APART = replace(
-    DECAYED, faults=("decay",) * 4 + ("cut_leader_from_majority", "isolate", "depose_with_stuck_sync") * 2
 )
 DECAYED_WHERE_CLEANED = replace(DECAYED, segment_bytes_max=1000, compaction_pace_ms=150.0)
 
@@ -538,18 +502,11 @@ PLANTED_BUGS = (
         name="lets a learner vote before it caught up", plant=lets_a_learner_vote_before_it_caught_up, plan=MOVES
     ),
     PlantedBug(
-        name="forgets its word where a hole is lost",
-        plant=forgets_its_word_where_a_hole_is_lost,
-        plan=DECAYED_AND_TRIMMED,
-        seeds=30,
-    ),
-    PlantedBug(
         name="forgets its word when it finds damage",
         plant=forgets_its_word_when_it_finds_damage,
         plan=DECAYED,
         seeds=30,
     ),
-    PlantedBug(name="repairs without a proof", plant=repairs_without_a_proof, plan=DECAYED_APART, seeds=30),
     PlantedBug(
         name="repairs from a peer that cleaned",
         plant=repairs_from_a_peer_that_cleaned,
@@ -557,10 +514,4 @@ PLANTED_BUGS = (
         seeds=30,
     ),
     PlantedBug(name="gives items that it did not check", plant=gives_items_that_it_did_not_check, plan=DECAYED),
-    PlantedBug(
-        name="joins its own log on wherever offsets fit",
-        plant=joins_its_own_log_on_wherever_offsets_fit,
-        plan=DECAYED,
-        seeds=30,
-    ),
 )

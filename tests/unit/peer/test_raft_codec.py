@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -17,6 +18,9 @@ from lograft.partitions.raft.messages import (
     Message,
     ReadProbe,
     ReadProbeReply,
+    RepairReply,
+    RepairRequest,
+    Serving,
     Voter,
     VoteReply,
     VoteRequest,
@@ -85,6 +89,23 @@ def appends(draw: st.DrawFn) -> AppendRequest:
     )
 
 
+@st.composite
+def repairs(draw: st.DrawFn) -> RepairReply:
+    after = draw(st.builds(Point, st.integers(1, 9), st.integers(0, 99), st.integers(1, 9)))
+    return RepairReply(
+        sender=draw(voters),
+        to=draw(voters),
+        term=draw(st.integers(30, 2**31 - 1)),
+        number=draw(numbers),
+        serving=draw(st.sampled_from(Serving)),
+        after=after,
+        leads=draw(st.booleans()),
+        conflicts=draw(st.booleans()),
+        rewritten_to=draw(numbers),
+        items=items_after(after, draw(st.lists(st.integers(0, 6), max_size=8))),
+    )
+
+
 messages = st.one_of(
     st.builds(VoteRequest, **ends, last=points, pre=st.booleans(), transfer=st.booleans()),
     st.builds(VoteReply, **ends, granted=st.booleans(), pre=st.booleans(), doubtful=st.booleans()),
@@ -100,6 +121,17 @@ messages = st.one_of(
     st.builds(ReadProbe, **ends, round_number=numbers),
     st.builds(ReadProbeReply, **ends, round_number=numbers),
     st.builds(CampaignNow, **ends),
+    st.builds(
+        RepairRequest,
+        **ends,
+        number=numbers,
+        hole=points,
+        after=points,
+        claims=st.lists(points, max_size=5).map(tuple),
+        base_offset=st.integers(-1, 2**63 - 1),
+        bytes_max=st.integers(0, 2**31 - 1),
+    ),
+    repairs(),
     appends(),
 )
 
@@ -126,6 +158,17 @@ def an_offer(**changes: object) -> HeadOffer:
 
 def body_of(*all_of_them: Message) -> bytes:
     return b"".join(bytes(part) for message in all_of_them for part in encode_raft(PARTITION, message))
+
+
+def test_what_repairs_a_log_comes_back_with_its_head() -> None:
+    offer = an_offer()
+    reply = RepairReply(
+        LEADER, FOLLOWER, 9, 7, Serving.ITEMS, offer.base, head=offer.head, items=items_after(offer.base, [3, 4])
+    )
+    assert decode_raft(body_of(reply)) == (PARTITION, reply)
+    for wrong in (replace(reply, head=offer.head[:-1]), replace(reply, after=Point(3, 10, 1), items=())):
+        with pytest.raises(PeerFrameError):
+            decode_raft(body_of(wrong))
 
 
 @settings(deadline=None)  # a busy machine is no mistake

@@ -12,6 +12,7 @@ from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.storage import promises as promises_module
+from lograft.partitions.storage.promise_frames import read_rounds
 from lograft.partitions.storage.promises import Promises, ReplicaPromises
 from lograft.proto.errors import NewerFormat
 
@@ -358,5 +359,26 @@ def test_whatever_was_synced_is_recalled_wherever_the_power_is_cut(
             (state.term, state.word, state.doubtful) == (held.term, held.word, held.doubtful)
             for state in [least, *possible]
         )
+
+    asyncio.run(scenario())
+
+
+def test_a_scrub_writes_promises_anew_of_which_a_copy_has_decayed() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await Promises.open(FakeEnvironment(disk), DATA)
+        await promises.sync(promises.note_created(PARTITION, 1))
+        assert not await promises.scrub()
+        disk.flip(f"{DATA}/promises.log", 40)
+        assert await promises.scrub()
+        reading = read_rounds(bytes(disk.names[f"{DATA}/promises.log"].synced))
+        assert reading.lost is None
+        assert all(found.whole for found in reading.rounds)
+        await promises.sync(promises.note_vote(PARTITION, 3, None))
+        await promises.close()
+        again = await Promises.open(FakeEnvironment(disk), DATA)
+        held = again.recall(PARTITION)
+        assert held is not None
+        assert held.term == 3
 
     asyncio.run(scenario())
