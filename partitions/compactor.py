@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from ..proto.errors import CorruptBatch
 from .environment import Environment
 from .replica import Replica
 from .storage.compaction import CompactionSettings
@@ -60,7 +61,8 @@ async def compact(
             environment.log("compaction_given_up", partition=str(replica.partition), why=str(damage))
         replica.give_up_compaction()
         return None
-    except (OSError, _InTheWay) as error:
+    except (OSError, CorruptBatch, _InTheWay) as error:
+        # An item whose CRC is good and that does not fit is for a scrub, or whoever reads it next, to find and repair.
         environment.log("compaction_given_up", partition=str(replica.partition), why=str(error))
         replica.give_up_compaction()
         return None

@@ -930,8 +930,10 @@ class PartitionLog:
                     if found and header.size > left:
                         break
                     verify(batch)
-                    if header.base_offset > offset and found:
-                        raise CorruptBatch(f"{header.base_offset} follows {offset}", what="place", position=position)
+                    # Its place and its term lie outside its CRC: what they say must be what the log knows.
+                    if header.base_offset > offset or header.term != self.journal.term_at(header.base_offset):
+                        why = f"{header.base_offset}@{header.term} stands where {offset} was looked for"
+                        raise CorruptBatch(why, what="place", position=position)
                     found.append(batch)
                     offset = header.next_offset
                     position += header.size

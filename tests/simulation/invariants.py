@@ -427,7 +427,8 @@ class Invariants:
         else:
             start = Point(replica.term, span.zero_width_offsets[0], 1)
         for added in {*replica.voters} - {*before}:
-            if added not in self.lost and not self._is_durable(added, replica.partition, start):
+            spoiled = added in self.lost or added in self.unreadable
+            if not spoiled and not self._is_durable(added, replica.partition, start):
                 raise Violation("voters-caught-up", f"{replica.voter} adds {added}, which does not hold {start}")
 
     def _check_durable(self, replica: Replica, point: Point) -> None:

@@ -261,3 +261,17 @@ def test_a_scrub_finds_whichever_byte_flipped_or_makes_it_again() -> None:
             whole.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("byte", [7, 15])
+def test_a_reader_is_not_led_past_a_record_by_a_header_that_says_another_place_or_term(byte: int) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), "T1", 3, 2, 4)
+        position, _ = item_bounds(disk, FIRST + ".log")[2]
+        disk.names[FIRST + ".log"].cache[position + byte] ^= 2  # of its base offset or its term, which no CRC covers
+        assert len(log.read_records(0, 9, 1 << 20)) == 1
+        with pytest.raises(DamagedLog):
+            log.read_records(3, 9, 1 << 20)
+
+    asyncio.run(scenario())
