@@ -258,12 +258,14 @@ class _Rewriting:
 
     @staticmethod
     def _batches(source: Source, file: File) -> Iterator[tuple[BatchHeader, Buffer]]:
-        """All batches of a segment, their CRCs checked."""
+        """All batches of a segment, checked: each by its CRC, and by its place, which the CRC does not cover."""
         position = 0
+        end = source.base
         try:
             for at, header, data in batches(file, 0, source.size_bytes):
                 position = at
                 verify(data)
+                end = place(end, header, data).point
                 yield header, data
         except CorruptBatch as error:
             raise DamagedLog(file.path, position, str(error)) from error
@@ -308,7 +310,9 @@ class _Rewriting:
             await output.finish()
         finally:
             output.close()
-        assert output.end == end, f"what was rewritten ends at {output.end}, not at {end}"
+        if output.end != end:
+            path = segment_path(self._job.directory, group.base.offset)
+            raise DamagedLog(path, 0, f"it ends at {output.end}, but the next segment begins at {end}")
         return Rewritten(
             base=group.base,
             end=end,

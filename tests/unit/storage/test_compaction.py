@@ -253,12 +253,15 @@ def reattributed(batch: bytearray, attributes: int) -> bytes:
     return bytes(batch)
 
 
-def test_a_damaged_segment_is_not_compacted_and_nothing_is_left_of_the_try() -> None:
+@pytest.mark.parametrize(
+    "position", [100, 7, 15], ids=["a record", "the base offset, which no CRC covers", "the term, which no CRC covers"]
+)
+def test_a_damaged_segment_is_not_compacted_and_nothing_is_left_of_the_try(position: int) -> None:
     async def scenario() -> None:
         env = FakeEnvironment(FakeDisk())
         log = await log_of(env, random_history(2))
         path = sorted(path for path in env.disk.names if path.endswith(".log"))[1]
-        env.disk.flip(path, 100)
+        env.disk.flip(path, position)
         job = job_for(log, OLD)
         assert job is not None
         with pytest.raises(DamagedLog):
