@@ -435,7 +435,13 @@ PLANTED_BUGS = (
     PlantedBug(
         name="trusts the page cache after a failed sync",
         plant=trusts_the_page_cache_after_a_failed_sync,
-        plan=Plan(faults=("fail_sync", "fail_sync", "lose_power"), fault_count=10),
+        plan=Plan(
+            faults=("fail_sync", "fail_sync", "lose_power"),
+            fault_count=16,
+            moving=False,
+            trim_pace_ms=0.0,
+            compaction_pace_ms=0.0,
+        ),
     ),
     PlantedBug(
         name="lets the start move back",
