@@ -35,7 +35,8 @@ demo: $(RUNTIME) ## Three brokers, a group of consumers, one of them and the lea
 venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .venv
 
 test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integration tests (PYTEST_ARGS="-k name")
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto tests/unit tests/scenarios tests/simulation $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/pytest tests/integration $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
 	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
