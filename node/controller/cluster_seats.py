@@ -31,13 +31,17 @@ def identities(brokers: Mapping[int, BrokerFact]) -> tuple[Voter, ...]:
 
 def seats(present: Sequence[Voter], brokers: Mapping[int, BrokerFact], alive: Collection[int]) -> tuple[Voter, ...]:
     """Who should vote, where `present` vote now."""
-    usable = {voter.broker_id: voter for voter in identities(brokers) if not brokers[voter.broker_id].removed}
+    # A founder votes before it is registered; without its seat then, the cluster would never get it back.
+    usable = {voter.broker_id: voter for voter in present if voter.broker_id not in brokers}
+    usable |= {voter.broker_id: voter for voter in identities(brokers) if not brokers[voter.broker_id].removed}
     count = min(MANY_SEATS if len(present) >= MANY_SEATS else FEW_SEATS, len(usable))
     kept = list(dict.fromkeys(voter.broker_id for voter in present if voter.broker_id in usable))
     others = [broker_id for broker_id in usable if broker_id in alive and broker_id not in kept]
     # A stable sort: of those who stay in any case the order is kept.
     kept.sort(key=lambda broker_id: (broker_id not in alive, usable[broker_id] not in present))
     # Who is gone gives its seat to one who is there, and keeps it if there is nobody: fewer voters bear no more.
-    gone = [broker_id for broker_id in kept if brokers[broker_id].gone and broker_id not in alive]
+    gone = [
+        broker_id for broker_id in kept if broker_id in brokers and brokers[broker_id].gone and broker_id not in alive
+    ]
     staying = [broker_id for broker_id in kept if broker_id not in gone]
     return tuple(usable[broker_id] for broker_id in (staying + others + gone)[:count])

@@ -391,6 +391,12 @@ def test_a_wiped_voter_of_cluster_is_replaced_by_its_new_disk_and_a_removed_one_
     assert brokers_of(seats(voters(1, 2, 3), brokers, (1, 2, 3, 4))) == [1, 2, 4]
 
 
+def test_a_founder_that_is_not_registered_yet_keeps_its_seat() -> None:
+    founders = voters(1, 2, 3, 4, 5)
+    assert seats(founders, registered(1), (1,)) == founders
+    assert set(seats(founders, registered(1, 4), (1, 4))) == {*founders}
+
+
 def test_a_removed_broker_has_no_seat_but_hears_of_the_decisions_as_long_as_it_is_there() -> None:
     brokers = registered(1, 2)
     brokers[2] = msgspec.structs.replace(brokers[2], removed=True)
