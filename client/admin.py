@@ -167,6 +167,8 @@ class Admin:
         """Ask one broker after the other until one answers with something that trying again cannot mend."""
         deadline = self._now() + self._timeout_s
         attempt = 0
+        reasons: dict[str, str] = {}
+        """By address: what each broker said last. A call that found no time to be answered says less than that."""
         while True:
             failures: list[LograftError] = []
             addresses = self._metadata.addresses()
@@ -185,14 +187,16 @@ class Admin:
                     if not error.retriable:
                         raise
                     failures.append(error)
+                    if address not in reasons or not isinstance(error, RequestTimedOut):
+                        reasons[address] = str(error)
             wait_s = backoff_s(attempt, self._connection.environment.chance)
             if self._now() + wait_s >= deadline:
-                raise self._gave_up(method, failures)
+                raise self._gave_up(method, failures, reasons.values())
             attempt += 1
             await asyncio.sleep(wait_s)
 
-    def _gave_up(self, method: str, failures: list[LograftError]) -> LograftError:
-        text = "; ".join(map(str, failures)) or "no broker answered in time"
+    def _gave_up(self, method: str, failures: Sequence[LograftError], reasons: Iterable[str]) -> LograftError:
+        text = "; ".join(dict.fromkeys(reasons)) or "no broker answered in time"
         message = f"{method} was not carried out within {self._timeout_s:g} s: {text}"
         if failures and all(isinstance(failure, BrokerUnavailable) for failure in failures):
             return BrokerUnavailable(message)
