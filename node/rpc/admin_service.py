@@ -27,6 +27,7 @@ from ...proto.errors import (
     NoLeader,
     NotAuthorized,
     NotLeader,
+    OffsetOutOfRange,
 )
 from ..cluster_view import ClusterView, DamagedReplica, PartitionView, ReplicaView
 from ..controller.controller import Controller
@@ -516,7 +517,14 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         response = pb.TrimTopicResponse()
         for point in request.partitions:
             led = self._replicas.leading(request.name, point.partition, request.topic_id)
-            led.replica.check_log_start(point.offset)
+            try:
+                led.replica.check_log_start(point.offset)
+            except OffsetOutOfRange as error:
+                raise OffsetOutOfRange(
+                    f"partition {point.partition} of {request.name!r} cannot start at {point.offset}: it is committed "
+                    f"up to {error.facts['end']}; name an offset from 0 to that, or `end`",
+                    **error.facts,
+                ) from None
             start = point.offset if request.validate_only else await led.replica.move_log_start(point.offset)
             response.partitions.add(partition=point.partition, offset=start)
         return response
