@@ -296,7 +296,7 @@ class Controller:
 
         Raises
             UnknownTopic, UnknownPartition
-            InvalidReplication  no brokers, or one named twice
+            InvalidReplication  no brokers, or one named twice; of an internal topic fewer than the cluster keeps
             InvalidRequest      one that is not registered, not alive, or removed; or just those where they are; or it
                                 is not placed as `seen` any more
         """
@@ -324,6 +324,12 @@ class Controller:
                 raise InvalidRequest(
                     f"Partition {number} of {name!r} is on brokers {_listed(present)} already; name others, or another "
                     "order to prefer another leader"
+                )
+            fewest = min(self._limits.replication_default, len(present))
+            if topic_rules.is_internal(name) and len(brokers) < fewest:
+                raise InvalidReplication(
+                    f"Partition {number} of {name!r} cannot have {len(brokers)} of its {len(present)} copies: the "
+                    f"cluster keeps {fewest} of what is its own; name so many brokers"
                 )
             moved = placed_on(topic, number, brokers, _directories(state))
             return (put(moved),), moved

@@ -154,6 +154,21 @@ def test_internal_topics_grow_to_three_replicas_as_brokers_join_and_users_topics
     run(scene())
 
 
+def test_an_internal_topic_is_moved_but_not_to_fewer_copies_than_the_cluster_would_grow_it_to_again() -> None:
+    async def scene() -> None:
+        office = await Office.open(1, 2, 3, 4)
+        for broker_id in (1, 2, 3, 4):
+            office.alive[broker_id] = directory_of(broker_id)
+        await office.controller.create_topic(OFFSETS, OFFSETS_ID, 1, internal=True)
+        present = brokers_of((await office.controller.describe_topic(OFFSETS)).partitions[0].placement)
+        refused = await error_of(office.controller.move_partition(OFFSETS, 0, present[:1]))
+        assert isinstance(refused, InvalidReplication) and "keeps 3" in str(refused)
+        moved = await office.controller.move_partition(OFFSETS, 0, [4, 3, 2])
+        assert brokers_of(moved.partitions[0].placement) == [4, 3, 2]
+
+    run(scene())
+
+
 def test_a_removed_broker_holds_nothing_and_what_it_held_goes_to_who_held_none_of_it() -> None:
     async def scene() -> None:
         office = await an_office_with_topic(1, 2, 3, 4, partitions=4)
