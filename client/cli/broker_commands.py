@@ -13,6 +13,8 @@ from .tables import OutputFormat, count
 from .topic_commands import run_with_client
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..admin import BrokerDescription, ClusterDescription
 
 _LOOK_INTERVAL_S = 0.2
@@ -85,7 +87,7 @@ def drain(
 
     For longer work on a machine. A clean stop hands leaderships over too, so that a mere restart needs no drain; what
     moves data away from a broker, for good, is `remove`. Refused if some partition would be left without a majority
-    while the broker is stopped.
+    while the broker is stopped. Where several are drained, stop one at a time.
 
     \b
       lograft broker drain 2
@@ -93,8 +95,8 @@ def drain(
     """
     import asyncio
 
-    async def work(client: Any) -> tuple[int, int]:
-        """What it led, and what it leads still."""
+    async def work(client: Any) -> tuple[int, int, list[int]]:
+        """What it led, what it leads still, and the other brokers that are drained."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         before = left = await _leads(client, broker_id)
@@ -104,9 +106,10 @@ def drain(
             if not left or loop.time() >= deadline:
                 break
             await asyncio.sleep(_LOOK_INTERVAL_S)
-        return before, left
+        known = (await client.admin.describe_cluster()).brokers
+        return before, left, [other.broker_id for other in known if other.draining and other.broker_id != broker_id]
 
-    before, left = run_with_client(brokers, work)
+    before, left, drained = run_with_client(brokers, work)
     if not wait:
         say(f"draining broker {broker_id}; `lograft broker list` shows what it still leads")
     elif left:
@@ -117,8 +120,20 @@ def drain(
     else:
         say(
             f"broker {broker_id} leads nothing ({count(before, 'partition')} handed over) until "
-            f"`lograft broker undrain {broker_id}`, and can be stopped; its data stays"
+            f"`lograft broker undrain {broker_id}`, and can be stopped{_while_up(drained)}; its data stays"
         )
+
+
+def _while_up(drained: Sequence[int]) -> str:
+    """What stopping a drained broker leans on, where others are drained too: each was judged with the others up."""
+    if not drained:
+        return ""
+    named = ", ".join(map(str, drained))
+    return (
+        f" while broker {named}, drained too, is up"
+        if len(drained) == 1
+        else (f" while brokers {named}, drained too, are up")
+    )
 
 
 async def _leads(client: Any, broker_id: int) -> int:
