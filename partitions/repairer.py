@@ -56,6 +56,11 @@ class Damaged(Protocol):
         """Is it being cut, reset or read anew?"""
         ...
 
+    @property
+    def awaits_repair(self) -> bool:
+        """Is it damaged, and is nobody else about to change what is on disk? Not once its hole is given up."""
+        ...
+
     def sources(self) -> Sequence[Voter]:
         """The other replicas of the partition, as far as they are known, voters or not."""
         ...
@@ -148,20 +153,22 @@ class Repairer:
 
     async def _run(self) -> None:
         replica, wait_ms = self._replica, FIRST_RETRY_MS
-        while not self._stopped and (hole := replica.log.hole) is not None:
+        while not self._stopped and replica.awaits_repair and (hole := replica.log.hole) is not None:
             why = await self._fill(hole)
             if not why:
                 wait_ms = FIRST_RETRY_MS
                 self.state = ""
                 continue
-            if self._stopped:
-                break
+            if self._stopped or not replica.awaits_repair:
+                break  # what is on disk is being cut: no file of the old log may take the place of what comes then
             self._counts.failed_tries += 1
             if why != self.state:
                 self._log("repair_waits", where=str(hole.where), why=why)
             self.state = why
             await self._sleep(wait_ms)
             wait_ms = min(2 * wait_ms, RETRY_MS_MAX)
+        if replica.log.hole is None or not replica.awaits_repair:
+            self.state = ""
         self._is_running = False
         self._is_over.set()
 

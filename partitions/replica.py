@@ -1176,10 +1176,14 @@ class Replica:
             return
         self._suspects.add(suspect)
         self._environment.log("replica_damaged", partition=str(self.partition), **told)
-        if not self._core.damaged:
-            word = max(self._core.word, self._core.persisted)
+        if not self._core.damaged and not self._stopped:
+            # What is flushed may be acknowledged, though the core hears of it only once a newer promise is on disk too.
+            word = max(self._core.word, self._core.persisted, self._flushed.end)
             self._promised = self._promises.note_word(self.partition, word)
-            self.take(DamageFound(word))
+            # Before all that waits: none of it is for a log that is whole.
+            self._inbox.appendleft(DamageFound(word))
+            if not self._draining and not self._cutting:
+                self._drain()
         if self.log.hole is None:
             self._environment.spawn(self.read_log_anew())
         # Else what is repaired now is read anew later, and all that is suspect with it.
@@ -1204,6 +1208,10 @@ class Replica:
     @property
     def is_log_in_flux(self) -> bool:
         return self._cutting or self._stopped
+
+    @property
+    def awaits_repair(self) -> bool:
+        return self._core.damaged and not self.is_log_in_flux
 
     def hole_lost(self, event: HoleLost) -> None:
         self._suspects.clear()
@@ -1278,6 +1286,7 @@ class Replica:
             word = self._core.word
             if verdict.damage is not None:
                 word = max(word, verdict.damage.word)
+            if verdict.damage is not None or word > log.end:
                 self._promised = promises.note_word(partition, word)
                 await promises.sync(self._promised)
             self._take_log(log, verdict, word, suspects)
@@ -1301,8 +1310,16 @@ class Replica:
             self._suspects.clear()
             self._promises.raise_mark(self.partition, log.end)
         committed = self._committed
+        # How far it is cleaned is promised before anybody is told: the event says it, of this log.
+        self._inbox = deque(event for event in self._inbox if not isinstance(event, LogCleaned))
         event = LogRecovered(
-            log.journal.copy(), log.voter_sets.copy(), word, known.doubtful, not is_whole, known.cleaned_to
+            log.journal.copy(),
+            log.voter_sets.copy(),
+            word,
+            known.doubtful,
+            not is_whole,
+            known.cleaned_to,
+            committed,
         )
         self._draining = True
         try:

@@ -675,10 +675,12 @@ class RaftCore:
             return
         if not reply.accepted and not reply.counts:
             # It mends its log by itself, and then takes items again: ask now and then, ever more seldom.
-            progress.pace = Pace.HALTED
+            progress.halt()
             progress.progressed = False
             self._keep_timer(effects)
             return
+        if reply.accepted and progress.pace is Pace.HALTED:
+            return  # it was under way for longer than the news that its log is damaged
         progress.progressed = True
         progress.patience = 1
         if not reply.accepted:
@@ -1000,7 +1002,7 @@ class RaftCore:
         self.cleaned_to = event.cleaned_to
         self.persisted = self.last
         # What was committed is so for good; of this log it is as much as the log shows.
-        self._committed_once = max(self._committed_once, self.committed)
+        self._committed_once = max(self._committed_once, min(self.committed, event.committed))
         self.committed = max(min(self._committed_once, self.last), self.journal.base)
         self._doubted = None
         self._began_for = None

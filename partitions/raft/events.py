@@ -144,6 +144,9 @@ class LogRecovered:
     doubtful: bool
     damaged: bool
     cleaned_to: int
+    committed: Point
+    """What was known to be committed, and in the log, before. A step whose cut failed may have said more, of items that
+    were never written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,12 @@ class Progress:
         self.awaits_reply = False
         self.is_offered = False
 
+    def halt(self) -> None:
+        """Its log is damaged: what it acknowledged in this session may be what it lost."""
+        self.pace = Pace.HALTED
+        self.match = self.counted = ORIGIN
+        self.caught_up = False
+
     def note_sent(self, through: Point, size_bytes: int) -> None:
         if through > self.next:
             self.in_flight.append((through, size_bytes))

@@ -70,7 +70,7 @@ def test_only_the_leader_that_is_followed_makes_a_replica_give_up_what_is_beyond
 def test_a_log_that_is_whole_again_reaches_the_word_and_counts() -> None:
     core = a_damaged_core(word=Point(1, 5, 1))
     whole = journal_of(items_of_terms(1, 1, 1, 1, 1, 1))
-    effects = core.step(LogRecovered(whole, VoterSets(ORIGIN, VOTERS), Point(1, 5, 1), False, False, 0))
+    effects = core.step(LogRecovered(whole, VoterSets(ORIGIN, VOTERS), Point(1, 5, 1), False, False, 0, core.committed))
     assert effects.word_reached
     assert (core.word, core.damaged, core.persisted) == (ORIGIN, False, whole.last)
     (reply,) = core.step(AskLeader()).send_when_persisted
@@ -81,7 +81,7 @@ def test_a_log_that_is_whole_again_reaches_the_word_and_counts() -> None:
 def test_a_log_of_which_a_hole_is_filled_and_another_left_does_not_count_yet() -> None:
     core = a_damaged_core(word=Point(1, 5, 1))
     longer = journal_of(items_of_terms(1, 1, 1, 1))
-    effects = core.step(LogRecovered(longer, VoterSets(ORIGIN, VOTERS), Point(1, 5, 1), False, True, 0))
+    effects = core.step(LogRecovered(longer, VoterSets(ORIGIN, VOTERS), Point(1, 5, 1), False, True, 0, core.committed))
     assert not effects.word_reached
     assert core.damaged
     assert not core.step(AskLeader()).send_when_persisted
@@ -105,7 +105,43 @@ def test_what_was_committed_is_known_again_once_the_hole_is_filled() -> None:
     core = group.core(2)
     committed, sets, journal = core.committed, core.voter_sets, core.journal.copy()
     core.step(DamageFound(core.last))
-    core.step(LogRecovered(TermJournal(ORIGIN), sets.copy(), core.word, False, True, 0))
+    core.step(LogRecovered(TermJournal(ORIGIN), sets.copy(), core.word, False, True, 0, core.committed))
     assert core.committed == ORIGIN
-    core.step(LogRecovered(journal, sets.copy(), core.word, False, False, 0))
+    core.step(LogRecovered(journal, sets.copy(), core.word, False, False, 0, core.committed))
     assert core.committed == committed
+
+
+def test_what_a_cut_that_failed_would_have_made_room_for_is_not_committed_and_neither_is_what_it_would_have_cut() -> (
+    None
+):
+    core = RaftCore(
+        voter=voter(1),
+        voter_sets=VoterSets(ORIGIN, VOTERS),
+        journal=journal_of(items_of_terms(1, 1, 1)),
+        random=Random(1),
+    )
+    core.step(heard(2))
+    carried_out = Point(1, 1, 1)
+    core.step(AppendRequest(voter(2), voter(1), 1, 1, Point(1, 3, 1), prev=Point(1, 3, 1), committed=carried_out))
+    uncut = core.journal.copy()
+    items = items_of_terms(1, 2, 2)[2:]
+    effects = core.step(AppendRequest(voter(2), voter(1), 2, 1, Point(2, 3, 1), carried_out, Point(2, 3, 1), items, 1))
+    assert effects.cut == carried_out
+    assert core.committed == Point(2, 3, 1)
+    core.step(DamageFound(Point(1, 3, 1)))
+    core.step(LogRecovered(uncut, VoterSets(ORIGIN, VOTERS), Point(1, 3, 1), False, False, 0, carried_out))
+    assert core.committed == carried_out
+
+
+def test_what_a_follower_acknowledged_counts_no_more_once_it_says_that_it_does_not() -> None:
+    group = Group.of(3)
+    group.elect(1)
+    group.propose(1, count=3)
+    group.settle()
+    leader, point = group.core(1), group.core(1).last
+    assert leader.copies_of(point) == 3
+    group.core(2).step(DamageFound(point))
+    group.propose(1)
+    group.settle()
+    assert leader.copies_of(point) == 2
+    assert not leader.is_within_reach(voter(2))

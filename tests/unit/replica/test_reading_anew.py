@@ -1,0 +1,166 @@
+"""A log that is read anew in a live process: what was known of it before, and what comes in meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lograft.partitions.raft.events import HoleLost, LogCleaned
+from lograft.partitions.raft.messages import AppendRequest
+from lograft.partitions.raft.points import Item, ItemKind, Point
+from lograft.partitions.replica import Replica
+from lograft.partitions.storage.segment import DamagedLog
+
+from .test_losing_leadership import Deaf, a_record, until
+from .trio import a_trio
+
+MAGIC_BYTE = 16
+
+
+class Failed(Exception):
+    """The process would have ended."""
+
+
+def mistakes_of(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    found: list[Exception] = []
+
+    def fail(error: Exception) -> None:
+        found.append(error)
+        raise Failed from error
+
+    monkeypatch.setattr(replica._environment, "fail", fail)
+    return found
+
+
+def last_segment(replica: Replica) -> Path:
+    return Path(replica.log.stored_segments()[-1].path)
+
+
+def flip(path: Path, position: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(position)
+        (byte,) = file.read(1)
+        file.seek(position)
+        file.write(bytes([byte ^ 0x40]))
+
+
+def says(deaf: Deaf, broker_id: int, term: int, prev: Point, committed: Point, *items: Item) -> None:
+    sender = next(voter for voter in deaf.replica.voters if voter.broker_id == broker_id)
+    end = items[-1].point if items else prev
+    deaf.replica.receive(AppendRequest(sender, deaf.replica.voter, term, 1, end, prev, committed, items, 1))
+
+
+def test_a_cut_that_meets_damage_commits_nothing_and_what_was_sent_after_it_ends_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            mistakes = mistakes_of(replica, monkeypatch)
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), *(a_record(first, at, b"old") for at in range(3)))
+            await deaf.has_persisted(Point(first, 3, 1))
+            says(deaf, 1, first, Point(first, 3, 1), Point(first, 1, 1))
+            assert replica.committed == Point(first, 1, 1)
+            flip(last_segment(replica), MAGIC_BYTE)
+            new, start = first + 1, Point(first + 1, 2, 1)
+            items = Item(start, ItemKind.TERM_START, b""), a_record(new, 2, b"new")
+            says(deaf, 2, new, Point(first, 2, 1), Point(new, 3, 1), *items)
+            says(deaf, 2, new, Point(new, 3, 1), Point(new, 3, 1), a_record(new, 3, b"newer"))
+            await until(lambda: replica.log.hole is not None)
+            assert not mistakes
+            assert replica.status().damaged
+            assert replica.status().word >= Point(first, 2, 1)
+            assert replica._core._committed_once <= Point(first, 1, 1)
+
+    asyncio.run(go())
+
+
+def test_the_word_covers_what_was_acknowledged_though_a_newer_promise_is_not_on_disk_yet(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), a_record(first, 0, b"kept"))
+            await deaf.has_persisted(Point(first, 1, 1))
+            deaf.gate.clear()
+            says(deaf, 1, first, Point(first, 1, 1), Point(0, 0, 0), a_record(first, 1, b"acknowledged"))
+            replica._promised = replica._promises.note_doubt(replica.partition, False)
+            await deaf.has_flushed(Point(first, 2, 1))
+            assert replica.status().persisted < Point(first, 2, 1)
+            replica.note_unreadable(DamagedLog(str(last_segment(replica)), 0, "a test says so"))
+            assert replica.status().word == Point(first, 2, 1)
+            deaf.gate.set()
+            await until(lambda: not replica.status().damaged)
+
+    asyncio.run(go())
+
+
+def test_news_of_cleaning_that_comes_while_a_log_is_read_anew_ends_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            mistakes = mistakes_of(replica, monkeypatch)
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), *(a_record(first, at, b"old") for at in range(3)))
+            await deaf.has_persisted(Point(first, 3, 1))
+            says(deaf, 1, first, Point(first, 3, 1), Point(first, 3, 1))
+            path = last_segment(replica)
+            flip(path, MAGIC_BYTE)
+            replica.note_unreadable(DamagedLog(str(path), 0, "a test says so"))
+            await until(lambda: replica._cutting)
+            replica.take(LogCleaned(2))
+            await until(lambda: replica.log.hole is not None and not replica._cutting)
+            assert not mistakes
+
+    asyncio.run(go())
+
+
+def test_what_lies_beyond_a_lost_hole_is_not_repaired_while_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            mistakes = mistakes_of(replica, monkeypatch)
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), *(a_record(first, at, b"old") for at in range(3)))
+            await deaf.has_persisted(Point(first, 3, 1))
+            path = last_segment(replica)
+            flip(path, MAGIC_BYTE)
+            replica.note_unreadable(DamagedLog(str(path), 0, "a test says so"))
+            await until(lambda: replica.log.hole is not None and not replica._cutting)
+            repairer: Any = replica._repairer
+            tries: list[bool] = []
+            right = repairer._fill
+
+            async def fill(hole: Any) -> str:
+                tries.append(replica.is_log_in_flux)
+                if len(tries) == 1:
+                    deaf.gate.clear()
+                    leader = replica.leader
+                    assert leader is not None
+                    replica.hole_lost(HoleLost(leader, replica.term))
+                    return "it is given up"
+                return await right(hole)
+
+            monkeypatch.setattr(repairer, "_fill", fill)
+            await until(lambda: bool(tries))
+            assert replica._cutting
+            for _ in range(100):
+                repairer.wake()
+                await asyncio.sleep(0)
+            deaf.gate.set()
+            await until(lambda: replica.log.hole is None)
+            assert tries == [False]
+            assert not mistakes
+
+    asyncio.run(go())
