@@ -732,9 +732,10 @@ class PartitionLog:
             for position, header, batch in batches(segment.file, 0, segment.size):
                 if contents.end >= point:
                     return contents, position
+                verify(batch)  # what it says goes into heads, of this log and of others
                 contents.note(place(contents.end, header, batch), header)
                 position += header.size
-        except CorruptBatch as error:
+        except (CorruptBatch, OSError) as error:
             raise DamagedLog(segment.path, position, str(error)) from error
         assert contents.end == point, f"{point} is not in {segment.path}, which ends at {contents.end}"
         return contents, position

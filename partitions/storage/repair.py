@@ -450,8 +450,13 @@ def _bounds(header: BatchHeader) -> tuple[int, int, int]:
     return header.term, header.base_offset, header.next_offset
 
 
-async def write_head(disk: Disk, directory: str, head: SegmentHead) -> None:
-    """Put a head in place, durably: the old one, if there is one, or this one is found after a crash."""
+async def write_head(
+    disk: Disk, directory: str, head: SegmentHead, is_wanted: Callable[[], bool] = lambda: True
+) -> None:
+    """Put a head in place, durably: the old one, if there is one, or this one is found after a crash.
+
+    `is_wanted` is asked right before: what the log held there may have been cut, and begun anew, meanwhile.
+    """
     path = segment_path(directory, head.base.offset) + ".head"
     if disk.exists(path + MENDED):
         disk.unlink(path + MENDED)
@@ -461,8 +466,9 @@ async def write_head(disk: Disk, directory: str, head: SegmentHead) -> None:
         await new.fdatasync()
     finally:
         new.close()
-    disk.rename(path + MENDED, path)
-    await disk.sync_directory(directory)
+    if is_wanted():
+        disk.rename(path + MENDED, path)
+        await disk.sync_directory(directory)
 
 
 def head_of_reply(content: bytes, path: str) -> SegmentHead:

@@ -103,4 +103,4 @@ async def _mend_head(
         raise DamagedLog(segment_path(log.directory, segment.base.offset) + ".head", 0, "its head is unreadable")
     else:
         return  # the segment before says it in a moment, or did not say it
-    await write_head(disk, log.directory, head)
+    await write_head(disk, log.directory, head, lambda: log.holds_segment(segment))

@@ -111,9 +111,7 @@ def test_what_was_committed_is_known_again_once_the_hole_is_filled() -> None:
     assert core.committed == committed
 
 
-def test_what_a_cut_that_failed_would_have_made_room_for_is_not_committed_and_neither_is_what_it_would_have_cut() -> (
-    None
-):
+def test_neither_what_a_failed_cut_made_room_for_nor_what_it_left_is_committed() -> None:
     core = RaftCore(
         voter=voter(1),
         voter_sets=VoterSets(ORIGIN, VOTERS),

@@ -25,6 +25,7 @@ from tests.unit.storage.fakes import (
     VOTERS,
     FakeDisk,
     FakeEnvironment,
+    FakeFile,
     PowerCut,
     a_log,
     items_of,
@@ -33,6 +34,7 @@ from tests.unit.storage.fakes import (
 )
 
 FIRST = f"{LOG_DIRECTORY}/{0:020d}"
+PRODUCER_BYTE = 50
 SHAPES = ("T1", 3, 2, VOTERS[:2], 4, "T2", 1, 5)
 
 
@@ -273,5 +275,56 @@ def test_a_reader_is_not_led_past_a_record_by_a_header_that_says_another_place_o
         assert len(log.read_records(0, 9, 1 << 20)) == 1
         with pytest.raises(DamagedLog):
             log.read_records(3, 9, 1 << 20)
+
+    asyncio.run(scenario())
+
+
+def test_a_head_for_another_replica_is_not_made_of_bytes_that_are_not_what_was_written() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), *SHAPES)
+        await log.sync()
+        at = [item.point for item in items_of(ORIGIN, *SHAPES)].index(Point(1, 3, 1))
+        begin, _ = item_bounds(disk, FIRST + ".log")[at]
+        disk.flip(FIRST + ".log", begin + PRODUCER_BYTE)
+        with pytest.raises(DamagedLog):
+            log.head_at(Point(1, 5, 1))
+        log.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_head_made_again_does_not_take_the_place_of_one_that_was_begun_there_meanwhile() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env = FakeEnvironment(disk)
+        log = await a_log(env, *SHAPES, config=CONFIG)
+        await log.sync()
+        second = log.stored_segments()[1]
+        head = second.path.removesuffix(".log") + ".head"
+        disk.flip(head, len(disk.names[head].cache) // 2)
+        right, reached = FakeFile.fdatasync, asyncio.Event()
+        gate = asyncio.Event()
+
+        async def slowly(file: FakeFile) -> None:
+            if file.path.endswith(".mended"):
+                reached.set()
+                await gate.wait()
+            await right(file)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FakeFile, "fdatasync", slowly)
+            scrubbing = asyncio.create_task(scrub(disk, log, no_pace))
+            await reached.wait()
+            await log.cut(log.stored_segments()[0].base)
+            for item in items_of(log.end, "T7", 3, 2, 4, 1, 5, 6, 7):
+                log.append([item], 5)
+            await log.sync()
+            gate.set()
+            await scrubbing
+        whole, verdict = await recovered(FakeEnvironment(disk), log.end, same_boot=True, config=CONFIG)
+        assert verdict.damage is None
+        assert points_of(whole) == points_of(log)
+        whole.close()
 
     asyncio.run(scenario())
