@@ -1274,7 +1274,8 @@ class Replica:
                 env,
                 self._data_directory,
                 partition,
-                mark=known.mark,
+                # Of what is on disk the promises hear a little later.
+                mark=max(known.mark, self._core.persisted),
                 same_boot=self._was_settled or not promises.boot_changed,
                 config=old.config,
                 on_doubt=remember_doubt,
