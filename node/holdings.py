@@ -128,6 +128,7 @@ class Holdings:
             damaged=status.damaged,
             doubtful=status.doubtful,
             why=why,
+            refused_by=replica.repair_refused_by,
         )
 
     def _scan(self, replica: Replica) -> asyncio.Task[tuple[Point, str]]:

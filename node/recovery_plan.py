@@ -38,6 +38,8 @@ class Holding(NamedTuple):
     """An earlier recovery ended it; its files are still there."""
     why: str = ""
     """Why it cannot be read, or is not open."""
+    refused_by: tuple[int, ...] = ()
+    """Brokers that answered it that they cannot repair it: what they hold may be something else."""
 
     @property
     def known_offset(self) -> int:
@@ -185,7 +187,11 @@ def _refusal(
 
 def _could_mend(whole: Holding, damaged: Holding) -> bool:
     return (
-        not whole.damaged and not whole.why and whole.end >= damaged.word and whole.start_offset <= damaged.end.offset
+        whole.voter.broker_id not in damaged.refused_by
+        and not whole.damaged
+        and not whole.why
+        and whole.end >= damaged.word
+        and whole.start_offset <= damaged.end.offset
     )
 
 
@@ -216,6 +222,8 @@ def _told(holding: Holding, votes: bool) -> str:
         told += f"; it once held up to {holding.word.offset}"
     if holding.committed > ORIGIN:
         told += f"; it knows {holding.committed.offset} to be committed"
+    if holding.refused_by:
+        told += f"; broker {', '.join(map(str, holding.refused_by))} could not prove what it lost"
     return told + (f"; {holding.why}" if holding.why and not holding.ended else "")
 
 

@@ -81,6 +81,12 @@ class _Try:
     servings: set[Serving] = field(default_factory=set)
     leader_said: RepairReply | None = None
 
+    @property
+    def refused_by(self) -> tuple[int, ...]:
+        """Brokers that answered, and not what may be otherwise in a moment."""
+        refusals = _WORDS[Serving.UNPROVED], _WORDS[Serving.CLEANED]
+        return tuple(voter.broker_id for voter, what in self.said.items() if what in refusals)
+
     def note(self, voter: Voter, reply: RepairReply | None, replica: Damaged) -> bool:
         """True if the answer gives anything."""
         if reply is None:
@@ -112,6 +118,8 @@ class Repairer:
     def __init__(self, environment: Environment, promises: Promises, replica: Damaged, counts: RepairCounts) -> None:
         self.state = ""
         """What is being repaired and what stands in the way, for an operator; empty if nothing is."""
+        self.refused_by: tuple[int, ...] = ()
+        """Brokers that said in the last try that they cannot prove what is lost, or do not have it any more."""
         self._environment = environment
         self._promises = promises
         self._replica = replica
@@ -156,6 +164,7 @@ class Repairer:
         while not self._stopped and replica.awaits_repair and (hole := replica.log.hole) is not None:
             why = await self._fill(hole)
             if not why:
+                self.refused_by = ()
                 wait_ms = FIRST_RETRY_MS
                 self.state = ""
                 continue
@@ -189,6 +198,7 @@ class Repairer:
             return "it is stopped"
         if tried.leader_said is not None and self._give_up(hole, tried.leader_said):
             return f"what lies beyond {hole.where} is given up: the leader has no use for it"
+        self.refused_by = tried.refused_by
         heard = "; ".join(f"{voter} {what}" for voter, what in tried.said.items()) or "no other replica is known"
         return f"no replica can prove what stood from {hole.where} to {hole.goal}: {heard}"
 

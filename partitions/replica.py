@@ -406,6 +406,11 @@ class Replica:
         return self._core.damaged or bool(self._unreadable)
 
     @property
+    def repair_refused_by(self) -> tuple[int, ...]:
+        """Brokers that said that they cannot give what its log lost."""
+        return self._repairer.refused_by if self._core.damaged else ()
+
+    @property
     def is_stopped(self) -> bool:
         return self._stopped
 

@@ -43,6 +43,14 @@ async def granted(trio: Trio, replica: Replica, sent: list[Message], last: Point
     return any(isinstance(message, VoteReply) and message.granted for message in sent)
 
 
+def spoil_second_record(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    second = read_header(content).size
+    second += read_header(content, second).size
+    content[second + MAGIC_BYTE] ^= 0x40
+    path.write_bytes(content)
+
+
 async def votes_for_less_than_it_acknowledged(root: Path) -> tuple[bool, bool]:
     """Before and after a restart of its broker."""
     sent: list[Message] = []
@@ -67,12 +75,7 @@ async def votes_for_less_than_it_acknowledged(root: Path) -> tuple[bool, bool]:
         deaf.is_told(1, term, ORIGIN, *(a_record(term, at, b"acknowledged") for at in range(3)))
         acknowledged, kept, held_by_n2 = Point(term, 3, 1), Point(term, 1, 1), Point(term, 2, 1)
         await until(lambda: any(isinstance(one, AppendReply) and one.match == acknowledged for one in sent))
-        path = Path(replica.log.stored_segments()[-1].path)
-        content = bytearray(path.read_bytes())
-        second = read_header(content).size
-        second += read_header(content, second).size
-        content[second + MAGIC_BYTE] ^= 0x40
-        path.write_bytes(content)
+        spoil_second_record(Path(replica.log.stored_segments()[-1].path))
         await replica.scrub(_no_pace)
         await until(lambda: not replica.status().damaged and not replica.is_log_in_flux and replica.log.end == kept)
         before = await granted(trio, replica, sent, held_by_n2)

@@ -125,3 +125,11 @@ def test_what_is_given_out_again_is_always_said(lost: int) -> None:
     found = judged(holding(A, 9, damaged=True, word=Point(3, lost, 1)), alive=(1,))
     assert found.lines[-1].startswith("offsets from 9 on are given out again")
     assert any(f"9 to {lost - 1}" in line for line in found.lines) == (lost > 9)
+
+
+def test_what_another_replica_said_that_it_cannot_prove_is_not_waited_for() -> None:
+    spoiled = holding(B, 3, damaged=True, word=Point(3, 8, 1))
+    assert "can be repaired" in judged(holding(A, 9), spoiled, alive=(1, 2)).refusal
+    found = judged(holding(A, 9), spoiled._replace(refused_by=(1,)), alive=(1, 2))
+    assert not found.refusal
+    assert any("broker 1 could not prove what it lost" in line for line in found.lines)
