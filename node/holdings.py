@@ -2,6 +2,7 @@
 
 Invariants
     whoever is in touch and does not answer is named as such, never taken for one that holds nothing
+    a replica without a leader is read first, all of it: should it go on alone, nobody could repair what decayed unseen
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Holdings:
         self._promises = promises
         self._links = links
         self._disk = disk
+        self._readings: dict[PartitionId, tuple[Replica, Point, asyncio.Task[None]]] = {}
         self._scans: dict[PartitionId, tuple[Replica, asyncio.Task[tuple[Point, str]]]] = {}
 
     async def of_all(self, partition: PartitionId) -> Found:
@@ -112,6 +114,8 @@ class Holdings:
                     leads = True
             except (TimeoutError, LograftError):
                 pass
+        if replica.leader is None and not replica.is_damaged:
+            await asyncio.shield(self._read(replica))
         status = replica.status()
         end, why = status.end, ""
         if status.damaged:
@@ -130,6 +134,26 @@ class Holdings:
             why=why,
             refused_by=replica.repair_refused_by,
         )
+
+    def _read(self, replica: Replica) -> asyncio.Task[None]:
+        """Read what it holds, so that it finds what cannot be read of it; once for all that it holds now.
+
+        It may take longer than whoever asks waits: asked again, the answer comes once it is done.
+        """
+        partition, end = replica.partition, replica.status().end
+        known = self._readings.get(partition)
+        if known is not None and known[:2] == (replica, end):
+            return known[2]
+
+        async def breathe(size: int) -> None:
+            await asyncio.sleep(0)
+
+        async def read() -> None:
+            await replica.scrub(breathe)
+
+        task = asyncio.get_running_loop().create_task(read())
+        self._readings[partition] = replica, end, task
+        return task
 
     def _scan(self, replica: Replica) -> asyncio.Task[tuple[Point, str]]:
         """Where the hole is: a read may have met it behind much that is readable. The same answer until it is closed.
