@@ -25,6 +25,12 @@ from lograft.v1 import broker_service_pb2 as pb
 T = TypeVar("T")
 SECRET = "a secret of the integration tests"
 READY_SECONDS_MAX = 20.0
+HEARS_CTRL_C = (
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+)
+"""To be put before a command: tests run in the background have SIGINT ignored, and what they start inherits that."""
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", 32 << 20),
     ("grpc.max_send_message_length", 32 << 20),

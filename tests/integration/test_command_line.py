@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from lograft.client.cli.ports import free_base_port
 
+from .brokers import HEARS_CTRL_C
+
 LOGRAFT = [sys.executable, "-P", "-m", "lograft.client.cli.main"]
 
 
@@ -121,12 +123,11 @@ def test_members_share_a_topic_store_what_they_showed_and_are_sought_while_they_
     log = lograft.directory / "shared.log"
     with log.open("wb") as output:
         member = subprocess.Popen(
-            [*LOGRAFT, "consume", "shared", "-g", "team"],
+            [*HEARS_CTRL_C, *LOGRAFT, "consume", "shared", "-g", "team"],
             cwd=lograft.directory,
             env=lograft.environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # whatever we inherited
         )
     try:
         _until(lambda: [one["member_id"] is not None for one in standing()["partitions"]] == [True, True])
@@ -213,14 +214,6 @@ def test_ctrl_c_in_the_foreground_stops_every_broker_and_tells_of_those_that_die
         up.kill()
     assert "stopped 3 brokers" in told.read_text()
     assert json.loads(lograft.run("status", "-o", "json").stdout)["running"] == 0
-
-
-# A test run in the background has SIGINT ignored, and whatever it starts inherits that.
-HEARS_CTRL_C = (
-    sys.executable,
-    "-c",
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
-)
 
 
 def wait_until_told(told: Path, text: str) -> None:

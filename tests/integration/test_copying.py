@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from lograft.v1 import admin_service_pb2 as admin_pb
 
-from .brokers import Broker, Brokers, a_batch, eventually
+from .brokers import HEARS_CTRL_C, Broker, Brokers, a_batch, eventually
 from .test_moves import assert_nothing_is_lost, described, health, is_whole, lograft, placed_on, under_load
 
 MEGABYTES = 8
@@ -106,10 +106,9 @@ def test_ctrl_c_ends_the_waiting_and_not_the_move(four: Brokers) -> None:
     _, to = elsewhere(four, "left")
     words = ["partition", "move", "left", "0", "--to", ",".join(map(str, to)), "--wait", "--brokers", four[0].address]
     waiting = subprocess.Popen(
-        [sys.executable, "-P", "-m", "lograft.client.cli.main", *words],
+        [*HEARS_CTRL_C, sys.executable, "-P", "-m", "lograft.client.cli.main", *words],
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,  # whatever we inherited
     )
     eventually(lambda: described(four[0], "left").partitions[0].moving)
     time.sleep(1.5)  # let it begin to wait: a process that is still starting ends otherwise

@@ -17,7 +17,7 @@ from lograft.v1 import admin_service_pb2 as admin_pb
 from tests.bench.growth import a_cluster, grow_and_shrink
 from tests.bench.steady_load import SteadyLoad
 
-from .brokers import Brokers, a_batch, eventually
+from .brokers import HEARS_CTRL_C, Brokers, a_batch, eventually
 
 
 def test_from_one_broker_to_three_to_five_to_three_no_client_sees_an_error_and_every_record_is_there_once() -> None:
@@ -130,11 +130,9 @@ def test_a_rebalance_that_is_interrupted_leaves_all_well_and_the_next_one_ends_i
 
     eventually(lambda: all(part.leader_id == 0 and not part.moving for part in parts()), seconds=30)
     with subprocess.Popen(
-        command(cluster, "cluster", "rebalance", "--yes", "--at-once", "1"),
+        [*HEARS_CTRL_C, *command(cluster, "cluster", "rebalance", "--yes", "--at-once", "1")],
         stderr=subprocess.PIPE,
         text=True,
-        # Tests that a shell runs in the background are deaf to it, and what they start would be too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     ) as begun:
         assert begun.stderr is not None
         first = begun.stderr.readline()
