@@ -147,6 +147,8 @@ class ClusterDescription:
     partitions: int
     leaderless_partitions: int
     under_replicated_partitions: int
+    frail_partitions: int = 0
+    """With so few copies that the loss of one broker stops them."""
 
 
 class Admin:
@@ -420,6 +422,7 @@ class Admin:
             told.partitions,
             told.leaderless_partitions,
             told.under_replicated_partitions,
+            told.frail_partitions,
         )
 
     async def move_partition(self, topic: str, partition: int, broker_ids: Sequence[int]) -> None:

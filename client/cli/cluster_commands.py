@@ -289,7 +289,14 @@ def _health_text(shown: dict[str, Any]) -> str:
     from .tables import count
 
     alive, losses = count(shown["brokers_alive"], "broker"), shown["losses_borne"]
-    return f"healthy: {alive}, of which {losses or 'none'} can be lost without the cluster stopping"
+    text = f"healthy: {alive}, of which {losses or 'none'} can be lost without the cluster stopping"
+    if losses and (frail := shown["frail_partitions"]):
+        have, stop = ("has", "stops") if frail == 1 else ("have", "stop")
+        text += (
+            f"\nbut {count(frail, 'partition')} {have} fewer than three copies, and {stop} with one broker: "
+            "`lograft topic describe`, `lograft partition move`"
+        )
+    return text
 
 
 def _health_as_json(cluster: ClusterDescription) -> dict[str, Any]:
@@ -302,6 +309,7 @@ def _health_as_json(cluster: ClusterDescription) -> dict[str, Any]:
         "controller_id": cluster.controller_id,
         "leaderless_partitions": cluster.leaderless_partitions,
         "under_replicated_partitions": cluster.under_replicated_partitions,
+        "frail_partitions": cluster.frail_partitions,
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .endings import say
+from .endings import Refused, say
 from .local_commands import OutputOption
 from .record_commands import INT32_MAX, BrokersOption, TopicArgument
 from .tables import OutputFormat
@@ -82,6 +82,11 @@ def move(
         broker_ids = [int(one) for one in to.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{to!r} is no list of broker ids, such as 1,2,4", param_hint="--to") from None
+
+    if topic == "__cluster":
+        raise Refused(
+            "__cluster is on every broker and is not moved; who votes in it follows `lograft broker add` and `remove`"
+        )
 
     async def work(client: Any) -> None:
         await client.admin.move_partition(topic, partition, broker_ids)

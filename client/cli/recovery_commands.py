@@ -66,6 +66,11 @@ def recover(
         )
         return found
 
+    if topic == "__cluster":
+        raise Refused(
+            "__cluster holds the decisions themselves, and nobody could decide this: stop the brokers, and see "
+            "`lograft broker -c FILE --recover-cluster` (docs/operating.md)"
+        )
     plan = run_with_client(brokers, look)
     if output is OutputFormat.json:
         show_json(_as_json(plan))

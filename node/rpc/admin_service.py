@@ -49,6 +49,8 @@ CALL_PREFIX = "admin."
 RETRY_MS = 50
 SEEN_SECONDS_MAX = 2.0
 DAMAGED_TOLD_MAX = 10
+COPIES_TO_BEAR_A_LOSS = 3
+"""Two of them are a majority."""
 """Damaged replicas named in the health of a cluster."""
 """How long an answer waits for its decision to show at the broker that gives it."""
 
@@ -625,6 +627,12 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             partitions=sum(len(topic.partitions) for topic in state.topics.values() if not is_internal(topic.name)),
             leaderless_partitions=leaderless,
             under_replicated_partitions=under_replicated,
+            frail_partitions=sum(
+                len(partition.placement) < COPIES_TO_BEAR_A_LOSS
+                for topic in state.topics.values()
+                if not is_internal(topic.name)
+                for partition in topic.partitions
+            ),
         )
         for broker_id in sorted({*state.brokers, *cluster_voters}):
             described.brokers.append(self._broker(broker_id, views, broker_id in cluster_voters))

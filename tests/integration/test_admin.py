@@ -114,6 +114,11 @@ def test_a_healthy_cluster_says_so_and_one_without_a_broker_says_what_is_missing
     assert eventually(lambda: described(0).healthy)
     cluster = described(1)
     assert cluster.losses_borne == 1 and not cluster.reasons
+    before = cluster.frail_partitions
+    brokers.create_topic("single", partitions=2, replication=1)
+    assert eventually(lambda: described(1).frail_partitions == before + 2)
+    request = admin_pb.DeleteTopicRequest(name="single")
+    brokers[0].admin.DeleteTopic(request, timeout=10)
     assert [broker.address for broker in cluster.brokers] == [broker.address for broker in brokers.all]
     brokers[2].kill()
     assert eventually(lambda: not described(0).healthy)

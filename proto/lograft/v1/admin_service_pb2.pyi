@@ -172,7 +172,7 @@ class DescribeClusterRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeClusterResponse(_message.Message):
-    __slots__ = ("cluster_id", "controller_id", "controller_term", "brokers", "healthy", "reasons", "losses_borne", "topics", "partitions", "leaderless_partitions", "under_replicated_partitions")
+    __slots__ = ("cluster_id", "controller_id", "controller_term", "brokers", "healthy", "reasons", "losses_borne", "topics", "partitions", "leaderless_partitions", "under_replicated_partitions", "frail_partitions")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     CONTROLLER_ID_FIELD_NUMBER: _ClassVar[int]
     CONTROLLER_TERM_FIELD_NUMBER: _ClassVar[int]
@@ -184,6 +184,7 @@ class DescribeClusterResponse(_message.Message):
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     LEADERLESS_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     UNDER_REPLICATED_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    FRAIL_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     controller_id: int
     controller_term: int
@@ -195,7 +196,8 @@ class DescribeClusterResponse(_message.Message):
     partitions: int
     leaderless_partitions: int
     under_replicated_partitions: int
-    def __init__(self, cluster_id: _Optional[str] = ..., controller_id: _Optional[int] = ..., controller_term: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[BrokerDescription, _Mapping]]] = ..., healthy: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., losses_borne: _Optional[int] = ..., topics: _Optional[int] = ..., partitions: _Optional[int] = ..., leaderless_partitions: _Optional[int] = ..., under_replicated_partitions: _Optional[int] = ...) -> None: ...
+    frail_partitions: int
+    def __init__(self, cluster_id: _Optional[str] = ..., controller_id: _Optional[int] = ..., controller_term: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[BrokerDescription, _Mapping]]] = ..., healthy: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., losses_borne: _Optional[int] = ..., topics: _Optional[int] = ..., partitions: _Optional[int] = ..., leaderless_partitions: _Optional[int] = ..., under_replicated_partitions: _Optional[int] = ..., frail_partitions: _Optional[int] = ...) -> None: ...
 
 class BrokerDescription(_message.Message):
     __slots__ = ("broker_id", "address", "peer_address", "http_address", "rack", "directory_id", "alive", "version", "start_number", "replicas", "leaders", "cluster_voter", "draining", "removed", "peer_protocol_lowest", "peer_protocol_highest", "gone")

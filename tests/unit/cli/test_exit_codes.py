@@ -275,3 +275,17 @@ def test_no_broker_is_added_to_a_cluster_that_is_stopped_and_one_that_was_remove
     assert "is stopped" in refusal(capsys, "broker", "add")
     cluster.retire(cluster.brokers[2])
     assert "broker 2 was removed from the cluster; `lograft broker add` adds another" in refusal(capsys, "start", "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (["partition", "recover", "__cluster", "0"], "--recover-cluster"),
+        (["partition", "move", "__cluster", "0", "--to", "1"], "`lograft broker add` and `remove`"),
+    ],
+)
+def test_the_decisions_themselves_are_not_treated_as_a_topic(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], instead: str
+) -> None:
+    assert main(arguments) == 1
+    assert instead in capsys.readouterr().err
