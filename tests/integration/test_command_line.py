@@ -242,7 +242,7 @@ def test_trim_forgets_the_oldest_records_and_says_where_each_partition_starts(lo
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--to", "11", "-p", "0"), "name an offset from 0 to 10"),
+        (("--to", "11", "-p", "0"), "committed up to 10; name an offset from 0 to that"),
         (("--to", "0", "-p", "7"), "no partition 7"),
         (("--to", "soon"), "is no offset"),
         (("--to", "stored"), "belongs to a group"),
