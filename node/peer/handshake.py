@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from abc import ABC, abstractmethod
 from enum import IntEnum
 from typing import Annotated, TypeVar
 
@@ -181,7 +182,7 @@ class Directories:
         self._newest[peer.directory_id] = (peer.start_number, peer.process_nonce)
 
 
-class _Side:
+class _Side(ABC):
     """What both sides of a handshake share. `receive` returns what to send; `peer` is set once all is proved."""
 
     _role: bytes
@@ -212,9 +213,9 @@ class _Side:
         return common
 
     @property
+    @abstractmethod
     def claimed_broker_id(self) -> int | None:
         """Who the other side says it is, proved or not."""
-        raise NotImplementedError
 
     def refuse(self, refused: HandshakeRefused) -> list[Buffer]:
         """The frame that tells the other side, proved if the words for a proof are there and it proved itself too.
