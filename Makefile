@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROTOS := $(wildcard proto/lograft/v1/*.proto)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto $(PROTOS)
 PYTEST_ARGS ?=
+# Two at a time, each with brokers of its own; more would be slow on a small machine, and slow looks like broken.
+REAL_BROKERS := -n 2 --dist loadfile tests/integration
 SEEDS ?= 1000
 FROM ?= 0
 
@@ -17,7 +19,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test sim bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test test-long sim bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -34,9 +36,12 @@ demo: $(RUNTIME) ## Three brokers, a group of consumers, one of them and the lea
 
 venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .venv
 
-test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integration tests (PYTEST_ARGS="-k name")
+test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and most integration tests (PYTEST_ARGS="-k name")
 	$(BIN)/pytest -n auto tests/unit tests/scenarios tests/simulation $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	$(BIN)/pytest tests/integration $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/pytest $(REAL_BROKERS) -m "not long" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves out: growth, moves, recovery, rolling restarts
+	$(BIN)/pytest $(REAL_BROKERS) -m long $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
 	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)

@@ -67,6 +67,7 @@ def lograft(home: CommandLine) -> CommandLine:
     return home
 
 
+@pytest.mark.long
 def test_what_was_produced_outlives_a_killed_broker_and_a_restart_of_all(lograft: CommandLine) -> None:
     lograft.run("topic", "create", "events", "-p", "3")
     lines = "".join(f"key-{number % 7} line {number}\n" for number in range(2000))
@@ -108,6 +109,7 @@ def test_lines_that_were_not_delivered_are_counted_and_the_exit_code_says_so(log
     assert lograft.run("consume", "orders", "-o", "start", "-e").stdout == "one\n"
 
 
+@pytest.mark.long
 def test_members_share_a_topic_store_what_they_showed_and_are_sought_while_they_read(lograft: CommandLine) -> None:
     lines = [f"order {number}" for number in range(100)]
     lograft.run("topic", "create", "shared", "-p", "2")
@@ -188,6 +190,7 @@ def test_a_closed_standard_stream_is_refused_like_any_that_cannot_be_used(
     assert ("ad file descriptor" in ended.stderr) is ("2>&-" not in closed)
 
 
+@pytest.mark.long
 def test_ctrl_c_in_the_foreground_stops_every_broker_and_tells_of_those_that_died(lograft: CommandLine) -> None:
     lograft.run("down")
     told = lograft.directory / "told"
@@ -223,6 +226,7 @@ def wait_until_told(told: Path, text: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_trim_forgets_the_oldest_records_and_says_where_each_partition_starts(lograft: CommandLine) -> None:
     lograft.run("topic", "create", "trimmed", "-p", "2", "-c", "retention.bytes=1000000", "-c", "retention.ms=-1")
     lograft.run("produce", "trimmed", "-p", "0", given="".join(f"{number}\n" for number in range(10)))

@@ -79,6 +79,7 @@ def test_every_replica_shrinks_to_the_newest_of_each_key_and_a_consumer_reads_th
 PARTITIONS = 40
 
 
+@pytest.mark.long
 def test_stored_offsets_and_decisions_are_compacted_and_found_again_by_a_broker_that_restarts(tmp_path: Path) -> None:
     settings = (
         "[compaction]\ncheck_interval_ms = 200\ndirty_bytes_max = 1\n"
@@ -130,6 +131,7 @@ def helpers_of(broker: Broker) -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.long
 def test_whoever_is_killed_while_a_log_is_compacted_nothing_is_lost_and_nothing_is_left_over(tmp_path: Path) -> None:
     # So slow that it is surely met at work.
     brokers = Brokers(tmp_path, settings="[compaction]\ncheck_interval_ms = 200\nbytes_per_s = 300000\n")

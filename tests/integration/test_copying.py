@@ -47,6 +47,7 @@ def elsewhere(cluster: Brokers, topic: str) -> tuple[int, list[int]]:
     return new, [*present[:-1], new]
 
 
+@pytest.mark.long
 def test_a_move_goes_as_fast_as_it_may_tells_how_far_it_is_and_faster_once_it_may(four: Brokers) -> None:
     four.create_topic("moved", replication=3)
     fill(four, "moved")
@@ -75,6 +76,7 @@ def test_a_move_goes_as_fast_as_it_may_tells_how_far_it_is_and_faster_once_it_ma
     assert "moved" not in lograft(four, "partition", "list", "--moving").stdout
 
 
+@pytest.mark.long
 def test_a_throttled_copy_of_a_busy_partition_ends_and_costs_it_no_record(four: Brokers) -> None:
     four.create_topic("busy", replication=3)
     fill(four, "busy", 2)
@@ -139,6 +141,7 @@ def test_a_setting_that_cannot_be_is_refused_in_one_line(brokers: Brokers, name:
     ]
 
 
+@pytest.mark.long
 def test_what_a_gone_broker_held_is_copied_elsewhere_and_coming_back_it_is_a_member_without_old_replicas(
     four: Brokers,
 ) -> None:

@@ -20,6 +20,7 @@ from tests.bench.steady_load import SteadyLoad
 from .brokers import HEARS_CTRL_C, Brokers, a_batch, eventually
 
 
+@pytest.mark.long
 def test_from_one_broker_to_three_to_five_to_three_no_client_sees_an_error_and_every_record_is_there_once() -> None:
     async def scene() -> None:
         async with a_cluster(1) as cluster, lograft.Client(cluster.address) as client:
@@ -117,6 +118,7 @@ def brokers_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers
     cluster.stop()
 
 
+@pytest.mark.long
 def test_a_rebalance_that_is_interrupted_leaves_all_well_and_the_next_one_ends_it(brokers_of_all: Brokers) -> None:
     cluster = brokers_of_all
     topic = cluster.create_topic("uneven", partitions=8, replication=1)

@@ -93,6 +93,7 @@ def under_load(cluster: Brokers, topic: str) -> Iterator[Load]:
         eventually(lambda: len(load.acknowledged) > before + 20)
 
 
+@pytest.mark.long
 def test_a_broker_whose_directory_was_deleted_gets_all_its_replicas_again_as_somebody_else(brokers: Brokers) -> None:
     brokers.create_topic("kept", replication=3)
     brokers.create_topic("others", partitions=4, replication=3)
@@ -111,6 +112,7 @@ def test_a_broker_whose_directory_was_deleted_gets_all_its_replicas_again_as_som
     assert_nothing_is_lost(brokers.leader_of("kept"), "kept", load.acknowledged)
 
 
+@pytest.mark.long
 def test_a_cluster_of_one_broker_grows_to_three_voters_as_two_more_join(tmp_path: Path) -> None:
     cluster = Brokers(tmp_path)
     first = cluster[0]
@@ -217,6 +219,7 @@ def test_a_move_to_a_broker_that_died_on_the_way_can_be_replaced_by_another(four
     eventually(lambda: not described(four.running[0], "stuck").partitions[0].moving, seconds=20)
 
 
+@pytest.mark.long
 def test_a_drained_broker_leads_nothing_until_it_is_undrained_and_one_that_is_needed_is_not_drained(
     brokers: Brokers,
 ) -> None:

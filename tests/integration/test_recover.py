@@ -43,6 +43,7 @@ def is_out_of_touch(cluster: Brokers, gone: list[Broker]) -> bool:
     return is_led and {broker.broker_id for broker in gone} <= dead
 
 
+@pytest.mark.long
 def test_two_of_three_disks_are_gone_and_what_the_third_holds_goes_on_with_new_replicas(five: Brokers) -> None:
     five.create_topic("lost", replication=3)
     written = [f"value {count}".encode() for count in range(50)]
@@ -114,6 +115,7 @@ def offline(broker: Broker, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.long
 def test_two_of_three_brokers_are_lost_and_the_third_goes_on_with_its_decisions_and_its_records(tmp_path: Path) -> None:
     cluster = Brokers(tmp_path, 3)
     cluster.start()
@@ -161,6 +163,7 @@ def test_two_of_three_brokers_are_lost_and_the_third_goes_on_with_its_decisions_
         cluster.stop()
 
 
+@pytest.mark.long
 def test_what_two_lost_disks_of_three_brokers_leave_is_recovered_partition_by_partition(tmp_path: Path) -> None:
     cluster = Brokers(tmp_path, 3)
     cluster.start()

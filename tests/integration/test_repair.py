@@ -148,6 +148,7 @@ def test_a_leader_that_reads_decay_hands_over_and_heals_while_consumers_read_on(
     assert brokers.leader_of("running").values("running") == wanted
 
 
+@pytest.mark.long
 def test_replicas_that_decayed_each_at_another_place_heal_without_any_leader(brokers: Brokers) -> None:
     topic_id = filled(brokers, "helical")
     content = content_of(brokers[1], topic_id)

@@ -127,6 +127,7 @@ def stored(home: Home) -> dict[int, list[bytes]]:
     return asyncio.run(read())
 
 
+@pytest.mark.long
 def test_rolling_restart_under_load_fails_no_acknowledgement_and_hands_every_leadership_over(home: Home) -> None:
     before = home.pids()
     with SteadyLoad(home.addresses) as load:
@@ -142,6 +143,7 @@ def test_rolling_restart_under_load_fails_no_acknowledgement_and_hands_every_lea
     assert "restarted 3 brokers" in done.stderr and "every partition has all its replicas" in done.stderr
 
 
+@pytest.mark.long
 def test_restart_is_refused_while_a_replica_is_missing_and_nothing_is_stopped(home: Home) -> None:
     home.run("kill", "2")
     try:
