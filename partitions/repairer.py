@@ -142,7 +142,7 @@ class Repairer:
             self._environment.spawn(self._run())
 
     def wake(self) -> None:
-        """Things have changed: what could not be done before may be possible now."""
+        """A peer is heard again: what nobody could give before may be had now."""
         self._woken.set()
 
     async def stop(self) -> None:
@@ -174,8 +174,8 @@ class Repairer:
             if why != self.state:
                 self._log("repair_waits", where=str(hole.where), why=why)
             self.state = why
-            await self._sleep(wait_ms)
-            wait_ms = min(2 * wait_ms, RETRY_MS_MAX)
+            was_woken = await self._sleep(wait_ms)
+            wait_ms = FIRST_RETRY_MS if was_woken else min(2 * wait_ms, RETRY_MS_MAX)
         if replica.log.hole is None or not replica.awaits_repair:
             self.state = ""
         self._is_running = False
@@ -351,11 +351,20 @@ class Repairer:
             return None
         return reply
 
-    async def _sleep(self, delay_ms: float) -> None:
+    async def _sleep(self, delay_ms: float) -> bool:
+        """True if `wake` ended it."""
         self._woken.clear()
-        timer = self._environment.call_later(delay_ms, self._woken.set)
+        is_over = False
+
+        def rang() -> None:
+            nonlocal is_over
+            is_over = True
+            self._woken.set()
+
+        timer = self._environment.call_later(delay_ms, rang)
         await self._woken.wait()
         timer.cancel()
+        return not is_over
 
     async def _breathe(self) -> None:
         went_on = asyncio.Event()

@@ -36,6 +36,7 @@ from .raft.events import (
     LogBegan,
     LogCleaned,
     LogRecovered,
+    PeerHeard,
     Persisted,
     Propose,
     ReadIndex,
@@ -466,6 +467,8 @@ class Replica:
         """Step the core and carry out what it asks; in order, also when called from within."""
         if self._stopped:
             return
+        if isinstance(event, PeerHeard):
+            self._repairer.wake()
         self._inbox.append(event)
         if not self._draining and not self._cutting:
             self._drain()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lograft.partitions.raft.events import HoleLost, LogCleaned
+from lograft.partitions import repairer as repairer_module
+from lograft.partitions.raft.events import HoleLost, LogCleaned, PeerHeard
 from lograft.partitions.raft.messages import AppendRequest
 from lograft.partitions.raft.points import Item, ItemKind, Point
 from lograft.partitions.replica import Replica
@@ -162,5 +163,33 @@ def test_what_lies_beyond_a_lost_hole_is_not_repaired_while_it_is_cut(
             await until(lambda: replica.log.hole is None)
             assert tries == [False]
             assert not mistakes
+
+    asyncio.run(go())
+
+
+def test_a_hole_that_nobody_could_fill_is_tried_again_as_soon_as_a_peer_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            monkeypatch.setattr(repairer_module, "FIRST_RETRY_MS", 3_600_000.0)
+            tries: list[Any] = []
+
+            async def fill(hole: Any) -> str:
+                tries.append(hole)
+                return "nobody answers"
+
+            monkeypatch.setattr(replica._repairer, "_fill", fill)
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), a_record(first, 0, b"old"))
+            await deaf.has_persisted(Point(first, 1, 1))
+            path = last_segment(replica)
+            flip(path, MAGIC_BYTE)
+            replica.note_unreadable(DamagedLog(str(path), 0, "a test says so"))
+            await until(lambda: len(tries) == 1)
+            replica.take(PeerHeard(*replica.voters[0][:2]))
+            await until(lambda: len(tries) == 2)
 
     asyncio.run(go())
