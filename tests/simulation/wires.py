@@ -86,6 +86,8 @@ class End:
         self.other: End
         self._row: _Row  # what this end sends
         self._early: deque[Callable[[], None]] | None = None
+        self._is_deaf = False
+        """It is told nothing any more."""
         self._is_gone = False
         self._is_rejecting = False
 
@@ -104,6 +106,7 @@ class End:
 
     def close(self) -> None:
         """End it after what was sent. Nothing arrives here any more; the other side is told by `on_closed`."""
+        self._is_deaf = True
         if not self.is_open:
             return
         self.is_open = False
@@ -112,6 +115,7 @@ class End:
 
     def reset(self, why: str = "connection reset by peer") -> None:
         """End it at once. Some of what is under way may still arrive; then the other side is told by `on_lost`."""
+        self._is_deaf = True
         if not self.is_open:
             return
         self.is_open = False
@@ -131,7 +135,7 @@ class End:
     def _flush_early(self) -> None:
         early, self._early = self._early, None
         for tell in early or ():
-            tell()
+            self._told(tell)
 
     def _tell(self, tell: Callable[[], None]) -> None:
         self.wire.wires._soon(self.context, self._told, tell)
@@ -139,18 +143,18 @@ class End:
     def _told(self, tell: Callable[[], None]) -> None:
         if self._early is not None:
             self._early.append(tell)
-        else:
+        elif not self._is_deaf:
             tell()
 
     def _take(self, deliver: Callable[[], None]) -> None:
         if self.is_open:
-            self._tell(lambda: deliver() if self.is_open else None)
+            self._tell(deliver)
         else:
             self._reject()
 
     def _hear_of_close(self) -> None:
         if self.is_open:
-            self._tell(lambda: self.on_closed() if self.is_open else None)
+            self._tell(lambda: self.on_closed())
 
     def _reject(self) -> None:
         """Something came for an end that is no more: its kernel says so, unless the whole machine is gone."""
@@ -167,12 +171,17 @@ class End:
         self.is_open = False
         self._row.clear()
         self.other._row.clear()
-        self._tell(lambda: self.on_lost(why))
+        self._tell(lambda: self._hear_of_loss(why))
         self.wire._end_if_over()
+
+    def _hear_of_loss(self, why: str) -> None:
+        self._is_deaf = True
+        self.on_lost(why)
 
     def _vanish(self) -> None:
         """This end's machine is gone, without a word."""
         self.is_open = False
+        self._is_deaf = True
         self._is_gone = True
         self._row.clear()
 
