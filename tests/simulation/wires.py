@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HERE: ContextVar[str] = ContextVar("host")
 """The host on which the running code runs; who starts a process sets it in the process's context."""
@@ -84,6 +84,8 @@ class End:
         self.on_lost: Callable[[str], None] = _nothing_because
         """The wire broke; the argument says why."""
         self.other: End
+        self.user: Any = None
+        """Whoever uses this end: so that a parcel finds it there."""
         self._row: _Row  # what this end sends
         self._early: deque[Callable[[], None]] | None = None
         self._is_deaf = False
