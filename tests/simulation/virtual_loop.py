@@ -54,6 +54,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> NoReturn:
         raise AssertionError(f"the simulation has no threads, but {callback} comes from one")
 
+    def _asyncgen_finalizer_hook(self, generator: Any) -> None:
+        # As asyncio's own, but for the way there: garbage collection runs in any thread, and there is only one.
+        self._asyncgens.discard(generator)
+        if not self.is_closed():
+            self.call_soon(self.create_task, generator.aclose())
+
     def _leap_to_next_timer(self) -> None:
         if self._stopping or self._ready:
             return

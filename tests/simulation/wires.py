@@ -101,6 +101,12 @@ class End:
         """Sent here, and not yet arrived."""
         return self._row.bytes
 
+    @property
+    def unacknowledged_since(self) -> float | None:
+        """Since when (the loop's clock) something that was sent here has had no acknowledgement; None: all has, or will
+        have in a moment."""
+        return self._row.unacknowledged_since()
+
     def send(self, size: int, deliver: Callable[[], None]) -> None:
         """Send a parcel of `size` bytes. Into a wire that has ended it goes unheard, as into a socket."""
         if self.is_open:
@@ -123,6 +129,13 @@ class End:
         self.is_open = False
         self._row.cut_short()
         self._row.add(0, lambda: self.other._lose(why))
+        self.wire._end_if_over()
+
+    def abandon(self) -> None:
+        """Give it up without a word, as TCP does when nothing is acknowledged. What still comes gets a reset."""
+        self._is_deaf = True
+        self.is_open = False
+        self._row.clear()
         self.wire._end_if_over()
 
     # What the rows and the wires do
@@ -200,6 +213,14 @@ class _Row:
         self._last_arrival = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_held = False
+        self._unheard_since: float | None = None  # an acknowledgement could not come back
+
+    def unacknowledged_since(self) -> float | None:
+        if self._is_held and self._parcels:
+            return self._parcels[0].arrival
+        if not self._wires.is_cut(self._way.receiver, self._way.sender):
+            self._unheard_since = None
+        return self._unheard_since
 
     def add(self, size: int, arrive: Callable[[], None]) -> None:
         wires = self._wires
@@ -244,6 +265,10 @@ class _Row:
             parcel = self._parcels.popleft()
             self.bytes -= parcel.size
             self._wires.delivered += 1
+            if not self._wires.is_cut(self._way.receiver, self._way.sender):
+                self._unheard_since = None
+            elif self._unheard_since is None:
+                self._unheard_since = now
             parcel.arrive()
 
     def _break(self) -> None:
