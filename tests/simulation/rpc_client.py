@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 
 import grpc
@@ -22,7 +21,8 @@ from grpc._cython import cygrpc
 from grpc.aio import _call as aio_call
 from grpc.aio import _channel as aio_channel
 
-from tests.simulation.rpc_link import ClientStream, Link, Metadata, Options, Status
+from tests.simulation.rpc_link import Link
+from tests.simulation.rpc_stream import ClientStream, Metadata, Options, Status
 from tests.simulation.wires import HERE, Wires
 
 _BACKOFF_FACTOR = 1.6
@@ -271,7 +271,7 @@ class SimulatedCall:
         return self._is_locally_cancelled
 
     def time_remaining(self) -> float | None:
-        deadline = self._stream._deadline
+        deadline = self._stream.deadline
         return None if deadline is None else max(0.0, deadline - self._loop.time())
 
     def add_done_callback(self, callback: Callable[[], None]) -> None:
@@ -392,16 +392,3 @@ class SimulatedCall:
         callbacks, self._done_callbacks = self._done_callbacks, []
         for callback in callbacks:
             callback()
-
-
-def channel_opener(wires: Wires, options: Iterable[tuple[str, Any]]) -> Callable[[str, str | None], grpc.aio.Channel]:
-    """`open_channel` for a client's environment, with the given channel arguments."""
-    return partial(_open, wires, tuple(options))
-
-
-def _open(
-    wires: Wires, options: tuple[tuple[str, Any], ...], address: str, client_id: str | None = None
-) -> grpc.aio.Channel:
-    named = (*options, ("grpc.primary_user_agent", client_id)) if client_id else options
-    channel: grpc.aio.Channel = SimulatedChannel(wires, address, named)
-    return channel

@@ -20,7 +20,8 @@ import grpc
 from grpc import _common
 from grpc._cython import cygrpc
 
-from tests.simulation.rpc_link import Link, Metadata, Options, ServerStream, Status
+from tests.simulation.rpc_link import Link
+from tests.simulation.rpc_stream import Metadata, Options, ServerStream, Status
 from tests.simulation.wires import HERE, End, Wires
 
 _LOGGER = logging.getLogger("grpc._cython.cygrpc")
