@@ -291,6 +291,8 @@ class SimulatedCall:
         return await asyncio.shield(self._stream.initial_metadata)
 
     def cancel(self, details: str) -> None:
+        if details == aio_call._GC_CANCELLATION_DETAILS:
+            return  # the channel itself is gone, and with it its simulation
         self._is_locally_cancelled = True
         self._set_status(Status(grpc.StatusCode.CANCELLED, details))
         self._stream.cancel(Status(grpc.StatusCode.CANCELLED, details))

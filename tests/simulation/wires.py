@@ -285,7 +285,7 @@ class Wire:
     def reset(self, why: str) -> None:
         """Break it from outside: both ends are told at once, what was under way is gone."""
         self.wires.resets += 1
-        self.wires._note("wire reset", f"{self.ends[0].address} {self.ends[1].address} {why}")
+        self.wires.note("wire reset", f"{self.ends[0].address} {self.ends[1].address} {why}")
         for end in self.ends:
             end._lose(why)
 
@@ -321,7 +321,7 @@ class Wires:
         """Parcels that arrived."""
         self.opened = 0
         self.resets = 0
-        self._note = note
+        self.note = note
         self._context = Context()  # the network's own: it belongs to no process
         self._living: dict[Wire, None] = {}
         self._listeners: dict[str, _Listener] = {}
@@ -508,6 +508,7 @@ class _Knock:
             return
         listener = wires._listeners.get(self._address)
         if listener is None:
+            wires.note("refused", f"{self._host} {self._address}")
             if self._home not in wires._down:
                 wires._go(_Way(self._home, self._host), lambda: wires._soon(self._context, self._refused))
             return
