@@ -11,6 +11,9 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 from lograft.client.connection import Connection
 from lograft.client.environment import MESSAGE_BYTES_MAX, Environment
 from lograft.node.metrics import Metrics
@@ -230,6 +233,32 @@ def test_a_broker_that_takes_a_connection_and_says_nothing_is_unavailable_after_
     with pytest.raises(BrokerUnavailable):
         town.run(metadata(client, within_s=5))
     assert 1 <= town.loop.time() < 1.5
+
+
+def test_health_and_reflection_are_served_as_by_the_real_server(town: Town) -> None:
+    async def serve() -> None:
+        server = town.rpc.server()
+        health = HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        reflection.enable_server_reflection(("grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+        await health.set("", health_pb2.HealthCheckResponse.SERVING)
+        server.add_insecure_port("b:1")
+        await server.start()
+
+    async def ask() -> tuple[int, list[str]]:
+        channel = town.rpc.channel("b:1")
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        ask = reflection_pb2.ServerReflectionRequest(list_services="")
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask]))
+        services = (await call.read()).list_services_response.service
+        await channel.close()
+        return answer.status, sorted(service.name for service in services)
+
+    town.run(serve(), "b")
+    assert town.run(ask()) == (
+        health_pb2.HealthCheckResponse.SERVING,
+        ["grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"],
+    )
 
 
 def test_one_seed_gives_one_history_and_others_give_others() -> None:

@@ -289,6 +289,12 @@ class Wire:
         for end in self.ends:
             end._lose(why)
 
+    def reset_at(self, end: End, why: str) -> None:
+        """Only this end is told; the other learns of it once it sends something."""
+        self.wires.resets += 1
+        self.wires.note("wire reset at one end", f"{end.address} {end.other.address} {why}")
+        end._lose(why)
+
     def _end_if_over(self) -> None:
         if not any(end.is_open for end in self.ends):
             self.wires._living.pop(self, None)
@@ -408,6 +414,13 @@ class Wires:
         """Reset all wires between two hosts; both sides are told."""
         for wire in self.between(one, other):
             wire.reset("connection reset between the hosts")
+
+    def break_half(self, host: str, other: str) -> None:
+        """Reset all wires between two hosts as `host` sees it; `other` learns of it once it sends something."""
+        for wire in self.between(host, other):
+            for end in wire.ends:
+                if end.host == host:
+                    wire.reset_at(end, "connection reset at one end")
 
     def reset_all(self, host: str, *, silently: bool = False) -> None:
         """All processes of `host` died: nobody listens there any more, and its wires end.
