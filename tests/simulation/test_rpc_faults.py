@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextvars import copy_context
 from itertools import pairwise
@@ -17,12 +18,16 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from lograft.client.connection import Connection
 from lograft.client.environment import MESSAGE_BYTES_MAX, Environment
 from lograft.node.metrics import Metrics
+from lograft.node.rpc.budget import ByteBudget
 from lograft.node.rpc.interception import ErrorTranslation
+from lograft.node.rpc.produce import ProduceStream
 from lograft.node.rpc.server import server_options
 from lograft.proto.errors import BrokerUnavailable, NotLeader, RequestTimedOut
 from lograft.v1 import broker_service_pb2 as pb
 from lograft.v1 import broker_service_pb2_grpc
+from structlog.testing import capture_logs
 
+from tests.simulation import rpc_link, rpc_stream
 from tests.simulation.rpc import Rpc, SimulatedServer
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.wires import HERE, Weather, Wires
@@ -287,3 +292,40 @@ def test_one_seed_gives_one_history_and_others_give_others() -> None:
 
     assert history(3) == history(3)
     assert len({history(seed) for seed in range(3)}) == 3
+
+
+@pytest.mark.parametrize("is_held_up", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_producer_that_goes_away_with_answers_unread_leaves_no_trace_of_a_failure(
+    seed: int, is_held_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc_link, "WINDOWS_BYTES", (200,))
+    monkeypatch.setattr(rpc_stream, "WRITE_BUFFER_BYTES", 0)
+    town = Town(seed)
+    budget = ByteBudget(1 << 20)
+
+    async def produce(requests: Any, context: Any) -> None:
+        await ProduceStream(Any, budget, Metrics()).serve(requests, context)  # type: ignore[arg-type]
+
+    town.broker.Produce = produce  # type: ignore[method-assign]
+    town.start_broker()
+    client = town.client()
+
+    async def write_and_go() -> None:
+        stream = client.broker(BROKER).Produce()
+        for number in range(60):
+            await stream.write(pb.ProduceRequest(request_id=number))
+        await asyncio.sleep(1)
+        if is_held_up:
+            budget.take(1 << 20)
+        await stream.write(pb.ProduceRequest(request_id=60))
+        await asyncio.sleep(1)
+        stream.cancel()
+
+    with capture_logs() as logged:
+        town.run(write_and_go())
+        town.wait(5)
+    gc.collect()
+    assert logged == []
+    assert [failure["message"] for failure in town.failures] == []
+    town.loop.close()
