@@ -140,7 +140,7 @@ class Link:
             other = self.end.other
             self.end.send(size, lambda: other.user.arrived(frames))
             if self._watch is None and self.options.keepalive_s is not None:
-                self._watch = self.loop.call_later(self.options.keepalive_timeout_s, self._check_acknowledged)
+                self._watch = self.loop.call_later(self.options.acknowledgement_s, self._check_acknowledged)
         touched, self._touched = self._touched, {}
         for stream in touched:
             stream.wrote()
@@ -194,12 +194,12 @@ class Link:
             self._pinger = self.loop.call_at(max(due, self.loop.time() + 1), self._ping)
             return
         self.emit(17, (0, "take_ping"))
-        self._pinger = self.loop.call_later(self.options.keepalive_timeout_s, self._ping_unanswered, self.loop.time())
+        self._pinger = self.loop.call_later(self.options.pong_s, self._ping_unanswered, self.loop.time())
 
     def _ping_unanswered(self, pinged_at: float) -> None:
         if self._heard_at <= pinged_at:
             self.end.reset()
-            self.lose("keepalive watchdog timeout")
+            self.lose("ping timeout")
         else:
             self._ping()
 
@@ -209,7 +209,7 @@ class Link:
         since = self.end.unacknowledged_since
         if since is None:
             return
-        due = since + self.options.keepalive_timeout_s
+        due = since + self.options.acknowledgement_s
         if due > self.loop.time():
             self._watch = self.loop.call_at(due, self._check_acknowledged)
         else:

@@ -23,6 +23,24 @@ class Ways(Protocol):
     def server(self, options: Iterable[tuple[str, Any]]) -> Any: ...
     def channel(self, address: str, options: Iterable[tuple[str, Any]]) -> Any: ...
     def unused_address(self) -> str: ...
+    async def relay(self, address: str) -> Relay: ...
+    async def mute_address(self) -> str:
+        """Where connections are taken, and nothing is ever said."""
+        ...
+
+
+class Relay(Protocol):
+    """Stands between client and server."""
+
+    address: str
+
+    def reset(self) -> None:
+        """Break every connection through it."""
+        ...
+
+    def stall(self) -> None:
+        """Let nothing through any more, and say nothing about it."""
+        ...
 
 
 class Stage:
@@ -617,6 +635,56 @@ async def client_that_goes_away(stage: Stage) -> None:
     stage.served[:] = sorted("S ended" if line in ends else line for line in stage.served)
 
 
+async def reset_of_the_connection(stage: Stage) -> None:
+    await stage.serve(M=(UU, echo), W=(UU, wait_long), S=(SS, wait_long))
+    relay = await stage.ways.relay(stage.address)
+    channel = stage.channel(address=relay.address)
+    method = channel.unary_unary("/t.T/M")
+    await stage.outcome(method(b"one", timeout=5))
+    call = channel.unary_unary("/t.T/W")(b"abc", timeout=5)
+    stream = channel.stream_stream("/t.T/S")()
+    await stream.write(b"a")
+    await stage.settle()
+    relay.reset()
+    await stage.outcome(call)
+    await stage.outcome(stream.read())
+    await stage.outcome(stream.write(b"b"))
+    await stage.outcome(method(b"two", timeout=5))
+    await stage.settle()
+    stage.served.sort()
+
+
+async def connection_that_stalls(stage: Stage) -> None:
+    await stage.serve(M=(UU, echo), S=(SS, wait_long))
+    relay = await stage.ways.relay(stage.address)
+    keepalive = (
+        ("grpc.keepalive_time_ms", 1000),
+        ("grpc.http2.ping_timeout_ms", 500),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+    channel = stage.channel(*keepalive, address=relay.address)
+    await stage.outcome(channel.unary_unary("/t.T/M")(b"one", timeout=5))
+    stream = channel.stream_stream("/t.T/S")()
+    await stream.write(b"a")
+    await stage.settle()
+    relay.stall()
+    began = asyncio.get_running_loop().time()
+    await stage.outcome(channel.unary_unary("/t.T/M")(b"two", timeout=0.3))
+    await stage.outcome(stream.read())
+    stage.note(0.4 < asyncio.get_running_loop().time() - began < 4)
+
+
+async def listener_that_says_nothing(stage: Stage) -> None:
+    address = await stage.ways.mute_address()
+    began = asyncio.get_running_loop().time()
+    channel = stage.channel(("grpc.min_reconnect_backoff_ms", 1000), address=address)
+    await stage.outcome(channel.unary_unary("/t.T/M")(b"abc", timeout=0.3))
+    await stage.outcome(channel.unary_unary("/t.T/M")(b"abc", timeout=10))
+    stage.note(0.8 < asyncio.get_running_loop().time() - began < 1.8)
+    await stage.outcome(channel.unary_unary("/t.T/M")(b"abc", timeout=10))
+    stage.note(asyncio.get_running_loop().time() - began < 1.9)
+
+
 SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -648,6 +716,9 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
         callbacks_at_the_end_of_calls,
         unread_answers_hold_back_the_status,
         client_that_goes_away,
+        reset_of_the_connection,
+        connection_that_stalls,
+        listener_that_says_nothing,
     )
 } | {
     f"blocked_writer_{code.name}_{'reader_waits' if reads_first else 'then_read'}": _blocked_writer(

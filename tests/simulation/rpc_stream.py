@@ -44,7 +44,9 @@ class Options(NamedTuple):
     send_bytes_max: int = _UNLIMITED
     receive_bytes_max: int = 4 << 20
     keepalive_s: float | None = None
-    keepalive_timeout_s: float = 20.0
+    acknowledgement_s: float = 20.0
+    """TCP_USER_TIMEOUT: all that `keepalive_timeout_ms` is used for in this version of gRPC."""
+    pong_s: float = 60.0
     pings_without_calls: bool = False
     backoff_first_s: float = 1.0
     backoff_max_s: float = 120.0
@@ -66,7 +68,8 @@ class Options(NamedTuple):
             send_bytes_max=limit("grpc.max_send_message_length", unset.send_bytes_max),
             receive_bytes_max=limit("grpc.max_receive_message_length", unset.receive_bytes_max),
             keepalive_s=seconds("grpc.keepalive_time_ms", 0) or None,
-            keepalive_timeout_s=seconds("grpc.keepalive_timeout_ms", unset.keepalive_timeout_s),
+            acknowledgement_s=seconds("grpc.keepalive_timeout_ms", unset.acknowledgement_s),
+            pong_s=seconds("grpc.http2.ping_timeout_ms", unset.pong_s),
             pings_without_calls=bool(given.get("grpc.keepalive_permit_without_calls", 0)),
             backoff_first_s=seconds("grpc.initial_reconnect_backoff_ms", unset.backoff_first_s),
             backoff_max_s=seconds("grpc.max_reconnect_backoff_ms", unset.backoff_max_s),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from random import Random
 from typing import Any
@@ -33,6 +35,63 @@ class RealWays:
             probe.bind(("127.0.0.1", 0))
             return f"127.0.0.1:{probe.getsockname()[1]}"
 
+    async def relay(self, address: str) -> RealRelay:
+        relay = RealRelay(address)
+        await relay.start(self.unused_address())
+        return relay
+
+    async def mute_address(self) -> str:
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(3)
+            writer.close()
+
+        address = self.unused_address()
+        host, _, port = address.rpartition(":")
+        await asyncio.start_server(say_nothing, host, int(port))
+        return address
+
+
+class RealRelay:
+    """Carries bytes between a client and a server on this machine."""
+
+    def __init__(self, target: str) -> None:
+        self.address = ""
+        self._target = target
+        self._writers: list[asyncio.StreamWriter] = []
+        self._is_stalled = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, address: str) -> None:
+        self.address = address
+        host, _, port = address.rpartition(":")
+        await asyncio.start_server(self._accept, host, int(port))
+
+    def reset(self) -> None:
+        for writer in self._writers:
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        self._writers.clear()
+
+    def stall(self) -> None:
+        self._is_stalled = True
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = self._target.rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        self._writers += [writer, far_writer]
+        self._tasks += [
+            asyncio.ensure_future(self._carry(reader, far_writer)),
+            asyncio.ensure_future(self._carry(far_reader, writer)),
+        ]
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                if not self._is_stalled:
+                    writer.write(data)
+            writer.close()
+
 
 class SimulatedWays:
     def __init__(self, wires: Wires) -> None:
@@ -48,6 +107,29 @@ class SimulatedWays:
 
     def unused_address(self) -> str:
         return self.wires.free_address("server")
+
+    async def relay(self, address: str) -> SimulatedRelay:
+        return SimulatedRelay(self.wires, address)
+
+    async def mute_address(self) -> str:
+        address = self.unused_address()
+        self.wires.listen("server", address, lambda end: None)
+        return address
+
+
+class SimulatedRelay:
+    """The network itself."""
+
+    def __init__(self, wires: Wires, address: str) -> None:
+        self.address = address
+        self._wires = wires
+
+    def reset(self) -> None:
+        self._wires.break_between("client", "server")
+
+    def stall(self) -> None:
+        self._wires.cut("client", "server")
+        self._wires.cut("server", "client")
 
 
 def _on(host: str, work: Any) -> Any:

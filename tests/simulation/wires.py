@@ -175,6 +175,7 @@ class End:
         """Something came for an end that is no more: its kernel says so, unless the whole machine is gone."""
         if self._is_gone and self.host in self.wire.wires._down:
             self.wire.wires._ghosts[self] = None
+            self.other._row.swallow()
             return
         if not self._is_rejecting:
             self._is_rejecting = True
@@ -214,11 +215,17 @@ class _Row:
         self._timer: asyncio.TimerHandle | None = None
         self._is_held = False
         self._unheard_since: float | None = None  # an acknowledgement could not come back
+        self._is_swallowed = False  # by a machine that is gone
+
+    def swallow(self) -> None:
+        self._is_swallowed = True
+        if self._unheard_since is None:
+            self._unheard_since = self._wires.loop.time()
 
     def unacknowledged_since(self) -> float | None:
         if self._is_held and self._parcels:
             return self._parcels[0].arrival
-        if not self._wires.is_cut(self._way.receiver, self._way.sender):
+        if not self._is_swallowed and not self._wires.is_cut(self._way.receiver, self._way.sender):
             self._unheard_since = None
         return self._unheard_since
 
@@ -265,7 +272,7 @@ class _Row:
             parcel = self._parcels.popleft()
             self.bytes -= parcel.size
             self._wires.delivered += 1
-            if not self._wires.is_cut(self._way.receiver, self._way.sender):
+            if not self._is_swallowed and not self._wires.is_cut(self._way.receiver, self._way.sender):
                 self._unheard_since = None
             elif self._unheard_since is None:
                 self._unheard_since = now
