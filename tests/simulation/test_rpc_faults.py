@@ -193,6 +193,30 @@ def test_a_stream_that_writes_into_a_cut_wire_fails_by_tcp_which_is_sooner(town:
     assert 10 <= town.run(seconds_until_it_fails(write_and_read())) < 11
 
 
+def stop_in_its_tracks(link: Any) -> None:
+    """As SIGSTOP does: its kernel still acknowledges, but nobody reads or says anything."""
+    link.arrived = lambda frames: None
+    link._pinger.cancel()
+
+
+def test_a_stream_to_a_broker_that_stands_still_fails_when_a_ping_stays_unanswered(town: Town) -> None:
+    client = town.client()
+    stream = town.run(an_open_stream(client))
+    assert town.server is not None
+    for link in town.server._links:
+        stop_in_its_tracks(link)
+    assert 39 < town.run(seconds_until_it_fails(stream.read())) < 42
+
+
+def test_a_broker_notices_that_a_client_stands_still(town: Town) -> None:
+    client = town.client()
+    town.run(an_open_stream(client))
+    for link in client._channels[BROKER]._core._links:  # type: ignore[attr-defined]
+        stop_in_its_tracks(link)
+    town.wait(82)
+    assert town.broker.heard[1] in ("no more requests", "produce cancelled")
+
+
 def test_a_broker_notices_a_client_whose_machine_is_gone(town: Town) -> None:
     client = town.client()
     town.run(an_open_stream(client))
