@@ -680,9 +680,10 @@ async def listener_that_says_nothing(stage: Stage) -> None:
     channel = stage.channel(("grpc.min_reconnect_backoff_ms", 1000), address=address)
     await stage.outcome(channel.unary_unary("/t.T/M")(b"abc", timeout=0.3))
     await stage.outcome(channel.unary_unary("/t.T/M")(b"abc", timeout=10))
-    stage.note(0.8 < asyncio.get_running_loop().time() - began < 1.8)
+    now = asyncio.get_running_loop().time()
+    stage.note(0.8 < now - began < 4)
     await stage.outcome(channel.unary_unary("/t.T/M")(b"abc", timeout=10))
-    stage.note(asyncio.get_running_loop().time() - began < 1.9)
+    stage.note(asyncio.get_running_loop().time() - now < 0.8)
 
 
 SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
