@@ -3,7 +3,7 @@
 Invariants
     a LograftError ends the call with its status; anything else is our mistake: INTERNAL with an id, logged in full
     bytes that are no request are the sender's mistake: INVALID_REQUEST, and nothing in our log
-    cancellation passes through untouched
+    cancellation passes through untouched, and so does a write that fails because the client is gone
     every call is counted once, under the code it ended with
 """
 
@@ -76,7 +76,9 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
                 answer = await method(_read(request), context)
                 code = grpc.StatusCode.OK
                 return answer
-            except grpc.aio.AbortError:
+            except (grpc.aio.AbortError, grpc.aio.InternalError):
+                # The second is how gRPC says, as it happens instead of a cancellation, that what a method wrote cannot
+                # be sent any more: the client is gone.
                 raise
             except TimeoutError:
                 error = RequestTimedOut(f"{api} took longer than a call may; what was asked may still happen")

@@ -55,6 +55,7 @@ def server_options(message_bytes_max: int) -> list[tuple[str, int]]:
         # And ours to them: a client whose machine is gone is noticed, and its streams end.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),  # gRPC's own is a minute, whatever the line above says
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 import pytest
@@ -13,7 +13,9 @@ from lograft.node.metrics import Metrics
 from lograft.node.rpc.interception import ErrorTranslation
 from lograft.proto.errors import LograftError, NotLeader, UnknownTopic
 from lograft.v1 import admin_service_pb2 as pb
-from lograft.v1 import admin_service_pb2_grpc
+from lograft.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc
+from lograft.v1 import broker_service_pb2 as broker_pb
+from structlog.testing import capture_logs
 
 
 class Servicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -95,3 +97,32 @@ def test_an_error_that_names_a_leader_is_completed_with_what_the_broker_knows_of
 
     _, info, _ = called(NotLeader("elsewhere", leader_id=2), complete=with_address)
     assert dict(info.metadata) == {"leader_id": "2", "leader_address": "host:2"}
+
+
+class Talker(broker_service_pb2_grpc.BrokerServiceServicer):
+    """Writes more than any client reads."""
+
+    async def Stream(self, requests: AsyncIterator[broker_pb.StreamRequest], context: grpc.aio.ServicerContext) -> None:
+        while True:
+            await context.write(broker_pb.StreamResponse(batches=bytes(1 << 20)))
+
+
+def test_a_client_that_goes_away_while_it_is_written_to_is_no_failure_of_ours() -> None:
+    metrics = Metrics()
+
+    async def scene() -> None:
+        server = grpc.aio.server(interceptors=[ErrorTranslation(metrics)])
+        broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(Talker(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        for _ in range(10):  # gRPC says it by a failed write or by a cancellation, as it happens
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                call = broker_service_pb2_grpc.BrokerServiceStub(channel).Stream()
+                await call.read()
+                call.cancel()
+        await server.stop(5)
+
+    with capture_logs() as logged:
+        asyncio.run(scene())
+    assert logged == []
+    assert 'lograft_requests_total{api="Stream",code="CANCELLED"} 10.0' in metrics.exposition().decode()
