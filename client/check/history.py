@@ -374,25 +374,6 @@ class History:
         return header
 
     def _events_of(self, number: int, path: str) -> Iterator[Event]:
-        decode = msgspec.json.Decoder(
-            Send
-            | Assign
-            | Seek
-            | Subscribe
-            | Own
-            | Poll
-            | Store
-            | FetchStored
-            | Process
-            | Ends
-            | ReadAll
-            | Replica
-            | CreateTopic
-            | DeleteTopic
-            | ListTopics
-            | Crash
-            | Fault
-        ).decode
         last_t = float("-inf")
         open_ops: dict[int, type[Event]] = {}
         with open(path, "rb") as file:
@@ -401,7 +382,7 @@ class History:
                 if not line.strip():
                     continue
                 try:
-                    event: Event = decode(line)
+                    event: Event = _DECODE(line)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     if not line.endswith(b"\n"):
                         self.notes.append(
@@ -444,6 +425,25 @@ class History:
                 )
 
 
+_DECODE = msgspec.json.Decoder(
+    Send
+    | Assign
+    | Seek
+    | Subscribe
+    | Own
+    | Poll
+    | Store
+    | FetchStored
+    | Process
+    | Ends
+    | ReadAll
+    | Replica
+    | CreateTopic
+    | DeleteTopic
+    | ListTopics
+    | Crash
+    | Fault
+).decode
 _NOTE_KINDS = frozenset(KINDS[f] for f in NOTES)
 _REMEDY = "docs/history.md describes the format; mend the line, or take it out"
 _REMEDY_OPS = "each op begins once and ends at most once; number them anew in each file"
