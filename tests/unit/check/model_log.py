@@ -57,7 +57,9 @@ class ModelLog:
         self.next_topic = 0
         self.faults: list[tuple[str, str]] = []
         moves = [self.send] * 6 + [self.poll] * 3 + [self.take_effect] * 14 + [self.end] * 14
-        moves += [self.group_poll] * 8 + [self.rebalance, self.ask_ends, self.ask_stored, self.ask_stored, self.topic]
+        moves += (
+            [self.group_poll] * 8 + [self.rebalance, self.ask_ends, self.ask_stored, self.ask_stored] + [self.topic] * 3
+        )
         moves += [self.crash, self.new_term, self.trim, self.fault, self.seek]
         for _ in range(3):
             self.rebalance()
