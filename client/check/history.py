@@ -66,7 +66,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Annotated, Literal
 
 import msgspec
 
@@ -80,6 +80,10 @@ class BadHistory(Exception):
     def __init__(self, path: str, line: int | None, why: str, remedy: str) -> None:
         super().__init__(f"{path}{f', line {line}' if line else ''}: {why}; {remedy}")
         self.path, self.line, self.why, self.remedy = path, line, why, remedy
+
+
+Number = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+"""What offsets, terms, generations and numbers of ops may be."""
 
 
 class Header(msgspec.Struct, kw_only=True):
@@ -99,7 +103,7 @@ class Event(msgspec.Struct, kw_only=True, tag_field="f"):
     t: float
     process: str
     type: Literal["invoke", "ok", "fail", "info"]
-    op: int = -1
+    op: Number = -1
     # Set by whoever reads; named so that no file sets them.
     seq: int = msgspec.field(name=" seq", default=0)  # place of the event in the merged history
     file: int = msgspec.field(name=" file", default=0)
@@ -109,27 +113,27 @@ class Polled(msgspec.Struct, array_like=True, gc=False):
     """A record as a poll handed it out."""
 
     partition: str
-    offset: int
+    offset: Number
     value: str
-    term: int | None = None
+    term: Number | None = None
 
 
 class Send(Event, tag="send", kw_only=True):
     topic: str | None = None
-    partition: int | str | None = None
+    partition: Number | str | None = None
     producer: str | None = None
     acks: str = "quorum"
     values: list[str] | None = None
-    offsets: list[int | None] | None = None
-    term: int | None = None
+    offsets: list[Number | None] | None = None
+    term: Number | None = None
 
 
 class Assign(Event, tag="assign", kw_only=True):
-    positions: dict[str, int | None] | None = None
+    positions: dict[str, Number | None] | None = None
 
 
 class Seek(Event, tag="seek", kw_only=True):
-    positions: dict[str, int | None] | None = None
+    positions: dict[str, Number | None] | None = None
 
 
 class Subscribe(Event, tag="subscribe", kw_only=True):
@@ -142,7 +146,7 @@ class Subscribe(Event, tag="subscribe", kw_only=True):
 class Own(Event, tag="own", kw_only=True):
     group: str | None = None
     member: str | None = None
-    generation: int | dict[str, int] | None = None
+    generation: Number | dict[str, Number] | None = None
     partitions: list[str] | None = None
 
 
@@ -153,37 +157,37 @@ class Poll(Event, tag="poll", kw_only=True):
 class Store(Event, tag="store", kw_only=True):
     group: str | None = None
     member: str | None = None
-    generation: int | dict[str, int] | None = None
-    offsets: dict[str, int] | None = None
+    generation: Number | dict[str, Number] | None = None
+    offsets: dict[str, Number] | None = None
 
 
 class FetchStored(Event, tag="fetch_stored", kw_only=True):
     group: str | None = None
-    offsets: dict[str, int | None] | None = None
+    offsets: dict[str, Number | None] | None = None
 
 
 class Process(Event, tag="process", kw_only=True):
     group: str | None = None
-    records: list[tuple[str, int]] | None = None
+    records: list[tuple[str, Number]] | None = None
 
 
 class Ends(Event, tag="ends", kw_only=True):
-    ends: dict[str, tuple[int, int]] | None = None
+    ends: dict[str, tuple[Number, Number]] | None = None
 
 
 class ReadAll(Event, tag="read_all", kw_only=True):
     partition: str | None = None
-    start: int | None = None
-    end: int | None = None
-    values: list[tuple[int, str]] | None = None
+    start: Number | None = None
+    end: Number | None = None
+    values: list[tuple[Number, str]] | None = None
 
 
 class Replica(Event, tag="replica", kw_only=True):
     partition: str | None = None
-    broker: int | str | None = None
-    start: int | None = None
-    committed: int | None = None
-    sums: list[tuple[int, int | str]] | None = None
+    broker: Number | str | None = None
+    start: Number | None = None
+    committed: Number | None = None
+    sums: list[tuple[Number, Number | str]] | None = None
 
 
 class CreateTopic(Event, tag="create_topic", kw_only=True):
@@ -205,7 +209,7 @@ class Crash(Event, tag="crash", kw_only=True):
 
 class Fault(Event, tag="fault", kw_only=True):
     what: str | None = None
-    on: str | int | list[str | int] | None = None
+    on: str | Number | list[str | Number] | None = None
     begins: bool | None = None
 
 

@@ -143,6 +143,7 @@ class Liveness:
         self._active = +self._active
         if event.begins:
             self.faults[event.what] += 1
+            self._healed = None
         else:
             self._healed = (event.what, event.t) if not self._active else None
         self._healthy_since = event.t if self._majority_is_well() else None

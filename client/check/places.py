@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from .frontier import Frontier
-from .history import Event, History, ReadAll, Send
+from .history import BadHistory, Event, History, ReadAll, Send
 from .rows import Row, Rows
 from .sends import OK, OPEN, SendOrder, Sends, facts, partition_name, topic_of, who
 
@@ -98,6 +98,14 @@ class Places:
         if event.type != "ok" or begun.acks != "quorum":
             return
         assert event.partition is not None and begun.topic is not None and begun.values is not None
+        offsets = event.offsets or []
+        if len(offsets) != len(begun.values):
+            raise BadHistory(
+                self._history.paths[event.file],
+                None,
+                f"{self._sends.who(number)} was of {len(begun.values)} values, and was told {len(offsets)} offsets",
+                "an ok has an offset for each value, null where it is unknown",
+            )
         name = partition_name(begun.topic, event.partition)
         asked = self._sends.partition[number]
         self._sends.partition[number] = name
@@ -112,7 +120,7 @@ class Places:
         self._order.acknowledged(number, event, begun, name)
         lowest = highest = -1
         self._rows["inconsistent-offsets"].judged += len(begun.values)
-        for value, offset in zip(begun.values, event.offsets or (), strict=False):
+        for value, offset in zip(begun.values, offsets, strict=True):
             if offset is None or offset < 0:
                 if value not in log.where:
                     log.unplaced.append(value)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .history import Assign, Event, History, Own, Poll, ReadAll, Seek
+from .history import Assign, Event, History, Own, Poll, Polled, ReadAll, Seek, Subscribe
 from .places import Final, Log, Places, Span
 from .rows import Row, Rows
 from .sends import facts, who
@@ -28,6 +28,8 @@ class _Reader:
     unsure: bool = False
     """Something happened during the poll that is open, which may have moved positions."""
     grouped: bool = False
+    told_of_rebalances: bool = True
+    """Of a member of a group that never told what it owns nothing is certain."""
     file: int = -1
 
 
@@ -37,7 +39,8 @@ class Reads:
     def __init__(self, history: History, places: Places, rows: Rows) -> None:
         self._history, self._places, self._rows = history, places, rows
         self._readers: dict[str, _Reader] = {}
-        self._jumps: list[tuple[Log, Row, int, int, Event]] = []
+        self._perhaps_trimmed: list[tuple[Log, Row, int, Polled, Poll]] = []
+        """Jumps where the log start moves: who was told of it may have been told only later."""
         self.started: dict[str, int] = {}
         """When each reader's positions were last set anew."""
 
@@ -58,7 +61,7 @@ class Reads:
             return
         if isinstance(event, Assign):
             self._forget(event)
-            reader.grouped = False
+            reader.grouped, reader.told_of_rebalances = False, True
         for name, position in (event.positions or {}).items():
             reader.spans.pop(name, None)
             if position is not None:
@@ -68,14 +71,18 @@ class Reads:
 
     def owns(self, event: Own, begun: Event) -> None:
         self._forget(event)
-        self._reader(event).grouped = True
+        reader = self._reader(event)
+        reader.grouped = reader.told_of_rebalances = True
         self.started[event.process] = event.seq
 
     def restarted(self, event: Event, begun: Event) -> None:
         """A crash, or a subscription."""
         self._forget(event)
+        reader = self._reader(event)
         if event.type == "ok":
-            self._reader(event).polls_open = 0
+            reader.polls_open = 0
+        if isinstance(event, Subscribe):
+            reader.grouped, reader.told_of_rebalances = True, False
         self.started[event.process] = event.seq
 
     def _forget(self, event: Event) -> None:
@@ -111,7 +118,8 @@ class Reads:
         seen: set[str] = set()  # partitions of which this poll has handed out something
         name, log, span, within = "", None, None, False
         place, spans = self._places.place, reader.spans
-        if reader.unsure:
+        unsure = reader.unsure or not reader.told_of_rebalances
+        if unsure:
             spans.clear()
         for record in event.records or ():
             offset = record.offset
@@ -123,7 +131,10 @@ class Reads:
                 span = spans.get(name) or self._begin(reader, name, offset)
             assert log is not None and span is not None
             if offset != span.end:
-                span = self._jump(reader, log, span, offset, event, within=within)
+                if within and unsure:
+                    span = self._begin(reader, name, offset)
+                else:
+                    span = self._jump(reader, log, span, record, event, within=within)
             span.end = offset + 1
             within = True
             place(log, offset, record.value, record.term, event)
@@ -132,18 +143,19 @@ class Reads:
         if event.records:
             self._rows["int-poll-skip"].judged += 1
             self._rows["int-nonmonotonic-poll"].judged += 1
-        if reader.unsure:
+        if unsure:
             spans.clear()
 
-    def _jump(self, reader: _Reader, log: Log, span: Span, offset: int, event: Poll, *, within: bool) -> Span:
+    def _jump(self, reader: _Reader, log: Log, span: Span, record: Polled, event: Poll, *, within: bool) -> Span:
         """The next record does not stand right behind the last one."""
-        back = offset < span.end
-        if within and reader.unsure:
-            return self._begin(reader, log.name, offset)
+        back = record.offset < span.end
         name = ("int-" if within else "") + ("nonmonotonic-poll" if back else "poll-skip")
-        self._jumps.append((log, self._rows[name], span.end, offset, event))
+        if not back and log.trimmed:
+            self._perhaps_trimmed.append((log, self._rows[name], span.end, record, event))
+        elif back or not log.compacted:
+            self._tell_jump(log, self._rows[name], span.end, record, event)
         # Over what was trimmed nobody went; over what compaction took, everybody did.
-        return self._begin(reader, log.name, offset) if back or log.trimmed else span
+        return self._begin(reader, log.name, record.offset) if back or log.trimmed else span
 
     # The final read
 
@@ -207,23 +219,20 @@ class Reads:
 
     def finish(self) -> None:
         """Tell of the jumps that no log start explains."""
-        for log, row, expected, offset, event in self._jumps:
-            forward = offset > expected
-            if forward and (log.compacted or (log.trimmed and offset <= _highest_start(log))):
-                continue
-            row.add(
-                log.topic,
-                f"{log.name}: {who(self._history, event)} got offset {offset} where {expected} was due",
-                partition=log.name,
-                offset=offset,
-                due=expected,
-                values=[log.read.get(offset)],
-                **facts(self._history, event),
-            )
+        for log, row, expected, record, event in self._perhaps_trimmed:
+            if log.highest_start is not None and record.offset > log.highest_start:
+                self._tell_jump(log, row, expected, record, event)
 
-
-def _highest_start(log: Log) -> int:
-    return log.highest_start if log.highest_start is not None else 1 << 62
+    def _tell_jump(self, log: Log, row: Row, expected: int, record: Polled, event: Poll) -> None:
+        row.add(
+            log.topic,
+            f"{log.name}: {who(self._history, event)} got offset {record.offset} where {expected} was due",
+            partition=log.name,
+            offset=record.offset,
+            due=expected,
+            values=[record.value],
+            **facts(self._history, event),
+        )
 
 
 def _gaps(offsets: list[int], first: int, end: int) -> list[tuple[int, int]]:

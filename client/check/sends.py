@@ -20,6 +20,9 @@ from .rows import Rows
 OPEN, OK, FAILED = 0, 1, 2
 """How a send ended; `info` leaves it open, for good."""
 
+_APART_MAX = 10_000
+"""How far between the values of one send those of others are looked for."""
+
 
 class Sends:
     """All sends of a history so far."""
@@ -221,7 +224,8 @@ class SendOrder:
                         **self._sends.facts(other),
                     )
         for number, name, offsets in self._gaps:
-            between = ((at, value_at(name, at)) for at in range(offsets[0], offsets[-1]))
+            end = min(offsets[-1], offsets[0] + _APART_MAX)
+            between = ((at, value_at(name, at)) for at in range(offsets[0], end))
             stranger = next(
                 (at for at, value in between if value is not None and self._sends.of_value.get(value) != number), None
             )

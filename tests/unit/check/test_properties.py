@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lograft.client.check.history import BadHistory
 from lograft.client.check.verdict import Verdict, judge
 
 from tests.unit.check.model_log import PARTITIONS, ModelLog
@@ -39,6 +40,44 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nothing_is_found_in_what_a_correct_log_shows(folder: Path, seed: int, steps: int) -> None:
     verdict = verdict_of(lines_of(seed, steps), folder)
     assert verdict.ok, [example.text for row in verdict.failing for example in row.told()]
+
+
+_ANYTHING: list[Any] = [None, -1, 1 << 61, 1 << 90, 0.5, "", "t/0", [], {}, [[]], {"t/0": 1}, True]
+_LIKE: dict[type, list[Any]] = {
+    int: [-1, 0, 1, 5, 1 << 61],
+    str: ["", "t/0", "t/1", "v1", "u", "m-0", "g", "x"],
+    float: [0.0, 1e300],
+    bool: [True, False],
+    type(None): [None, 0, "t/0"],
+    list: [[]],
+    dict: [{}],
+}
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 1 << 40))
+def test_whatever_a_file_holds_it_is_judged_or_named_as_bad(folder: Path, seed: int) -> None:
+    random = Random(seed)
+    lines = lines_of(seed, 60)
+    for _ in range(random.randint(1, 3)):
+        line = random.choice(lines)
+        where: Any = line
+        while isinstance(where, dict | list) and where:  # down to some leaf, or to somewhere on the way
+            key = random.choice(list(where)) if isinstance(where, dict) else random.randrange(len(where))
+            if not isinstance(where[key], dict | list) or not where[key] or random.random() < 0.2:
+                where[key] = random.choice(_LIKE[type(where[key])] if random.random() < 0.8 else _ANYTHING)
+                break
+            where = where[key]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    if random.random() < 0.3:
+        at = random.randrange(len(text))
+        text = text[:at] + chr(random.randrange(1, 300)) + text[at + random.randint(0, 200) :]
+    path = folder / "history.jsonl"
+    path.write_text(text)
+    try:
+        json.dumps(judge([path]).as_json())
+    except BadHistory as bad:
+        assert str(bad).startswith(f"{path}")
 
 
 # Damage: each kind changes a clean history in one place and says which rows may tell of it; None: no such place.

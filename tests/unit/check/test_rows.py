@@ -664,3 +664,16 @@ def test_a_consumer_that_comes_back_with_a_file_of_its_own_begins_anew() -> None
     again.polled("c", (0, "a"))
     again.polled("c", (2, "c"))
     assert flagged(killed, again) == {"poll-skip"}
+
+
+def test_of_a_member_that_never_tells_what_it_owns_no_position_is_certain() -> None:
+    story = Story()
+    sent_and_unread(story, "abcd")
+    story.did("c", "subscribe", {"group": "g", "topics": ["t"], "member": "c"})
+    story.polled("c", (0, "a"))
+    story.polled("c", (3, "d"), (1, "b"))
+    assert flagged(story) == set()
+    story.owns("c", 1, "t/0")
+    story.polled("c", (0, "a"))
+    story.polled("c", (2, "c"))
+    assert flagged(story) == {"poll-skip"}

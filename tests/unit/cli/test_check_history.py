@@ -98,3 +98,10 @@ def test_what_was_not_judged_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["check", "history", str(path)]) == 0
     out = capsys.readouterr().out
     assert "note: no final read" in out and "was cut short" in out
+
+
+def test_an_acknowledgement_needs_an_offset_for_each_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    story = Story()
+    story.acked(story.sending("p", "a", "b"), 0)
+    assert main(["check", "history", written(story, tmp_path / "h")]) == 2
+    assert "was of 2 values, and was told 1 offsets; an ok has an offset for each" in capsys.readouterr().err
