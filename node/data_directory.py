@@ -148,8 +148,14 @@ def _lock(path: Path) -> int:
         # flock, not a file that is merely there: it ends with its process, so a crash leaves nothing to clean up.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        is_checked = _may_share(lock)
+        holder = _holder(lock)
         os.close(lock)
+        if is_checked:
+            raise InvalidConfig(
+                f"data directory {path} is being checked by `lograft check log`; start the broker once that has ended",
+                key="broker.data_directory",
+            ) from None
         raise InvalidConfig(
             f"data directory {path} is in use by process {holder}; "
             "stop that process, or set broker.data_directory to another one",
@@ -161,10 +167,55 @@ def _lock(path: Path) -> int:
     return lock
 
 
+def share_lock(path: Path) -> int | None:
+    """Keep brokers from starting on a directory while it is read; a descriptor to be closed, None if it has no lock.
+
+    Nothing is written. Raises InvalidConfig: a broker runs on it.
+    """
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    if _may_share(lock):
+        return lock
+    holder = _holder(lock)
+    os.close(lock)
+    raise InvalidConfig(
+        f"data directory {path} is in use by process {holder}", key="broker.data_directory", process=holder
+    )
+
+
+def _may_share(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(lock: int) -> str:
+    return os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+
+
+def first_link(path: Path) -> Path | None:
+    """A symbolic link in a data directory, for which a broker would refuse it."""
+    return next((Path(entry.path) for entry in _entries(str(path)) if entry.is_symlink()), None)
+
+
+def read_format(path: Path) -> tuple[int, int | None]:
+    """Format and broker id, as the `format` file says; the id is None of a format that is not known here.
+
+    Raises ValueError, OSError: it cannot be read.
+    """
+    text = (path / "format").read_bytes()
+    number = msgspec.json.decode(text, type=_FormatNumber).format
+    return number, msgspec.json.decode(text, type=_Format).broker_id if number <= FORMAT else None
+
+
 def _refuse_links(path: Path) -> None:
-    for entry in _entries(str(path)):
-        if entry.is_symlink():
-            raise _link_refused(Path(entry.path))
+    link = first_link(path)
+    if link is not None:
+        raise _link_refused(link)
 
 
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:

@@ -18,6 +18,7 @@ from typer.exceptions import Abort, TyperException
 from . import (
     broker_commands,
     check_commands,
+    check_log,
     cluster_commands,
     group_commands,
     local_commands,
@@ -78,7 +79,7 @@ _topic = typer.Typer(help="Create, list, describe, alter, grow, trim and delete 
 _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and moving them.", **_APP)
 _partition = typer.Typer(help="List partitions, move their replicas, and go on where a majority is lost.", **_APP)
 _broker = typer.Typer(**{**_APP, "no_args_is_help": False})
-_check = typer.Typer(help="Did the log keep its word? Judges a history of what applications saw.", **_APP)
+_check = typer.Typer(help="Check what is stored, and what was seen: logs and histories.", **_APP)
 _cluster = typer.Typer(help="The whole cluster: who is in it, is it well, is it even, and its settings.", **_APP)
 
 app.command()(local_commands.up)
@@ -121,6 +122,7 @@ _broker.command()(broker_commands.undrain)
 _broker.command()(broker_commands.remove)
 
 _check.command()(check_commands.history)
+_check.command("log")(check_log.check_log)
 
 _cluster.command()(cluster_commands.info)
 _cluster.command()(cluster_commands.health)

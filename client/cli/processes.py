@@ -102,8 +102,13 @@ def stop_all(identities: Sequence[ProcessIdentity], timeout_s: float) -> list[Pr
 
 
 def broker_command(arguments: Sequence[str]) -> list[str]:
+    return [*module_command("lograft.node"), *arguments]
+
+
+def module_command(module: str) -> list[str]:
+    """Runs a module of ours in a process of its own."""
     # -P: what lies in the directory we happen to stand in must not be imported in place of the installed package
-    return [sys.executable, "-P", "-m", "lograft.node", *arguments]
+    return [sys.executable, "-P", "-m", module]
 
 
 def spawn(

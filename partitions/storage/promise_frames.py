@@ -190,6 +190,13 @@ def read_rounds(content: bytes, path: str = "promises.log") -> Reading:
     return Reading(rounds, position, None)
 
 
+def copies_agree(content: bytes, found: Round) -> bool:
+    """Are both copies of a whole round the same, with what fills their blocks up, which no CRC covers?"""
+    size = (found.end_position - found.position) // 2
+    first, second = found.position + _HEADER_BYTES, found.position + size + _HEADER_BYTES
+    return content[first : found.position + size] == content[second : found.end_position]
+
+
 def _refuse_newer_rounds(content: bytes, path: str) -> None:
     """Before anything else is judged: what is written for a later version to read must not be taken for damage."""
     for position, header in _headers_in(content, 0):

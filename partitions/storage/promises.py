@@ -16,13 +16,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from itertools import count
 from typing import NamedTuple
 
 from ..environment import Environment, File, PartitionId, TimerHandle
 from ..raft.messages import Voter
-from ..raft.points import ORIGIN, Point
+from ..raft.points import Point
 from .promise_frames import (
     BootFrame,
     ClusterSetFrame,
@@ -41,31 +40,12 @@ from .promise_frames import (
     encode_round,
     read_rounds,
 )
+from .promised import Promised
 
 FILE_NAME = "promises.log"
 PARTITIONS_DIRECTORY = "partitions"
 REWRITE_BYTES = 4 << 20
 MARK_INTERVAL_MS = 100.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaPromises:
-    """What this broker has promised for one of its replicas."""
-
-    replica_number: int
-    term: int = 0
-    voted_for: Voter | None = None
-    mark: Point = ORIGIN
-    """The disk surely holds the log through here."""
-    word: Point | None = None
-    """A damaged replica once held this, and votes with it until its log end is there again."""
-    doubtful: bool = False
-    memory_boot: str | None = None
-    """The boot under which bytes were acknowledged that no sync had covered."""
-    rewritten_to: int = 0
-    """Below this offset compaction may have taken records out of the log; above, it has the bytes of every other."""
-    cleaned_to: int = 0
-    """Below this offset it may have dropped tombstones, and bounds between batches."""
 
 
 class _Round(NamedTuple):
@@ -76,7 +56,7 @@ class _Round(NamedTuple):
     frames: list[Frame]
 
 
-class Promises:
+class Promises(Promised):
     """The promises of one data directory.
 
     One event loop calls it. `note_*` and `lower_mark` take effect in `recall` at once, and bind once they are synced.
@@ -88,18 +68,14 @@ class Promises:
     """
 
     def __init__(self, env: Environment, directory: str, mark_interval_ms: float) -> None:
-        self.directory_id = ""
+        super().__init__()
         self.boot_changed = False
-        self.cluster_set: bytes | None = None
-        self.start_number = 0
         self.lost_word = False
         self.synced = 0
         self._env = env
         self._directory = directory
         self._path = f"{directory}/{FILE_NAME}"
         self._mark_interval_ms = mark_interval_ms
-        self._boot_id: str | None = None
-        self._replicas: dict[PartitionId, ReplicaPromises] = {}
         self._file: File | None = None
         self._end_position = 0
         self._rewrite_at_bytes = REWRITE_BYTES
@@ -131,19 +107,12 @@ class Promises:
             promises.directory_id = f"{env.random.getrandbits(128):032x}"
             if promises.lost_word:
                 await promises._set_logs_aside()
-            promises._boot_id = env.disk.boot_id
+            promises.boot_id = env.disk.boot_id
             await promises._rewrite()
-        elif promises._boot_id != env.disk.boot_id:
+        elif promises.boot_id != env.disk.boot_id:
             promises.boot_changed = True
             await promises.sync(promises._note(BootFrame(env.disk.boot_id)))
         return promises
-
-    def recall(self, partition: PartitionId) -> ReplicaPromises | None:
-        """What was promised for this replica; None if none is listed."""
-        return self._replicas.get(partition)
-
-    def listed(self) -> list[PartitionId]:
-        return sorted(self._replicas)
 
     def note_created(self, partition: PartitionId, replica_number: int) -> int:
         self._raised.pop(partition, None)
@@ -178,7 +147,7 @@ class Promises:
 
     def lower_mark(self, partition: PartitionId, point: Point) -> int:
         """The log is about to be cut to `point`; a mark that is lower stays."""
-        held = self._replicas[partition].mark
+        held = self.replicas[partition].mark
         # Both are points of the log as it was before the cut, so they compare.
         lowered = min(self._raised.pop(partition, held), point)
         number = self._note(MarkFrame(partition, lowered))
@@ -187,7 +156,7 @@ class Promises:
 
     def raise_mark(self, partition: PartitionId, point: Point) -> None:
         """This disk surely holds the log through `point`. Does not bind; goes out with the next round."""
-        held = self._replicas.get(partition)
+        held = self.replicas.get(partition)
         lowering = self._lowering.get(partition)
         if held is None or (lowering is not None and point > lowering[1]):
             return
@@ -246,42 +215,11 @@ class Promises:
     # -- noting --------------------------------------------------------------------------------------------------------
 
     def _note(self, frame: Frame) -> int:
-        self._apply(frame)
+        self.apply(frame)
         self._noted += 1
         self._waiting_frames.append(frame)
         self._write_soon()
         return self._noted
-
-    def _apply(self, frame: Frame) -> None:
-        match frame:
-            case DirectoryFrame():
-                self.directory_id = frame.directory_id
-            case BootFrame():
-                self._boot_id = frame.boot_id
-            case StartNumberFrame():
-                self.start_number = frame.start_number
-            case ClusterSetFrame():
-                self.cluster_set = frame.cluster_set
-            case CreatedFrame():
-                self._replicas[frame.partition] = ReplicaPromises(frame.replica_number)
-            case DeletedFrame():
-                self._replicas.pop(frame.partition, None)
-            case VoteFrame():
-                self._change(frame.partition, term=frame.term, voted_for=frame.voted_for)
-            case MarkFrame():
-                self._change(frame.partition, mark=frame.mark)
-            case WordFrame():
-                self._change(frame.partition, word=frame.word)
-            case DoubtFrame():
-                self._change(frame.partition, doubtful=frame.doubtful)
-            case MemoryBootFrame():
-                self._change(frame.partition, memory_boot=frame.boot_id)
-            case CompactedFrame():
-                self._change(frame.partition, rewritten_to=frame.rewritten_to, cleaned_to=frame.cleaned_to)
-
-    def _change(self, partition: PartitionId, **facts: object) -> None:
-        assert partition in self._replicas, f"{partition} is not listed, so nothing can be promised for it"
-        self._replicas[partition] = replace(self._replicas[partition], **facts)  # type: ignore[arg-type]
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -294,7 +232,7 @@ class Promises:
     def _take_raised_marks(self) -> None:
         for partition, mark in self._raised.items():
             frame = MarkFrame(partition, mark)
-            self._apply(frame)
+            self.apply(frame)
             self._noted += 1
             self._waiting_frames.append(frame)
         self._raised.clear()
@@ -359,11 +297,11 @@ class Promises:
 
     def _all_frames(self) -> list[Frame]:
         frames: list[Frame] = [DirectoryFrame(self.directory_id), StartNumberFrame(self.start_number)]
-        if self._boot_id is not None:
-            frames.append(BootFrame(self._boot_id))
+        if self.boot_id is not None:
+            frames.append(BootFrame(self.boot_id))
         if self.cluster_set is not None:
             frames.append(ClusterSetFrame(self.cluster_set))
-        for partition, held in sorted(self._replicas.items()):
+        for partition, held in sorted(self.replicas.items()):
             frames.append(CreatedFrame(partition, held.replica_number))
             frames.append(VoteFrame(partition, held.term, held.voted_for))
             frames.append(MarkFrame(partition, held.mark))
@@ -394,7 +332,7 @@ class Promises:
             return reading.lost
         for found in reading.rounds:
             for frame in found.frames:
-                self._apply(frame)
+                self.apply(frame)
         if not all(found.whole for found in reading.rounds[:-1]):
             file.close()
             await self._rewrite()

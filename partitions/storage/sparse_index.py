@@ -13,6 +13,7 @@ import struct
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import crc32c
@@ -72,6 +73,10 @@ class SparseIndex:
             self._timestamps.append(self.max_timestamp_ms)
         if max_timestamp_ms > self.max_timestamp_ms:
             self.max_timestamp_ms = max_timestamp_ms
+
+    def entries(self) -> Iterator[tuple[Place, int]]:
+        """All of them in order, each with the greatest timestamp before it."""
+        return ((self._place(at), self._timestamps[at]) for at in range(len(self)))
 
     def before_point(self, point: Point) -> Place:
         """The last entry at or before `point`."""

@@ -13,7 +13,8 @@ from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.storage import promises as promises_module
 from lograft.partitions.storage.promise_frames import read_rounds
-from lograft.partitions.storage.promises import Promises, ReplicaPromises
+from lograft.partitions.storage.promised import ReplicaPromises
+from lograft.partitions.storage.promises import Promises
 from lograft.proto.errors import NewerFormat
 
 from tests.unit.storage.fakes import DATA, PARTITION, FakeDisk, FakeEnvironment, Halted, PowerCut, turns
