@@ -42,7 +42,7 @@ from ...partitions.storage.repair import CLAIMS_MAX
 from ...partitions.storage.segment_head import SegmentHead
 from ...partitions.storage.zero_width import item_of
 from ...proto import record_batch
-from ...proto.errors import LograftError
+from ...proto.errors import UNDECODABLE, LograftError
 from ...proto.peer_frames import PeerFrameError
 
 HEADER_BYTES_MAX = 1 << 20
@@ -272,7 +272,7 @@ def _header_of(partition: PartitionId, message: Message) -> _AnyHeader:
 def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[PartitionId, Message]:
     try:
         header = _decode_header(header_bytes)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise PeerFrameError(f"a Raft message's header is wrong: {error}") from None
     partition = PartitionId._make(header.partition)
     sender, to = Voter._make(header.sender), Voter._make(header.to)
