@@ -98,6 +98,16 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long a fetch may be parked until there is something to fetch."""
     partitions_max: Positive = 4000
     """Replicas on this broker. Creation beyond it is refused."""
+    connections_max: Positive = 10_000
+    """Of clients, on the gRPC port. Further ones are closed at once."""
+    connect_ms_max: Positive = 10_000
+    """From a client's connection until it has said that it speaks HTTP/2."""
+    calls_max: Positive = 20_000
+    """Calls of all clients being carried out, waiting ones included; further ones are answered OVERLOADED."""
+    calls_per_host_max: Positive = 5_000
+    """The same, of one remote address."""
+    http_connections_max: Positive = 64
+    """On the HTTP port. Past it the oldest gives way to the one that comes."""
 
 
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,7 +136,7 @@ class PeerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bulk_bytes_max: Positive = 64 << 20
     """Waiting to be sent on the bulk link to one broker; past it messages are dropped, and Raft sends them again."""
     handshakes_max: Positive = 256
-    """Connections that have not yet proved who they are."""
+    """Connections that have not yet proved who they are. Past it the oldest of them gives way to the one that comes."""
     handshakes_per_host_max: Positive = 64
     """The same, of one remote address."""
     calls_in_flight_max: Positive = 256
@@ -459,6 +469,9 @@ class _Given:
             ),
             ("peer.reconnect_ms_min", peer.reconnect_ms_min, "peer.reconnect_ms_max", peer.reconnect_ms_max),
             ("peer.handshakes_per_host_max", peer.handshakes_per_host_max, "peer.handshakes_max", peer.handshakes_max),
+            ("limits.calls_per_host_max", limits.calls_per_host_max, "limits.calls_max", limits.calls_max),
+            ("limits.connections_max", limits.connections_max, "(gRPC's own bound)", 2**31 - 1),
+            ("limits.connect_ms_max", limits.connect_ms_max, "(an hour)", 3_600_000),
             ("groups.session_ms_min", groups.session_ms_min, "groups.session_ms_max", groups.session_ms_max),
             ("groups.metadata_bytes_max", groups.metadata_bytes_max, "(a record's room)", METADATA_BYTES_HIGHEST),
         )
