@@ -255,7 +255,7 @@ class PeerLinks:
         if self._stopped:
             connection.close("this broker stops")
             return
-        # The oldest gives way, not the one that comes: a broker proves itself in milliseconds, whoever keeps silent stays.
+        # The oldest gives way, not the one that comes: a broker proves itself in milliseconds.
         of_host_alone = self._unproved_per_host[host] >= config.handshakes_per_host_max
         if of_host_alone or len(self._unproved) >= config.handshakes_max:
             strangers = (other for other in self._unproved if not other.is_trusted)

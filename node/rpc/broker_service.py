@@ -31,7 +31,7 @@ from ..metrics import Metrics
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas
 from ..sightings import Sightings
-from .budget import ByteBudget
+from .budget import ByteBudget, SharedBudget
 from .fetch import FetchCall
 from .limits import CALL_SECONDS_MAX, PARTITIONS_PER_REQUEST_MAX, RECORDS_PER_REQUEST_MAX, check_count
 from .produce import ProduceStream, append_entry, awaited, check_acks, durability
@@ -67,7 +67,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         self._metrics = metrics
         self._limits = limits
         self._produce_budget = ByteBudget(STREAMS_AT_BOUND * limits.produce_in_flight_bytes_max)
-        self._fetch_budget = ByteBudget(FETCHES_AT_BOUND * limits.fetch_bytes_max)
+        self._fetch_budget = SharedBudget(FETCHES_AT_BOUND * limits.fetch_bytes_max)
 
     async def Metadata(self, request: pb.MetadataRequest, context: grpc.aio.ServicerContext) -> pb.MetadataResponse:
         self._replicas.check_caught_up()
@@ -108,7 +108,10 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         return pb.ProduceRecordsResponse(results=results)
 
     async def Fetch(self, request: pb.FetchRequest, context: grpc.aio.ServicerContext) -> pb.FetchResponse:
-        await self._fetch_budget.room()
+        # Held until the answer has left: a client that does not read holds no more than its share.
+        lease = self._fetch_budget.lease(context.peer())
+        context.add_done_callback(lambda _: lease.end())  # type: ignore[arg-type]
+        await lease.room()
         call = FetchCall(
             request,
             self._replicas,
@@ -117,10 +120,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
             wait_ms_max=self._limits.fetch_wait_ms_max,
         )
         response = await call.answer()
-        # Held until the answer has left: a client that does not read holds no more than its share.
-        size = call.size
-        self._fetch_budget.take(size)
-        context.add_done_callback(lambda _: self._fetch_budget.give_back(size))  # type: ignore[arg-type]
+        lease.take(call.size)
         return response
 
     async def Stream(

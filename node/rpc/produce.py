@@ -4,6 +4,7 @@ Invariants
     entries of one partition are appended in the order in which the stream brought them; nothing is awaited in between
     each request gets exactly one answer, however its entries fare
     an answer leaves only once every entry of its request has what its acks asked for, or has failed
+    an answer counts against the budget until it was written: a client that reads none is soon not read from either
     past its budget the broker stops reading from the stream; it drops nothing
 """
 
@@ -24,6 +25,7 @@ from ...proto.record_batch import check_produced
 from ..metrics import Metrics
 from ..replicas import Led
 from .budget import ByteBudget
+from .limits import PARTITIONS_PER_REQUEST_MAX, check_count
 from .status import partition_error
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 REQUEST_OVERHEAD_BYTES = 512
 """What a request costs besides its batches: else a million empty ones would be free."""
+
+ANSWER_COPIES = 4
+"""What an answer takes in memory, as a multiple of what it takes on the wire."""
 
 MEDIUMS = {"fsync": common_pb2.Durability.MEDIUM_FSYNC, "memory": common_pb2.Durability.MEDIUM_MEMORY}
 
@@ -84,6 +89,9 @@ class ProduceStream:
         self._metrics = metrics
         self._answers: asyncio.Queue[pb.ProduceResponse | None] = asyncio.Queue()
         self._unanswered = 0
+        self._unwritten_bytes = 0
+        """Taken of the budget for answers that have not left yet."""
+        self._ended = False
         self._input_ended = False
 
     async def serve(self, requests: AsyncIterable[pb.ProduceRequest], context: grpc.aio.ServicerContext) -> None:
@@ -98,15 +106,28 @@ class ProduceStream:
             await writer
         finally:
             writer.cancel()
+            self._ended = True
+            self._hold(-self._unwritten_bytes)
 
     def _take(self, request: pb.ProduceRequest) -> None:
+        check_count(len(request.entries), PARTITIONS_PER_REQUEST_MAX, "batches")
         self._unanswered += 1
         _Request(request, self._replicas, self._budget, self._metrics, self._answer)
 
     def _answer(self, response: pb.ProduceResponse) -> None:
         self._unanswered -= 1
+        if self._ended:
+            return
+        self._hold(REQUEST_OVERHEAD_BYTES + ANSWER_COPIES * response.ByteSize())
         self._answers.put_nowait(response)
         self._end_if_done()
+
+    def _hold(self, size: int) -> None:
+        self._unwritten_bytes += size
+        if size > 0:
+            self._budget.take(size)
+        else:
+            self._budget.give_back(-size)
 
     def _end_if_done(self) -> None:
         if self._input_ended and not self._unanswered:
@@ -115,6 +136,8 @@ class ProduceStream:
     async def _write_answers(self, context: grpc.aio.ServicerContext) -> None:
         while (response := await self._answers.get()) is not None:
             await context.write(response)
+            # Not sooner: whoever sends and does not read would pile up answers here.
+            self._hold(-REQUEST_OVERHEAD_BYTES - ANSWER_COPIES * response.ByteSize())
 
 
 class _Request:

@@ -90,10 +90,8 @@ def test_who_asks_and_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=1024)
         writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
         async with asyncio.timeout(5):
-            while not door._connections:
-                await asyncio.sleep(0.01)
-            while door._connections:
-                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)  # longer than it may take to read
+            assert not door._connections
             got = 0
             with contextlib.suppress(ConnectionError):
                 while piece := await reader.read(1 << 20):
