@@ -1,7 +1,7 @@
 """One client's Produce call: batches in, appended at once and in order; answers out as soon as they are true.
 
 Invariants
-    entries of one partition are appended in the order in which the stream brought them; nothing is awaited in between
+    entries of one partition are appended in the order in which the stream brought them, one request after the other
     each request gets exactly one answer, however its entries fare
     an answer leaves only once every entry of its request has what its acks asked for, or has failed
     an answer counts against the budget until it was written: a client that reads none is soon not read from either
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 REQUEST_OVERHEAD_BYTES = 512
 """What a request costs besides its batches: else a million empty ones would be free."""
 
+ENTRIES_PER_TURN = 50
+"""Of a request of thousands, in one turn of the loop: a broker that is held up gives up its leads."""
 ANSWER_COPIES = 4
 """What an answer takes in memory, as a multiple of what it takes on the wire."""
 
@@ -99,7 +101,7 @@ class ProduceStream:
         writer = asyncio.create_task(self._write_answers(context))
         try:
             async for request in requests:
-                self._take(request)
+                await self._take(request)
                 await self._budget.room()
             self._input_ended = True
             self._end_if_done()
@@ -109,10 +111,10 @@ class ProduceStream:
             self._ended = True
             self._hold(-self._unwritten_bytes)
 
-    def _take(self, request: pb.ProduceRequest) -> None:
+    async def _take(self, request: pb.ProduceRequest) -> None:
         check_count(len(request.entries), PARTITIONS_PER_REQUEST_MAX, "batches")
         self._unanswered += 1
-        _Request(request, self._replicas, self._budget, self._metrics, self._answer)
+        await _Request(request, self._budget, self._metrics, self._answer).append_all(request, self._replicas)
 
     def _answer(self, response: pb.ProduceResponse) -> None:
         self._unanswered -= 1
@@ -148,7 +150,6 @@ class _Request:
     def __init__(
         self,
         request: pb.ProduceRequest,
-        replicas: Replicas,
         budget: ByteBudget,
         metrics: Metrics,
         answer: Callable[[pb.ProduceResponse], None],
@@ -159,11 +160,18 @@ class _Request:
         self._metrics = metrics
         self._request_id = request.request_id
         self._results: list[pb.ProduceResponse.Result] = []
-        self._waiting = 1  # for this constructor to have seen all entries
+        self._waiting = 1  # for `append_all` to have seen all entries
         self._budget.take(REQUEST_OVERHEAD_BYTES)
-        for entry in request.entries:
-            self._append(entry, request.acks, replicas)
-        self._one_less()
+
+    async def append_all(self, request: pb.ProduceRequest, replicas: Replicas) -> None:
+        """The stream brings nothing else meanwhile, so its entries stay in order."""
+        try:
+            for number, entry in enumerate(request.entries, start=1):
+                if number % ENTRIES_PER_TURN == 0:
+                    await asyncio.sleep(0)
+                self._append(entry, request.acks, replicas)
+        finally:
+            self._one_less()
 
     def _append(self, entry: pb.ProduceRequest.Entry, acks: int, replicas: Replicas) -> None:
         result = pb.ProduceResponse.Result(topic=entry.topic, partition=entry.partition, base_offset=-1)

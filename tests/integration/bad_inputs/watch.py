@@ -20,10 +20,8 @@ from lograft.v1 import broker_service_pb2_grpc
 from tests.integration.brokers import Broker, a_batch
 
 GROWTH_BYTES_MAX = 64 << 20
-SLACK = float(os.environ.get("LOGRAFT_TEST_SLACK", "1"))
-"""Raised on a machine that has other things to do."""
-SERVICE_SECONDS_MAX = 2.0 * SLACK
-LOOP_SECONDS_MAX = 1.0 * SLACK
+SERVICE_SECONDS_MAX = 1.0
+LOOP_SECONDS_MAX = 0.5
 PAUSE_SECONDS = 0.02
 
 
@@ -63,8 +61,9 @@ class Watch:
         assert not self._failure, self._failure
         assert self._broker.is_running
         assert self.rounds >= 3, "the well-behaved client was not served"
-        assert self.worst_service_s < SERVICE_SECONDS_MAX, f"another client waited {self.worst_service_s:.2f} s"
-        assert self.worst_health_s < LOOP_SECONDS_MAX, f"health was told after {self.worst_health_s:.2f} s"
+        slack = _slack()
+        assert self.worst_service_s < SERVICE_SECONDS_MAX * slack, f"another client waited {self.worst_service_s:.2f} s"
+        assert self.worst_health_s < LOOP_SECONDS_MAX * slack, f"health was told after {self.worst_health_s:.2f} s"
         grew = self.largest_bytes - self._began_bytes
         assert grew < self._growth_bytes_max, f"the broker grew by {grew >> 20} MiB"
         odd = _odd_events(self._broker)[self._errors_before :]
@@ -87,8 +86,12 @@ class Watch:
         value = b"round %d" % self.rounds
         began = time.monotonic()
         entry = pb.ProduceRequest.Entry(topic=self._topic, partition=0, batch=a_batch(value))
-        (response,) = stub.Produce(iter([pb.ProduceRequest(request_id=1, entries=[entry])]), timeout=20)
-        (result,) = response.results
+        while True:
+            (response,) = stub.Produce(iter([pb.ProduceRequest(request_id=1, entries=[entry])]), timeout=20)
+            (result,) = response.results
+            if not result.error.retriable or time.monotonic() - began > 20:
+                break
+            time.sleep(PAUSE_SECONDS)  # as every client does
         assert not result.error.reason, result.error
         asked = pb.FetchRequest.Partition(topic=self._topic, partition=0, offset=result.base_offset)
         (fetched,) = stub.Fetch(pb.FetchRequest(partitions=[asked]), timeout=20).partitions
@@ -100,6 +103,11 @@ class Watch:
         self.worst_health_s = max(self.worst_health_s, time.monotonic() - served)
         self.largest_bytes = max(self.largest_bytes, self._process.memory_info().rss)
         self.rounds += 1
+
+
+def _slack() -> float:
+    """How much longer things may take here than on a machine that does nothing else."""
+    return max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _odd_events(broker: Broker) -> list[dict[str, object]]:
