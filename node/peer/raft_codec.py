@@ -79,7 +79,8 @@ class _Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     partition: _WirePartition
     sender: _WireVoter
     to: _WireVoter
-    term: _Number
+    term: _Small
+    """As far as a batch's header has room for it: a later one could not be written down by whoever entered it."""
 
 
 class _VoteRequest(_Header, tag=1, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):

@@ -169,7 +169,7 @@ def with_term(term: int) -> bytes:
     return struct.pack(">II", len(header), 0) + header
 
 
-@pytest.mark.parametrize("term", [2**63, 2**64 - 1, 0])
+@pytest.mark.parametrize("term", [2**63, 2**64 - 1, 2**31, 0])
 def test_term_that_cannot_be_ends_the_session_of_whoever_sends_it(broker: Broker, watch: Watch, term: int) -> None:
     with watch, session(broker) as (control, _):
         control.send(raft_frame(with_term(term)))

@@ -10,6 +10,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 from lograft.node.metrics import Metrics
+from lograft.node.rpc.call_counts import CallCounts
 from lograft.node.rpc.interception import ErrorTranslation
 from lograft.proto.errors import LograftError, NotLeader, UnknownTopic
 from lograft.v1 import admin_service_pb2 as pb
@@ -95,3 +96,12 @@ def test_an_error_that_names_a_leader_is_completed_with_what_the_broker_knows_of
 
     _, info, _ = called(NotLeader("elsewhere", leader_id=2), complete=with_address)
     assert dict(info.metadata) == {"leader_id": "2", "leader_address": "host:2"}
+
+
+def test_a_call_past_the_bound_is_refused_before_its_servicer_hears_of_it() -> None:
+    def full(translation: ErrorTranslation) -> None:
+        translation._calls = CallCounts(0, 0)
+
+    code, info, metrics = called(AssertionError("it was called"), before=full)
+    assert (code, info.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+    assert 'lograft_requests_total{api="ListTopics",code="RESOURCE_EXHAUSTED"} 1.0' in metrics
