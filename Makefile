@@ -13,13 +13,15 @@ PYTEST_ARGS ?=
 REAL_BROKERS := -n 2 --dist loadfile tests/integration
 SEEDS ?= 1000
 FROM ?= 0
+MINUTES ?= 10
 
 # Stamps: what is installed, and since which pyproject.toml. The package itself is linked, so its sources do not count.
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
+FUZZER := $(VENV)/.fuzzer-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test test-long sim fuzz bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -45,6 +47,9 @@ test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves o
 
 sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
 	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
+
+fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=10; what it finds is kept in tests/fuzz/crashes
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all
@@ -85,7 +90,7 @@ stubs-fresh: $(DEVELOPMENT) ## Are the committed stubs those of the .proto files
 		&& echo "The stubs are fresh."
 
 clean: ## Remove caches and build leftovers; .venv and your data stay
-	rm -rf .mypy_root .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .mypy_root .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz-corpus build dist
 	find client node partitions proto tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -108,3 +113,8 @@ $(DEVELOPMENT): pyproject.toml | $(BIN)/python
 	@echo "Installing lograft and what its development needs into $(VENV) (a minute or two, once)"
 	@$(PIP) install --quiet --editable '.[dev]'
 	@touch $(RUNTIME) $@
+
+$(FUZZER): $(DEVELOPMENT)
+	@echo "Installing the fuzzer into $(VENV)"
+	@$(PIP) install --quiet --editable '.[fuzz]'
+	@touch $@

@@ -42,7 +42,7 @@ def parse_addresses(bootstrap: str | Iterable[str]) -> tuple[str, ...]:
     addresses = tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
     for address in addresses:
         host, colon, port = address.rpartition(":")
-        if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        if not (host and colon and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
             raise InvalidConfig(f"broker address {address!r} is not host:port, such as 127.0.0.1:9600", value=address)
     if not addresses:
         raise InvalidConfig("no broker address given: name at least one, such as 127.0.0.1:9600")

@@ -18,7 +18,7 @@ MESSAGE_BYTES_MAX = 16 << 20
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 30_000),  # brokers allow a ping each 10 s; faster ones would be answered by GOAWAY
+    ("grpc.keepalive_time_ms", 30_000),  # brokers allow one a second; a flood of them is answered by GOAWAY
     ("grpc.keepalive_timeout_ms", 10_000),  # for TCP to acknowledge what was sent, and no more than that;
     ("grpc.http2.ping_timeout_ms", 10_000),  # for a broker to answer, which it does not while its process stands still
     ("grpc.keepalive_permit_without_calls", 1),

@@ -17,7 +17,7 @@ import msgspec
 from ..partitions.environment import PartitionId
 from ..partitions.raft.messages import Voter
 from ..partitions.replica import Replica, ReplicaStatus
-from ..proto.errors import LograftError
+from ..proto.errors import UNDECODABLE, LograftError
 from .copying import Copying, CopyView
 from .peer.links import PeerLinks
 from .replicas import Replicas
@@ -143,13 +143,13 @@ class ClusterView:
     async def _ask_damage(self, broker_id: int) -> tuple[DamagedReplica, ...]:
         try:
             return _decode_damage(await self._links.call(broker_id, DAMAGE_CALL, timeout_ms=ANSWER_MS_MAX))
-        except (LograftError, msgspec.DecodeError):
+        except (LograftError, *UNDECODABLE):
             return ()
 
     async def _ask(self, broker_id: int) -> tuple[PartitionView, ...]:
         try:
             return _decode(await self._links.call(broker_id, STATUS_CALL, timeout_ms=ANSWER_MS_MAX))
-        except (LograftError, msgspec.DecodeError):
+        except (LograftError, *UNDECODABLE):
             return ()
 
     def _view(self, replica: Replica) -> PartitionView:

@@ -98,6 +98,16 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long a fetch may be parked until there is something to fetch."""
     partitions_max: Positive = 4000
     """Replicas on this broker. Creation beyond it is refused."""
+    connections_max: Positive = 10_000
+    """Of clients, on the gRPC port. Further ones are closed at once."""
+    connect_ms_max: Positive = 10_000
+    """From a client's connection until it has said that it speaks HTTP/2."""
+    calls_max: Positive = 20_000
+    """Calls of all clients being carried out, waiting ones included; further ones are answered OVERLOADED."""
+    calls_per_host_max: Positive = 5_000
+    """The same, of one remote address."""
+    http_connections_max: Positive = 64
+    """On the HTTP port. Past it the oldest gives way to the one that comes."""
 
 
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,7 +136,7 @@ class PeerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bulk_bytes_max: Positive = 64 << 20
     """Waiting to be sent on the bulk link to one broker; past it messages are dropped, and Raft sends them again."""
     handshakes_max: Positive = 256
-    """Connections that have not yet proved who they are."""
+    """Connections that have not yet proved who they are. Past it the oldest of them gives way to the one that comes."""
     handshakes_per_host_max: Positive = 64
     """The same, of one remote address."""
     calls_in_flight_max: Positive = 256
@@ -257,7 +267,7 @@ def host_and_port(address: Address) -> tuple[str, int]:
     host, colon, digits = address.rpartition(":")
     if not colon or not digits.isascii() or not digits.isdigit():
         raise ValueError("expected host:port")
-    port = int(digits)
+    port = int(digits) if len(digits) <= 5 else 0
     if not 1 <= port <= 65535:
         raise ValueError("the port must be from 1 to 65535")
     if host.startswith("[") and host.endswith("]"):
@@ -280,15 +290,20 @@ class _Given:
         """Check one value by itself, and let it replace what an earlier source said."""
         name = ".".join(key)
         section, field = _find(key, source)
+        if isinstance(value, str) and not _is_utf8(value):
+            raise _wrong(source, name, value, "not UTF-8 text")
         if (section, field) == ("cluster", "peers"):
             self._take_peers(key[2:], value, source)
             return
         if len(key) > 2:
             raise InvalidConfig(f"{source}: {name}: {section}.{field} is one value, not a table")
+        if not field:
+            known = ", ".join(_fields(_sections()[section]))
+            raise InvalidConfig(f"{source}: {name} names no key; name one of {known}")
         kind = _fields(_sections()[section])[field]
         try:
             value = msgspec.convert(value, kind, strict=strict)
-        except msgspec.ValidationError as error:
+        except ValueError as error:  # msgspec's are such
             raise _wrong(source, name, value, _reason(error)) from None
         self._values.setdefault(section, {})[field] = value
         self._sources[f"{section}.{field}"] = source
@@ -327,7 +342,8 @@ class _Given:
             else:
                 raise _wrong(source, name, value, "expected a table of broker id to host:port")
         for broker_id, address in table.items():
-            if not str(broker_id).isascii() or not str(broker_id).isdigit() or int(broker_id) >= 2**31:
+            digits = str(broker_id)
+            if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) < 2**31):
                 raise _wrong(source, name, broker_id, "a peer is named by its broker id, a number")
             try:
                 host_and_port(msgspec.convert(address, str))
@@ -453,6 +469,9 @@ class _Given:
             ),
             ("peer.reconnect_ms_min", peer.reconnect_ms_min, "peer.reconnect_ms_max", peer.reconnect_ms_max),
             ("peer.handshakes_per_host_max", peer.handshakes_per_host_max, "peer.handshakes_max", peer.handshakes_max),
+            ("limits.calls_per_host_max", limits.calls_per_host_max, "limits.calls_max", limits.calls_max),
+            ("limits.connections_max", limits.connections_max, "(gRPC's own bound)", 2**31 - 1),
+            ("limits.connect_ms_max", limits.connect_ms_max, "(an hour)", 3_600_000),
             ("groups.session_ms_min", groups.session_ms_min, "groups.session_ms_max", groups.session_ms_max),
             ("groups.metadata_bytes_max", groups.metadata_bytes_max, "(a record's room)", METADATA_BYTES_HIGHEST),
         )
@@ -489,8 +508,8 @@ def _of_file(path: Path) -> Iterator[tuple[tuple[str, ...], object]]:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"{path}: {_os_reason(error)}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidConfig(f"{path}: no valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidConfig(f"{path}: no valid TOML: {_one_line(str(error))}") from None
     for section, table in tables.items():
         if not isinstance(table, dict):
             if section in _sections():
@@ -563,6 +582,15 @@ def _os_reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8 text"
     return (getattr(error, "strerror", None) or type(error).__name__).lower()
+
+
+def _is_utf8(text: str) -> bool:
+    """Arguments and the environment may hold other bytes, which Python then keeps as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_every_interface(host: str) -> bool:

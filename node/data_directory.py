@@ -19,7 +19,7 @@ from typing import Self
 
 import msgspec
 
-from ..proto.errors import InvalidConfig
+from ..proto.errors import UNDECODABLE, InvalidConfig
 
 FORMAT = 1
 """Of all that is stored here. A broker refuses a directory of a later one; one that stores what an older version would
@@ -104,7 +104,7 @@ class DataDirectory:
             noted = msgspec.json.decode(name.read_bytes(), type=_Superseded)
         except FileNotFoundError:
             return
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             noted = _Superseded(directory_id, start_number, f"{name} is unreadable")
         # A later process in this very directory: a disk that both saw.
         if noted.directory_id != directory_id or noted.start_number < start_number:
@@ -256,7 +256,7 @@ def _check_format(path: Path, broker_id: int) -> None:
                 key="broker.data_directory",
             )
         found = msgspec.json.decode(text, type=_Format)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise InvalidConfig(
             f"{name} is unreadable; if the logs beside it are broker {broker_id}'s, "
             f"write this line to it: {msgspec.json.encode(expected).decode()}",

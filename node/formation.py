@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..partitions.raft.messages import Voter
-from ..proto.errors import LograftError
+from ..proto.errors import UNDECODABLE, LograftError
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER
 
 
@@ -54,7 +54,7 @@ class ClusterSet(NamedTuple):
         """Raises MalformedSet."""
         try:
             decoded = msgspec.msgpack.decode(body, type=ClusterSet)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except UNDECODABLE as error:
             raise MalformedSet(f"a cluster set could not be read: {error}") from None
         broker_ids = [voter.broker_id for voter in decoded.voters]
         if not broker_ids or broker_ids != sorted(set(broker_ids)):

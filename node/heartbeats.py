@@ -27,7 +27,7 @@ from ..partitions.raft.pairs import (
     Sum,
 )
 from ..partitions.replica import Replica
-from ..proto.errors import LograftError
+from ..proto.errors import UNDECODABLE, LograftError
 from ..proto.peer_frames import FrameType
 
 _Hash = Annotated[int, Meta(ge=0)]
@@ -100,7 +100,7 @@ def decode_pair_message(frame_type: FrameType, body: Buffer) -> PairMessage:
                     tuple(group for group, _ in _groups(some)) for some in (refusals.unknown, refusals.behind)
                 )
                 return LeadingReply(_groups(refusals.newer), unknown, behind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise MalformedHeartbeat(f"a {frame_type.name} frame could not be read: {error}") from None
 
 

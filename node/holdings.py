@@ -18,7 +18,7 @@ from ..partitions.raft.points import ORIGIN, Point
 from ..partitions.replica import Replica
 from ..partitions.storage.promises import Promises
 from ..partitions.storage.scan import scan_log
-from ..proto.errors import InvalidRequest, LograftError
+from ..proto.errors import UNDECODABLE, InvalidRequest, LograftError
 from .peer.links import PeerLinks
 from .recovery_plan import Holding
 from .replicas import Replicas
@@ -74,7 +74,7 @@ class Holdings:
         """The answer to HOLDING_CALL. Raises InvalidRequest."""
         try:
             partition = msgspec.msgpack.decode(body, type=PartitionId)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except UNDECODABLE as error:
             raise InvalidRequest(f"a question about a partition could not be read: {error}") from None
         return msgspec.msgpack.encode(await self.here(partition))
 
@@ -187,5 +187,5 @@ class Holdings:
             body = msgspec.msgpack.encode(partition)
             answer = await self._links.call(broker_id, HOLDING_CALL, body, timeout_ms=ANSWER_MS_MAX)
             return msgspec.msgpack.decode(answer, type=tuple[Holding, ...])
-        except (LograftError, msgspec.DecodeError):
+        except (LograftError, *UNDECODABLE):
             return None

@@ -3,7 +3,8 @@
 Invariants
     fixed routes, compared as a whole; no path of a client's ever reaches a file
     a request is at most 8 KiB of head, has 5 seconds to arrive, and its body is never read
-    one answer a connection, then it is closed
+    one answer a connection, then it is closed; who does not read it within 10 seconds is cut off
+    at the bound the connection that came first gives way: whoever asks in earnest is answered in milliseconds
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import NamedTuple
 
 HEAD_BYTES_MAX = 8 << 10
 HEAD_SECONDS_MAX = 5.0
-CONNECTIONS_MAX = 64
 
 
 class Answer(NamedTuple):
@@ -30,11 +30,15 @@ class HttpDoor:
     `metrics()` gives the Prometheus text; `unready()` says why this broker does not serve yet, or None.
     """
 
-    def __init__(self, metrics: Callable[[], bytes], unready: Callable[[], str | None]) -> None:
+    def __init__(
+        self, metrics: Callable[[], bytes], unready: Callable[[], str | None], *, connections_max: int = 64
+    ) -> None:
         self._metrics = metrics
         self._unready = unready
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections_max = connections_max
+        self._connections: dict[asyncio.Task[None], None] = {}
+        """In the order in which they came."""
 
     async def start(self, host: str, port: int) -> None:
         """Listen; OSError if the port is taken."""
@@ -56,17 +60,23 @@ class HttpDoor:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.current_task()
         assert connection is not None
-        self._connections.add(connection)
+        if len(self._connections) >= self._connections_max:
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.cancel()
+        self._connections[connection] = None
         try:
-            if len(self._connections) <= CONNECTIONS_MAX:
-                async with asyncio.timeout(2 * HEAD_SECONDS_MAX):
-                    writer.write(await self._respond(reader))
-                    await writer.drain()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError):
-            pass  # the other side went away or is too slow: nothing to tell anyone
-        finally:
-            self._connections.discard(connection)
+            async with asyncio.timeout(2 * HEAD_SECONDS_MAX):
+                writer.write(await self._respond(reader))
+                # All of it, not only down to the low-water mark: what a transport still holds when it is closed, it
+                # holds until the other side reads.
+                writer.transport.set_write_buffer_limits(high=0)
+                await writer.drain()
             writer.close()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()  # the other side went away, is too slow or has to give way: nothing to tell anyone
+        finally:
+            self._connections.pop(connection, None)
 
     async def _respond(self, reader: asyncio.StreamReader) -> bytes:
         try:

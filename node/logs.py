@@ -13,6 +13,10 @@ from typing import Any, TextIO
 
 import structlog
 
+MESSAGE_MAX = 2000
+_CLIENTS_FAULT = ("Invalid encoding on", "ExecuteBatchError raised in core by servicer method")
+"""What gRPC logs, whole and with a traceback, of metadata that are no text, and of a client that went away in the midst
+of an answer: anybody could fill a disk so."""
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -36,4 +40,16 @@ def set_up_logging(level: str = "info", form: str = "auto", stream: TextIO | Non
     )
     structlog.contextvars.bind_contextvars(**always)
     # Libraries (grpc, asyncio) log through the standard module; theirs are warnings at least, and rare.
-    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
+
+
+class _Libraries(logging.Handler):
+    """Has what libraries log written as ours is: quoted and cut, as it may hold what a client sent."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith(_CLIENTS_FAULT):
+            return
+        structlog.get_logger(record.name).log(
+            record.levelno, "library", library=record.name, message=message[:MESSAGE_MAX], exc_info=record.exc_info
+        )

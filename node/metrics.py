@@ -95,6 +95,16 @@ class Metrics:
         self._copies.set_function(lambda: len(left_bytes()))
         self._copies_left.set_function(lambda: sum(left_bytes()))
 
+    def watch_calls(self, under_way: Callable[[], int]) -> None:
+        """Counted when someone asks."""
+        calls = Gauge("lograft_calls", "Calls of clients being carried out.", registry=self.registry)
+        calls.set_function(under_way)
+
+    def watch_peer_refusals(self, refused: Callable[[], int]) -> None:
+        """Likewise."""
+        what = "Connections to the peer port that ended before they had proved to be a broker's."
+        Gauge("lograft_peer_connections_refused", what, registry=self.registry).set_function(refused)
+
     def watch_partitions(self, partitions: Callable[[], int], leaders: Callable[[], int]) -> None:
         """Counted when someone asks, not when they change."""
         self._partitions.set_function(partitions)

@@ -17,7 +17,7 @@ import msgspec
 from ..partitions.environment import PartitionId
 from ..partitions.raft.messages import Voter
 from ..partitions.replica import Replica
-from ..proto.errors import InvalidRequest, LograftError, NoLeader
+from ..proto.errors import UNDECODABLE, InvalidRequest, LograftError, NoLeader
 from .decision_log import Report
 from .departures import Departures, lets_go
 from .peer.links import PeerLinks
@@ -135,7 +135,7 @@ class Moves:
         """The answer to LET_GO_CALL. Raises InvalidRequest, NotLeader, NoLeader."""
         try:
             question = msgspec.msgpack.decode(body, type=_Question)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except UNDECODABLE as error:
             raise InvalidRequest(f"a question about a replica could not be read: {error}") from None
         return b"\x01" if await self._let_go(*question) else b"\x00"
 

@@ -116,7 +116,7 @@ class Node:
     async def start(self) -> None:
         config = self.config
         began = time.monotonic()
-        self._http = HttpDoor(self.metrics.exposition, self.unready)
+        self._http = HttpDoor(self.metrics.exposition, self.unready, connections_max=config.limits.http_connections_max)
         open_files_max = raise_open_files_limit()
         self._directory = DataDirectory.claim(config.broker.data_directory, self._broker_id)
         self._environment = RealEnvironment(
@@ -145,6 +145,7 @@ class Node:
         self._links = PeerLinks(
             self._identity, config.cluster.secret, self, config.peer, log=_log_event, chance=random.Random()
         )
+        self.metrics.watch_peer_refusals(lambda: self._links.refused_connections)
         self._sightings = ExchangedSightings(self._send_sighting, self._on_sightings)
         self._board = SightingsBoard(
             self._broker_id,
@@ -318,7 +319,7 @@ class Node:
             GroupsService(self._broker_id, self._coordinators, sightings),
             self.metrics,
             replicas.with_address,
-            message_bytes_max=config.limits.message_bytes_max,
+            limits=config.limits,
         )
 
     async def _listen_http(self) -> None:

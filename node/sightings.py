@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from ..partitions.environment import PartitionId
-from ..proto.errors import LograftError
+from ..proto.errors import UNDECODABLE, LograftError
 
 SIGHTING_BYTES_MAX = 24 << 10
 """Of one part, encoded. Well under the 64 KiB past which a value can jam pysyncobj."""
@@ -241,5 +241,5 @@ def decode_sighting(body: bytes | memoryview) -> Sighting:
         raise MalformedSighting(f"a sighting of {len(body)} bytes is over the limit of {SIGHTING_BYTES_MAX}")
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise MalformedSighting(f"a sighting could not be read: {error}") from None

@@ -32,6 +32,7 @@ from pysyncobj import SyncObj, SyncObjConf, SyncObjConsumer, replicated
 from pysyncobj.node import Node as Member
 from pysyncobj.transport import Transport
 
+from ..proto.errors import UNDECODABLE
 from .sightings import SIGHTING_BYTES_MAX, ExchangedSightings, MalformedSighting, decode_sighting
 
 APPEND_PERIOD_S = 0.05
@@ -149,7 +150,7 @@ def _decode_command(body: bytes) -> tuple[int, tuple[bytes]]:
     """Total, since applying must be: what cannot be read is a publication of nothing."""
     try:
         return _commands.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return 0, (b"",)
 
 
@@ -175,7 +176,7 @@ def _is_command(command: bytes) -> bool:
         return True
     try:
         _commands.decode(memoryview(command)[1:])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return False
     return command[:1] == _REGULAR
 
@@ -489,7 +490,7 @@ class SightingsBoard:
             return
         try:
             frame = _frames.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             self._complain(broker_id, f"a frame could not be read: {error}")
             return
         if isinstance(frame, _Publication):

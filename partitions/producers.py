@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..proto.errors import InvalidRecord, OutOfOrderSequence
+from ..proto.errors import UNDECODABLE, InvalidRecord, OutOfOrderSequence
 from ..proto.record_batch import BatchHeader
 
 BATCHES_PER_PRODUCER = 5
@@ -127,7 +127,10 @@ class ProducerTable:
     def from_bytes(cls, encoded: bytes) -> ProducerTable:
         """ValueError if `to_bytes` cannot have made it."""
         table = cls()
-        table._producers = dict(_decode(encoded))
+        try:
+            table._producers = dict(_decode(encoded))
+        except UNDECODABLE as error:
+            raise ValueError(f"no table of producers: {error}") from None
         return table
 
 

@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import msgspec
+
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises at bytes that others wrote: no such value, text that is no UTF-8, nesting without end."""
+
 
 class LograftError(Exception):
     """Anything lograft refuses or fails at. `str()` is one sentence: the thing, the limit, the remedy."""

@@ -123,7 +123,7 @@ class LocalCluster:
                 if entry["pid"] is not None:
                     broker.process = ProcessIdentity(int(entry["pid"]), str(entry["birth"]))
                 broker.ended_by = entry["ended_by"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Refused(
                 f"{path} cannot be read ({type(error).__name__}: {error})", "repair it, or name another directory"
             ) from None

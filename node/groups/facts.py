@@ -14,6 +14,7 @@ import msgspec
 
 from ...partitions.environment import PartitionId
 from ...proto import record_batch
+from ...proto.errors import UNDECODABLE
 
 
 class UnreadableFact(ValueError):
@@ -137,7 +138,7 @@ def decode(key: bytes | None, value: bytes | None) -> Change:
             case _:
                 raise UnreadableFact(f"keys like {key!r:.80} are not known")
         return found, None if value is None else _DECODERS[kind].decode(value)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, *UNDECODABLE) as error:
         raise UnreadableFact(f"record {key!r:.80}: {error}") from None
 
 

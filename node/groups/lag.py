@@ -19,7 +19,7 @@ from ...partitions.environment import Buffer, PartitionId
 from ...partitions.raft.points import Point
 from ...partitions.replica import Chunk
 from ...proto import record_batch
-from ...proto.errors import InvalidRequest, LograftError
+from ...proto.errors import UNDECODABLE, InvalidRequest, LograftError
 from ...proto.record_batch import BatchHeader
 from ..controller.state import ClusterState
 from ..sightings import Leading
@@ -162,7 +162,7 @@ class Lag:
         """The answer to UNREAD_CALL: of the partitions asked for, those that are led here. Raises InvalidRequest."""
         try:
             asked = {PartitionId(one.topic_id, one.number): one.offset for one in _decode_asked(body)}
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise InvalidRequest(f"a {UNREAD_CALL} could not be read: {error}") from None
         told = await self._here(asked)
         return msgspec.msgpack.encode([(*partition, unread) for partition, unread in told.items()])
@@ -173,7 +173,7 @@ class Lag:
         body = msgspec.msgpack.encode([(*partition, offset) for partition, offset in asked.items()])
         try:
             told = _decode_told(await self._links.call(leader, UNREAD_CALL, body, timeout_ms=ANSWER_MS_MAX))
-        except (LograftError, msgspec.MsgspecError):
+        except (LograftError, *UNDECODABLE):
             return {}
         return {PartitionId(one.topic_id, one.number): one.unread for one in told}
 

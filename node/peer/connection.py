@@ -2,6 +2,7 @@
 
 Always holds
     a frame is written whole or not at all, and frames of one urgency leave in the order in which they were sent
+    what waits is bounded, urgent or not
     pings and pongs go before what waits here, so that a link full of records still answers
     frames sent in one turn of the loop leave in one write
     before the handshake is over no more than HANDSHAKE_BYTES_MAX are taken, whatever a length says
@@ -24,6 +25,8 @@ WRITE_BYTES = 512 << 10
 """Handed to the transport in one go."""
 TRANSPORT_BYTES_HIGH = 1 << 20
 """Kept by the transport before it asks for a pause. What waits beyond it can still be overtaken by a ping."""
+URGENT_MAX = 1000
+"""Urgent frames that may wait: a few a second are sent, so whoever lets as many wait does not read."""
 CLOSE_MS_MAX = 1000
 """For a last word to leave before the connection is cut."""
 
@@ -95,6 +98,9 @@ class PeerConnection(asyncio.Protocol):
     def send_urgent(self, buffers: Sequence[Buffer]) -> None:
         """Write one small frame before all that waits."""
         if self._ended:
+            return
+        if len(self._urgent) >= URGENT_MAX:
+            self.close(f"{URGENT_MAX} answers to pings wait to be sent: the other side does not read")
             return
         self._urgent.append(buffers)
         self._flush_soon()

@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Meta
 
 from ...partitions.environment import Buffer
-from ...proto.errors import LograftError
+from ...proto.errors import UNDECODABLE, LograftError
 from ...proto.peer_frames import FrameType, PeerFrameError, encode_frame
 from .protocol import SPOKEN, ProtocolRange, Speaker, nothing_in_common
 
@@ -457,5 +457,5 @@ def _refusal(refusal: Refusal, why: str, *, proved: bool = False) -> HandshakeRe
 def _decode(body: Buffer, kind: type[_Words]) -> _Words:
     try:
         return msgspec.msgpack.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise PeerFrameError(f"a frame of the handshake is wrong: {error}") from None

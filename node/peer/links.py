@@ -90,6 +90,8 @@ class PeerLinks:
         self.spoken = spoken
         self.incompatible: dict[int, str] = {}
         """Broker id -> why there is no session: the two speak no common version. As of the last try."""
+        self.refused_connections = 0
+        """Accepted, and ended before they had proved who they are or got to a session."""
         self._secret = secret.encode()
         self._handlers = handlers
         self._config = config or PeerSection()
@@ -253,13 +255,15 @@ class PeerLinks:
         if self._stopped:
             connection.close("this broker stops")
             return
-        if (
-            len(self._unproved) >= config.handshakes_max
-            or self._unproved_per_host[host] >= config.handshakes_per_host_max
-        ):
-            self._log_once(host, "too many connections that have not proved who they are", connection)
-            connection.close("too many handshakes")
-            return
+        # The oldest gives way, not the one that comes: a broker proves itself in milliseconds.
+        of_host_alone = self._unproved_per_host[host] >= config.handshakes_per_host_max
+        if of_host_alone or len(self._unproved) >= config.handshakes_max:
+            strangers = (other for other in self._unproved if not other.is_trusted)
+            oldest = next((other for other in strangers if other.remote_host == host or not of_host_alone), connection)
+            self._log_once(oldest.remote_host, "too many connections that have not proved who they are", oldest)
+            oldest.close("too many handshakes")
+            if oldest is connection:
+                return
         self._unproved_per_host[host] += 1
         self._unproved[connection] = asyncio.get_running_loop().call_later(
             config.handshake_ms_max / 1000, connection.close, f"no session within {config.handshake_ms_max} ms"
@@ -295,8 +299,10 @@ class PeerLinks:
             forming = self._forming.pop(connection.handshake.session, None)
             if forming is not None:
                 forming.close("its other link was lost")
-        elif isinstance(connection.handshake, Acceptor) and connection.received_bytes and not self._stopped:
-            self._log_once(connection.remote_host, why, connection)
+        elif isinstance(connection.handshake, Acceptor) and not self._stopped:
+            self.refused_connections += 1
+            if connection.received_bytes:
+                self._log_once(connection.remote_host, why, connection)
 
     # Handshakes
 

@@ -42,7 +42,7 @@ from ...partitions.storage.repair import CLAIMS_MAX
 from ...partitions.storage.segment_head import SegmentHead
 from ...partitions.storage.zero_width import item_of
 from ...proto import record_batch
-from ...proto.errors import LograftError
+from ...proto.errors import UNDECODABLE, LograftError
 from ...proto.peer_frames import PeerFrameError
 
 HEADER_BYTES_MAX = 1 << 20
@@ -79,7 +79,8 @@ class _Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     partition: _WirePartition
     sender: _WireVoter
     to: _WireVoter
-    term: _Number
+    term: _Small
+    """As far as a batch's header has room for it: a later one could not be written down by whoever entered it."""
 
 
 class _VoteRequest(_Header, tag=1, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -272,7 +273,7 @@ def _header_of(partition: PartitionId, message: Message) -> _AnyHeader:
 def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[PartitionId, Message]:
     try:
         header = _decode_header(header_bytes)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise PeerFrameError(f"a Raft message's header is wrong: {error}") from None
     partition = PartitionId._make(header.partition)
     sender, to = Voter._make(header.sender), Voter._make(header.to)

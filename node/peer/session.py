@@ -16,6 +16,7 @@ import msgspec
 
 from ...partitions.environment import Buffer
 from ...proto.errors import (
+    UNDECODABLE,
     InvalidRequest,
     LograftError,
     Overloaded,
@@ -143,7 +144,7 @@ class PeerSession:
         if not good:
             try:
                 told = _decode_failure(rest)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNDECODABLE as error:
                 raise PeerFrameError(f"an answer's error is wrong: {error}") from None
             facts = {name: fact for name, fact in told.facts.items() if name not in ("self", "message")}
             failure = raised_from(told.reason, told.message, facts)

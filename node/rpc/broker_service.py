@@ -11,16 +11,23 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING
 
 import grpc
 from lograft.v1 import broker_service_pb2 as pb
 from lograft.v1 import broker_service_pb2_grpc
 
-from ...partitions.environment import PartitionId
+from ...partitions.environment import Buffer, PartitionId
 from ...proto import record_batch
-from ...proto.errors import InvalidRequest, LograftError, OffsetOutOfRange
+from ...proto.errors import (
+    BatchTooLarge,
+    CorruptBatch,
+    InvalidRequest,
+    LograftError,
+    OffsetOutOfRange,
+    UnsupportedCompression,
+)
 from ...proto.record_batch import Compression, NewRecord
 from ..config import LimitsSection
 from ..controller.facts import TopicFact
@@ -31,7 +38,7 @@ from ..metrics import Metrics
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas
 from ..sightings import Sightings
-from .budget import ByteBudget
+from .budget import ByteBudget, SharedBudget
 from .fetch import FetchCall
 from .limits import CALL_SECONDS_MAX, PARTITIONS_PER_REQUEST_MAX, RECORDS_PER_REQUEST_MAX, check_count
 from .produce import ProduceStream, append_entry, awaited, check_acks, durability
@@ -43,6 +50,11 @@ if TYPE_CHECKING:
 
 STREAMS_AT_BOUND = 8
 """All produce streams together may hold as many bytes as this many of them at their bound."""
+QUERIES_PER_TURN = 50
+"""Looked up at a time, so that a request of thousands does not hold up the loop."""
+RECORDS_READ_MAX = 200_000
+INFLATED_BYTES_READ_MAX = 16 << 20
+"""Of one batch, to find a time in it. Of a larger one the offset of its first record is as near as one gets."""
 FETCHES_AT_BOUND = 16
 """The same for answers to fetches on their way out."""
 
@@ -67,7 +79,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         self._metrics = metrics
         self._limits = limits
         self._produce_budget = ByteBudget(STREAMS_AT_BOUND * limits.produce_in_flight_bytes_max)
-        self._fetch_budget = ByteBudget(FETCHES_AT_BOUND * limits.fetch_bytes_max)
+        self._fetch_budget = SharedBudget(FETCHES_AT_BOUND * limits.fetch_bytes_max)
 
     async def Metadata(self, request: pb.MetadataRequest, context: grpc.aio.ServicerContext) -> pb.MetadataResponse:
         self._replicas.check_caught_up()
@@ -108,7 +120,10 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         return pb.ProduceRecordsResponse(results=results)
 
     async def Fetch(self, request: pb.FetchRequest, context: grpc.aio.ServicerContext) -> pb.FetchResponse:
-        await self._fetch_budget.room()
+        # Held until the answer has left: a client that does not read holds no more than its share.
+        lease = self._fetch_budget.lease(context.peer())
+        context.add_done_callback(lambda _: lease.end())  # type: ignore[arg-type]
+        await lease.room()
         call = FetchCall(
             request,
             self._replicas,
@@ -117,10 +132,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
             wait_ms_max=self._limits.fetch_wait_ms_max,
         )
         response = await call.answer()
-        # Held until the answer has left: a client that does not read holds no more than its share.
-        size = call.size
-        self._fetch_budget.take(size)
-        context.add_done_callback(lambda _: self._fetch_budget.give_back(size))  # type: ignore[arg-type]
+        lease.take(call.size)
         return response
 
     async def Stream(
@@ -133,7 +145,9 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
     ) -> pb.ListOffsetsResponse:
         check_count(len(request.queries), PARTITIONS_PER_REQUEST_MAX, "partitions")
         async with asyncio.timeout(CALL_SECONDS_MAX):
-            results = await asyncio.gather(*map(self._list_offset, request.queries))
+            results: list[pb.ListOffsetsResponse.Result] = []
+            for at in range(0, len(request.queries), QUERIES_PER_TURN):
+                results += await asyncio.gather(*map(self._list_offset, request.queries[at : at + QUERIES_PER_TURN]))
         return pb.ListOffsetsResponse(results=results)
 
     # -- parts of answers --------------------------------------------------------------------------------------------
@@ -263,14 +277,32 @@ def first_at(log: PartitionLog, timestamp_ms: int, start: int, end: int) -> tupl
     while (found := log.offset_for_time(timestamp_ms, position, end)) is not None:
         # The log knows batches; which record of the batch it is, only its records tell.
         batch = log.read_records(found[0], end, 1)[0]
-        for record in record_batch.decode(batch):
-            if record.timestamp_ms >= timestamp_ms and record.offset >= start:
-                return record.offset, record.timestamp_ms
+        for offset, recorded_ms in _times(batch):
+            if recorded_ms >= timestamp_ms and offset >= start:
+                return offset, recorded_ms
         if found[0] >= start:
             return found
         # Of this batch all that is young enough lies before the start.
         position = record_batch.read_header(batch).next_offset
     return end, -1
+
+
+def _times(batch: Buffer) -> Iterable[tuple[int, int]]:
+    """Offset and time of each record; none of a batch that no reader can read, or that would take the loop's time.
+
+    What a client puts into a batch nobody has looked at: its records may be none, or be a thousand times its size.
+    """
+    if record_batch.read_header(batch).record_count > RECORDS_READ_MAX:
+        return ()
+    try:
+        columns = record_batch.decode_columns(batch, inflated_bytes_max=INFLATED_BYTES_READ_MAX)
+    except (BatchTooLarge, UnsupportedCompression):
+        return ()
+    except CorruptBatch as error:
+        if error.facts.get("what") == "crc":
+            raise  # the disk's doing, not a client's
+        return ()
+    return zip(columns.offsets, columns.timestamps_ms, strict=True)
 
 
 def _wall_ms() -> int:

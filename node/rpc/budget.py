@@ -8,7 +8,10 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
+
+from .call_counts import host_of
 
 
 class ByteBudget:
@@ -55,3 +58,62 @@ class ByteBudget:
             if not turn.done():
                 turn.set_result(None)
                 return
+
+
+class SharedBudget:
+    """A budget of which one connection can take a quarter at most, and one address a half.
+
+    So whoever takes and does not give back, as by not reading what it asked for, is in the way of itself alone.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._all = ByteBudget(bytes_max)
+        self._shares: dict[str, ByteBudget] = {}
+        self._users: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        return self._all.taken
+
+    def lease(self, peer: str) -> Lease:
+        """For one call of the connection that gRPC calls `peer`. Whoever asks ends it, once."""
+        peer, host = f"connection {peer}", f"host {host_of(peer)}"
+        of_host = self._share(host, self._all.bytes_max // 2, self._all)
+        return Lease(self._share(peer, self._all.bytes_max // 4, of_host), lambda: self._leave(peer, host))
+
+    def _share(self, name: str, bytes_max: int, parent: ByteBudget) -> ByteBudget:
+        self._users[name] += 1
+        if name not in self._shares:
+            self._shares[name] = ByteBudget(bytes_max, parent)
+        return self._shares[name]
+
+    def _leave(self, *names: str) -> None:
+        for name in names:
+            self._users[name] -= 1
+            if not self._users[name]:
+                del self._users[name], self._shares[name]
+
+
+class Lease:
+    """What one call takes of a shared budget."""
+
+    def __init__(self, budget: ByteBudget, on_end: Callable[[], None]) -> None:
+        self._budget = budget
+        self._on_end = on_end
+        self._taken = 0
+        self._ended = False
+
+    async def room(self) -> None:
+        await self._budget.room()
+
+    def take(self, size: int) -> None:
+        """Not past the end: a call that is over holds nothing."""
+        if not self._ended:
+            self._taken += size
+            self._budget.take(size)
+
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._budget.give_back(self._taken)
+            self._on_end()

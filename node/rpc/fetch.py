@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ..replicas import Replicas
 
 
+SHARES_PER_TURN = 50
+"""Of a fetch of thousands of partitions, in one turn of the loop: a broker that is held up gives up its leads."""
+
+
 class FetchCall:
     """Carries one Fetch through. `bytes_max` and `wait_ms_max` are the broker's own bounds."""
 
@@ -47,22 +51,29 @@ class FetchCall:
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + self._wait_ms / 1000
-        self._gather()
+        await self._gather()
         parked = False
         while not self._is_enough() and loop.time() < deadline:
             parked = True
             await self._news(loop, deadline)
-            self._gather()
+            await self._gather()
         if parked:
             self._metrics.fetch_wait_seconds.observe(loop.time() - began)
-        return pb.FetchResponse(partitions=[share.answer() for share in self._shares])
+        response = pb.FetchResponse()
+        for at in range(0, len(self._shares), SHARES_PER_TURN):
+            response.partitions.extend([share.answer() for share in self._shares[at : at + SHARES_PER_TURN]])
+            if len(self._shares) > SHARES_PER_TURN:
+                await asyncio.sleep(0)
+        return response
 
     def _is_enough(self) -> bool:
         # A share that has ended is news in itself: the client can act on it while the other partitions have nothing.
         return self.size >= self._bytes_min or not self._shares or any(share.has_ended for share in self._shares)
 
-    def _gather(self) -> None:
-        for share in self._shares:
+    async def _gather(self) -> None:
+        for number, share in enumerate(self._shares, start=1):
+            if number % SHARES_PER_TURN == 0:
+                await asyncio.sleep(0)
             if self.size and self.size >= self._bytes_max:
                 return
             got = share.read(self._replicas, self._bytes_max - self.size, is_first=not self.size)

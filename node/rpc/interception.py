@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 
 from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, RequestTimedOut
 from ..metrics import Metrics
+from .call_counts import CallCounts
 from .status import grpc_code, status_of
 
 Decode = Callable[[bytes], Any]
@@ -36,10 +37,14 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, metrics: Metrics, complete: Callable[[LograftError], LograftError] = lambda error: error
+        self,
+        metrics: Metrics,
+        complete: Callable[[LograftError], LograftError] = lambda error: error,
+        calls: CallCounts | None = None,
     ) -> None:
         self._metrics = metrics
         self._complete = complete
+        self._calls = calls or CallCounts(2**31, 2**31)
         self.stopping = False
         """Set when the broker begins to stop: calls that begin afterwards are told to go elsewhere."""
 
@@ -73,7 +78,8 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
             try:
                 if self.stopping:
                     raise BrokerUnavailable("this broker is stopping; ask another one")
-                answer = await method(_read(request), context)
+                with self._calls.counted(context.peer()):
+                    answer = await method(_read(request), context)
                 code = grpc.StatusCode.OK
                 return answer
             except (grpc.aio.AbortError, grpc.aio.InternalError):

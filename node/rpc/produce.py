@@ -1,9 +1,10 @@
 """One client's Produce call: batches in, appended at once and in order; answers out as soon as they are true.
 
 Invariants
-    entries of one partition are appended in the order in which the stream brought them; nothing is awaited in between
+    entries of one partition are appended in the order in which the stream brought them, one request after the other
     each request gets exactly one answer, however its entries fare
     an answer leaves only once every entry of its request has what its acks asked for, or has failed
+    an answer counts against the budget until it was written: a client that reads none is soon not read from either
     past its budget the broker stops reading from the stream; it drops nothing
 """
 
@@ -24,6 +25,7 @@ from ...proto.record_batch import check_produced
 from ..metrics import Metrics
 from ..replicas import Led
 from .budget import ByteBudget
+from .limits import PARTITIONS_PER_REQUEST_MAX, check_count
 from .status import partition_error
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 
 REQUEST_OVERHEAD_BYTES = 512
 """What a request costs besides its batches: else a million empty ones would be free."""
+
+ENTRIES_PER_TURN = 50
+"""Of a request of thousands, in one turn of the loop: a broker that is held up gives up its leads."""
+ANSWER_COPIES = 4
+"""What an answer takes in memory, as a multiple of what it takes on the wire."""
 
 MEDIUMS = {"fsync": common_pb2.Durability.MEDIUM_FSYNC, "memory": common_pb2.Durability.MEDIUM_MEMORY}
 
@@ -84,6 +91,9 @@ class ProduceStream:
         self._metrics = metrics
         self._answers: asyncio.Queue[pb.ProduceResponse | None] = asyncio.Queue()
         self._unanswered = 0
+        self._unwritten_bytes = 0
+        """Taken of the budget for answers that have not left yet."""
+        self._ended = False
         self._input_ended = False
 
     async def serve(self, requests: AsyncIterable[pb.ProduceRequest], context: grpc.aio.ServicerContext) -> None:
@@ -91,22 +101,35 @@ class ProduceStream:
         writer = asyncio.create_task(self._write_answers(context))
         try:
             async for request in requests:
-                self._take(request)
+                await self._take(request)
                 await self._budget.room()
             self._input_ended = True
             self._end_if_done()
             await writer
         finally:
             writer.cancel()
+            self._ended = True
+            self._hold(-self._unwritten_bytes)
 
-    def _take(self, request: pb.ProduceRequest) -> None:
+    async def _take(self, request: pb.ProduceRequest) -> None:
+        check_count(len(request.entries), PARTITIONS_PER_REQUEST_MAX, "batches")
         self._unanswered += 1
-        _Request(request, self._replicas, self._budget, self._metrics, self._answer)
+        await _Request(request, self._budget, self._metrics, self._answer).append_all(request, self._replicas)
 
     def _answer(self, response: pb.ProduceResponse) -> None:
         self._unanswered -= 1
+        if self._ended:
+            return
+        self._hold(REQUEST_OVERHEAD_BYTES + ANSWER_COPIES * response.ByteSize())
         self._answers.put_nowait(response)
         self._end_if_done()
+
+    def _hold(self, size: int) -> None:
+        self._unwritten_bytes += size
+        if size > 0:
+            self._budget.take(size)
+        else:
+            self._budget.give_back(-size)
 
     def _end_if_done(self) -> None:
         if self._input_ended and not self._unanswered:
@@ -115,6 +138,8 @@ class ProduceStream:
     async def _write_answers(self, context: grpc.aio.ServicerContext) -> None:
         while (response := await self._answers.get()) is not None:
             await context.write(response)
+            # Not sooner: whoever sends and does not read would pile up answers here.
+            self._hold(-REQUEST_OVERHEAD_BYTES - ANSWER_COPIES * response.ByteSize())
 
 
 class _Request:
@@ -125,7 +150,6 @@ class _Request:
     def __init__(
         self,
         request: pb.ProduceRequest,
-        replicas: Replicas,
         budget: ByteBudget,
         metrics: Metrics,
         answer: Callable[[pb.ProduceResponse], None],
@@ -136,11 +160,18 @@ class _Request:
         self._metrics = metrics
         self._request_id = request.request_id
         self._results: list[pb.ProduceResponse.Result] = []
-        self._waiting = 1  # for this constructor to have seen all entries
+        self._waiting = 1  # for `append_all` to have seen all entries
         self._budget.take(REQUEST_OVERHEAD_BYTES)
-        for entry in request.entries:
-            self._append(entry, request.acks, replicas)
-        self._one_less()
+
+    async def append_all(self, request: pb.ProduceRequest, replicas: Replicas) -> None:
+        """The stream brings nothing else meanwhile, so its entries stay in order."""
+        try:
+            for number, entry in enumerate(request.entries, start=1):
+                if number % ENTRIES_PER_TURN == 0:
+                    await asyncio.sleep(0)
+                self._append(entry, request.acks, replicas)
+        finally:
+            self._one_less()
 
     def _append(self, entry: pb.ProduceRequest.Entry, acks: int, replicas: Replicas) -> None:
         result = pb.ProduceResponse.Result(topic=entry.topic, partition=entry.partition, base_offset=-1)

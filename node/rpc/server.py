@@ -24,10 +24,11 @@ from lograft.v1 import (
 )
 
 from ...proto.errors import InvalidConfig, LograftError
-from ..config import host_and_port
+from ..config import LimitsSection, host_and_port
 from ..metrics import Metrics
 from .admin_service import AdminService
 from .broker_service import BrokerService
+from .call_counts import CallCounts
 from .groups_service import GroupsService
 from .interception import ErrorTranslation
 
@@ -37,20 +38,25 @@ SERVICES = (
     groups_service_pb2.DESCRIPTOR.services_by_name["GroupsService"].full_name,
 )
 STREAMS_PER_CONNECTION_MAX = 1_000
+PING_INTERVAL_MS_MIN = 1_000
+PING_STRIKES_MAX = 30
 METADATA_BYTES_MAX = 16 << 10
 STOP_SECONDS_MAX = 1.0
 """What calls under way get to finish."""
 
 
-def server_options(message_bytes_max: int) -> list[tuple[str, int]]:
+def server_options(limits: LimitsSection) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", message_bytes_max),
-        ("grpc.max_send_message_length", message_bytes_max),
+        ("grpc.max_receive_message_length", limits.message_bytes_max),
+        ("grpc.max_send_message_length", limits.message_bytes_max),
+        ("grpc.max_allowed_incoming_connections", limits.connections_max),
+        ("grpc.server_handshake_timeout_ms", limits.connect_ms_max),
         ("grpc.max_metadata_size", METADATA_BYTES_MAX),
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
         ("grpc.so_reuseport", 0),
-        # Clients ping each 30 s; the default allows one in 300 s, and then cuts them off with too_many_pings.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # Clients ping each 30 s. The default of one in 300 s would cut them off with too_many_pings.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_INTERVAL_MS_MIN),
+        ("grpc.http2.max_ping_strikes", PING_STRIKES_MAX),
         ("grpc.keepalive_permit_without_calls", 1),
         # And ours to them: a client whose machine is gone is noticed, and its streams end.
         ("grpc.keepalive_time_ms", 60_000),
@@ -83,11 +89,13 @@ class RpcServer:
         metrics: Metrics,
         complete: Callable[[LograftError], LograftError],
         *,
-        message_bytes_max: int,
+        limits: LimitsSection,
     ) -> None:
-        self._interception = ErrorTranslation(metrics, complete)
+        calls = CallCounts(limits.calls_max, limits.calls_per_host_max)
+        metrics.watch_calls(lambda: calls.total)
+        self._interception = ErrorTranslation(metrics, complete, calls)
         self._health = HealthServicer()
-        self._server = grpc.aio.server(interceptors=[self._interception], options=server_options(message_bytes_max))
+        self._server = grpc.aio.server(interceptors=[self._interception], options=server_options(limits))
         broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(broker, self._server)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._server)
         groups_service_pb2_grpc.add_GroupsServiceServicer_to_server(groups, self._server)

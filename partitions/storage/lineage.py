@@ -18,6 +18,7 @@ from typing import NamedTuple
 import crc32c
 import msgspec
 
+from ...proto.errors import UNDECODABLE
 from ...proto.record_batch import read_header, stamp
 from ..environment import Disk, Environment, PartitionId, ReplicaConfig
 from ..raft.messages import Voter
@@ -101,9 +102,12 @@ def read_note(disk: Disk, directory: str, partition: PartitionId) -> LineageNote
         content = file.read(0, file.size())
     finally:
         file.close()
-    if crc32c.crc32c(content[4:]) != int.from_bytes(content[:4], "big"):
-        raise OSError(f"{path} is damaged: remove it only if no recovery of this partition was ever decided")
-    note = _decode(content[4:])
+    try:
+        if crc32c.crc32c(content[4:]) != int.from_bytes(content[:4], "big"):
+            raise ValueError("its CRC does not match")
+        note = _decode(content[4:])
+    except (ValueError, *UNDECODABLE):
+        raise OSError(f"{path} is damaged: remove it only if no recovery of this partition was ever decided") from None
     return note if note.partition == partition else None
 
 

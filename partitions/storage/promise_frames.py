@@ -18,6 +18,7 @@ from typing import NamedTuple
 import crc32c
 import msgspec
 
+from ...proto.errors import UNDECODABLE
 from ..environment import PartitionId
 from ..raft.messages import Voter
 from ..raft.points import Point
@@ -182,8 +183,10 @@ def read_rounds(content: bytes, path: str = "promises.log") -> Reading:
     if not rounds:
         # A file gets its name only once its first round is synced.
         return Reading([], 0, "its first round is unreadable")
-    if not isinstance(rounds[0].frames[0], DirectoryFrame):
+    if not rounds[0].frames or not isinstance(rounds[0].frames[0], DirectoryFrame):
         return Reading([], 0, "its first frame is not the directory id")
+    if (unlisted := _unlisted(rounds)) is not None:
+        return Reading([], 0, unlisted)
     later = next((header for _, header in _headers_in(content, position) if header.number > len(rounds)), None)
     if later is not None:
         return Reading([], 0, f"both copies of round {len(rounds)} are unreadable, but round {later.number} is there")
@@ -197,6 +200,23 @@ def copies_agree(content: bytes, found: Round) -> bool:
     return content[first : found.position + size] == content[second : found.end_position]
 
 
+def _unlisted(rounds: Sequence[Round]) -> str | None:
+    """Which round promises something for a replica that the rounds before it do not list; nobody writes such a one."""
+    listed: set[PartitionId] = set()
+    for found in rounds:
+        for frame in found.frames:
+            match frame:
+                case CreatedFrame():
+                    listed.add(frame.partition)
+                case DeletedFrame():
+                    listed.discard(frame.partition)
+                case DirectoryFrame() | BootFrame() | StartNumberFrame() | ClusterSetFrame():
+                    pass
+                case _ if frame.partition not in listed:
+                    return f"round {found.number} promises something for {frame.partition}, which is not listed"
+    return None
+
+
 def _refuse_newer_rounds(content: bytes, path: str) -> None:
     """Before anything else is judged: what is written for a later version to read must not be taken for damage."""
     for position, header in _headers_in(content, 0):
@@ -207,7 +227,7 @@ def _refuse_newer_rounds(content: bytes, path: str) -> None:
             continue
         try:
             _decode(body)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             refuse_newer(f"{path} (round {header.number})", FORMAT_VERSION + 1, FORMAT_VERSION)
 
 
@@ -260,5 +280,5 @@ def _read_frames(content: bytes, position: int, header: _RoundHeader) -> list[Fr
         return None
     try:
         return _decode(body)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None

@@ -11,6 +11,7 @@ The caller has lowered the mark and kept the replica's word, durably, before the
 from __future__ import annotations
 
 from ..environment import Disk, PartitionId
+from .contents import Contents
 from .segment_head import SegmentHead
 
 FILE_NAME = "reset.head"
@@ -41,6 +42,7 @@ def noted_reset(disk: Disk, directory: str, partition: PartitionId) -> SegmentHe
     file = disk.open(path)
     try:
         head = SegmentHead.from_bytes(file.read(0, file.size()), path)
+        Contents(head)
     except ValueError:
         return None  # the write of the note itself was cut short
     finally:

@@ -15,6 +15,7 @@ import struct
 import crc32c
 import msgspec
 
+from ...proto.errors import UNDECODABLE
 from ..environment import PartitionId
 from ..raft.messages import Voter
 from ..raft.points import Point
@@ -99,7 +100,10 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
         if crc32c.crc32c(payload, crc32c.crc32c(content[: _PREFIX.size])) != crc:
             raise ValueError("its CRC does not match")
         refuse_newer(path, version, FORMAT_VERSION)
-        return _decode(payload)  # msgspec's errors are ValueErrors
+        try:
+            return _decode(payload)
+        except UNDECODABLE as error:
+            raise ValueError(str(error)) from None
 
 
 def head_size(content: bytes) -> int:

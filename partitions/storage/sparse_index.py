@@ -19,6 +19,7 @@ from typing import NamedTuple
 import crc32c
 import msgspec
 
+from ...proto.errors import UNDECODABLE
 from ..raft.points import Point
 
 FORMAT_VERSION = 1
@@ -157,7 +158,10 @@ def _opened(content: bytes) -> _IndexFile:
     payload = content[_PAYLOAD_POSITION:]
     if crc32c.crc32c(payload, crc32c.crc32c(content[: _PREFIX.size])) != _CRC.unpack_from(content, _PREFIX.size)[0]:
         raise ValueError("CRC does not match")
-    return _decode(payload)
+    try:
+        return _decode(payload)
+    except UNDECODABLE as error:
+        raise ValueError(str(error)) from None
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import msgspec
 
-from ...proto.errors import CorruptBatch
+from ...proto.errors import UNDECODABLE, CorruptBatch
 from ...proto.record_batch import Buffer, zero_width
 from ..raft.messages import Voter
 from ..raft.points import Item, ItemKind, Point
@@ -53,7 +53,7 @@ def decode_voters(payload: bytes) -> tuple[Voter, ...]:
     """CorruptBatch if it is no set that a leader could have made."""
     try:
         voters = _decode_voters(payload)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise CorruptBatch(f"a voter change says no voters: {error}", what="voters", position=0) from error
     if not voters or len({*voters}) != len(voters):
         raise CorruptBatch(f"a voter change names nobody, or one twice: {voters}", what="voters", position=0)
@@ -68,7 +68,7 @@ def decode_log_start(payload: bytes, end_offset: int) -> int:
     """CorruptBatch if `encode_log_start` cannot have made it for a log that ended at `end_offset`."""
     try:
         start_offset = _decode_log_start(payload)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise CorruptBatch(f"a move of the log start says no offset: {error}", what="log start", position=0) from error
     if not 0 <= start_offset <= end_offset:
         raise CorruptBatch(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from lograft.node.http import HttpDoor
@@ -59,3 +60,44 @@ def test_head_gets_the_head_alone() -> None:
 )
 def test_anything_else_is_refused(request_bytes: bytes, status: int) -> None:
     assert asked(request_bytes)[0] == status
+
+
+def test_an_answer_comes_while_silent_strangers_hold_every_place() -> None:
+    async def scene() -> bytes:
+        door = HttpDoor(metrics=lambda: b"", unready=lambda: None, connections_max=3)
+        await door.start("127.0.0.1", 0)
+        silent = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(10)]
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+            answer = await asyncio.wait_for(reader.read(), 5)
+            assert await asyncio.wait_for(silent[0][0].read(), 5) == b""  # who came first had to give way
+            return answer
+        finally:
+            for _, stranger in (*silent, (reader, writer)):
+                stranger.close()
+            await door.stop()
+
+    assert asyncio.run(scene()).endswith(b"alive\n")
+
+
+def test_who_asks_and_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lograft.node.http.HEAD_SECONDS_MAX", 0.1)
+
+    async def scene() -> None:
+        door = HttpDoor(metrics=lambda: b"x" * (32 << 20), unready=lambda: None)
+        await door.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=1024)
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(5):
+            await asyncio.sleep(0.5)  # longer than it may take to read
+            assert not door._connections
+            got = 0
+            with contextlib.suppress(ConnectionError):
+                while piece := await reader.read(1 << 20):
+                    got += len(piece)
+        assert got < 32 << 20, "the rest was kept until somebody read it"
+        writer.close()
+        await door.stop()
+
+    asyncio.run(scene())

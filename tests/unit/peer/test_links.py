@@ -544,6 +544,22 @@ def test_connections_that_do_not_say_who_they_are_are_few_and_short(run: Run) ->
     run(conversation())
 
 
+def test_broker_gets_in_while_silent_strangers_hold_every_place(run: Run) -> None:
+    async def conversation() -> None:
+        async with Brokers() as brokers:
+            config = PeerSection(handshake_ms_max=600_000, handshakes_max=6, handshakes_per_host_max=6)
+            first, second = await brokers.start(1, config=config), await brokers.start(2)
+            host, port = first.address.split(":")
+            silent = [await asyncio.open_connection(host, int(port)) for _ in range(20)]
+            second.links.know(1, first.address)
+            await first.until(lambda: first.up)
+            assert first.links.refused_connections >= 14 and len(first.links._unproved) <= 6
+            for _, writer in silent:
+                writer.close()
+
+    run(conversation())
+
+
 def test_frame_that_its_reader_refuses_ends_the_session(run: Run) -> None:
     async def conversation() -> None:
         async with Brokers() as brokers:

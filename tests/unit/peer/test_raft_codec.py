@@ -66,7 +66,7 @@ def items_after(prev: Point, steps: list[int]) -> tuple[Item, ...]:
 
 
 numbers = st.integers(0, 2**63 - 1)
-terms = st.integers(1, 2**63 - 1)
+terms = st.integers(1, 2**31 - 1)
 points = st.builds(Point, numbers, numbers, numbers)
 voters = st.builds(Voter, st.integers(0, 2**31 - 1), st.text("0123456789abcdef", min_size=1, max_size=64), numbers)
 partitions = st.builds(PartitionId, st.text("0123456789abcdef", min_size=32, max_size=32), st.integers(0, 2**31 - 1))
@@ -340,3 +340,10 @@ def test_a_head_cut_short_or_flipped_anywhere_is_refused() -> None:
             broken = HeadOffer(LEADER, FOLLOWER, 9, 1, offer.base, offer.voters, head)
             with pytest.raises(PeerFrameError):
                 decode_raft(b"".join(encode_raft(PARTITION, broken)))
+
+
+@pytest.mark.parametrize("term", [2**31, 2**63 - 1])
+def test_term_that_no_log_has_room_for_is_refused(term: int) -> None:
+    message = CampaignNow(LEADER, FOLLOWER, term)
+    with pytest.raises(PeerFrameError):
+        decode_raft(b"".join(map(bytes, encode_raft(PARTITION, message))))

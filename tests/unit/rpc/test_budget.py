@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from lograft.node.rpc.budget import ByteBudget
+from lograft.node.rpc.budget import ByteBudget, SharedBudget
 
 
 def test_at_the_bound_one_waits_until_bytes_are_given_back() -> None:
@@ -68,3 +68,32 @@ def test_one_who_goes_away_while_it_is_his_turn_does_not_take_the_turn_along() -
         await asyncio.wait_for(next_one, 1)
 
     asyncio.run(scene())
+
+
+def test_a_connection_that_gives_nothing_back_leaves_room_for_others_and_its_address_for_other_addresses() -> None:
+    async def scene() -> None:
+        budget = SharedBudget(16)
+        greedy = [budget.lease(f"ipv4:10.0.0.1:{port}") for port in (1, 2)]
+        for lease in greedy:
+            await lease.room()
+            lease.take(4)
+        again = asyncio.create_task(budget.lease("ipv4:10.0.0.1:1").room())
+        same_address = asyncio.create_task(budget.lease("ipv4:10.0.0.1:3").room())
+        await asyncio.wait_for(budget.lease("ipv4:10.0.0.2:1").room(), 1)
+        assert not again.done() and not same_address.done()
+        greedy[0].end()
+        await asyncio.wait_for(asyncio.gather(again, same_address), 1)
+        greedy[1].end()
+        assert budget.taken == 0
+
+    asyncio.run(scene())
+
+
+def test_a_call_that_ended_while_it_gathered_takes_nothing_and_leaves_nothing_behind() -> None:
+    budget = SharedBudget(16)
+    for peer in ("ipv4:10.0.0.1:1", "unix:"):
+        lease = budget.lease(peer)
+        lease.end()
+        lease.take(4)
+        lease.end()
+    assert budget.taken == 0 and not budget._shares and not budget._users

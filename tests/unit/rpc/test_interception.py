@@ -10,6 +10,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 from lograft.node.metrics import Metrics
+from lograft.node.rpc.call_counts import CallCounts
 from lograft.node.rpc.interception import ErrorTranslation
 from lograft.proto.errors import LograftError, NotLeader, UnknownTopic
 from lograft.v1 import admin_service_pb2 as pb
@@ -126,3 +127,12 @@ def test_a_client_that_goes_away_while_it_is_written_to_is_no_failure_of_ours() 
         asyncio.run(scene())
     assert logged == []
     assert 'lograft_requests_total{api="Stream",code="CANCELLED"} 10.0' in metrics.exposition().decode()
+
+
+def test_a_call_past_the_bound_is_refused_before_its_servicer_hears_of_it() -> None:
+    def full(translation: ErrorTranslation) -> None:
+        translation._calls = CallCounts(0, 0)
+
+    code, info, metrics = called(AssertionError("it was called"), before=full)
+    assert (code, info.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+    assert 'lograft_requests_total{api="ListTopics",code="RESOURCE_EXHAUSTED"} 1.0' in metrics
