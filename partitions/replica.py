@@ -594,6 +594,13 @@ class Replica:
         except OSError as error:
             # The core counts on these items; the disk refused them. Nothing was acknowledged, so stopping is safe.
             self._environment.halt(f"cannot write to {self.partition}: {error}")
+        rewritten_to, cleaned_to = self.compacted_to
+        if self.log.thinned_to > rewritten_to:
+            # Some of what its leader's compaction left out is left out here too: durable before it is acknowledged, as
+            # from `rewritten_to` on this log is taken to hold the bytes that every other one holds.
+            self._promised = self._promises.note_compacted(
+                self.partition, rewritten_to=self.log.thinned_to, cleaned_to=cleaned_to
+            )
         self._flusher.request(self.log, self._on_flushed)
 
     def _replicate(self, filling: Replicate, appended: tuple[Item, ...]) -> None:

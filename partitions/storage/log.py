@@ -133,6 +133,8 @@ class PartitionLog:
     def __init__(self, env: Environment, directory: str, partition: PartitionId, config: ReplicaConfig) -> None:
         self.partition = partition
         self.cuts = 0
+        self.thinned_to = 0
+        """Where the last item ends that was appended since this log was opened, and lacks records as compaction left it."""
         self.append_time_ms = 0
         """Wall clock of the leader that appended the last item, as far as it is known."""
         self.damage: Damage | None = None
@@ -418,7 +420,10 @@ class PartitionLog:
         after = self.end
         checked = []
         for item in items:
-            checked.append(_checked(after, item))
+            written = _checked(after, item)
+            checked.append(written)
+            if written.placed.kind is ItemKind.RECORDS and written.header.record_count != written.header.width:
+                self.thinned_to = max(self.thinned_to, item.point.offset)
             after = item.point
         run: list[_Written] = []
         run_bytes = 0

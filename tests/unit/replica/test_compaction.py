@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lograft.partitions.compactor import compact
 from lograft.partitions.raft.events import PeerHeard
-from lograft.partitions.raft.points import ORIGIN
+from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
 from lograft.partitions.storage.compaction import CompactionSettings
 from lograft.partitions.storage.replacement import Replacement, decide_replacement
 from lograft.partitions.storage.rewriting import Job, Outcome, Rewritten, Take, rewrite
-from lograft.proto.record_batch import NewRecord, decode, encode, read_header
+from lograft.proto.record_batch import NewRecord, decode, emptied, encode, read_header
 
+from .test_losing_leadership import Deaf, a_record
 from .trio import PARTITION, Trio, a_trio
 
 SMALL = 300
@@ -215,5 +217,27 @@ def test_a_log_may_begin_anew_while_a_compacted_segment_is_put_in_place(
             await behind.take_compacted(cleaning)
             await trio.watch.until(lambda: bool(failures) or (behind.resets == 1 and is_even(trio)))
             assert not failures and newest_in(behind) == WANTED
+
+    asyncio.run(go())
+
+
+def test_what_a_leader_thinned_is_promised_as_rewritten_before_it_is_acknowledged(tmp_path: Path) -> None:
+    """Else a repair takes this log's bytes for those that any other log holds there."""
+
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            term = replica.term + 1
+            whole, thinned = a_record(term, 0, b"whole"), a_record(term, 1, b"superseded")
+            bounds = emptied(read_header(thinned.data))
+            deaf.gate.clear()
+            deaf.is_told(1, term, Point(0, 0, 0), whole, replace(thinned, data=bounds), a_record(term, 2, b"new"))
+            await deaf.has_flushed(Point(term, 3, 1))
+            assert replica.compacted_to == (2, 0)
+            assert replica.status().persisted < Point(term, 1, 1)
+            assert replica._promises.synced < replica._promised
+            deaf.gate.set()
+            await deaf.has_persisted(Point(term, 3, 1))
 
     asyncio.run(go())
