@@ -95,7 +95,7 @@ class Watch:
         assert not result.error.reason, result.error
         asked = pb.FetchRequest.Partition(topic=self._topic, partition=0, offset=result.base_offset)
         while True:
-            (fetched,) = stub.Fetch(pb.FetchRequest(partitions=[asked]), timeout=20).partitions
+            (fetched,) = stub.Fetch(pb.FetchRequest(partitions=[asked], max_bytes=1), timeout=20).partitions
             if not fetched.error.retriable or time.monotonic() - began > 20:
                 break
             time.sleep(PAUSE_SECONDS)
