@@ -4,12 +4,14 @@ Invariants
     fixed routes, compared as a whole; no path of a client's ever reaches a file
     a request is at most 8 KiB of head, has 5 seconds to arrive, and its body is never read
     one answer a connection, then it is closed; who does not read it within 10 seconds is cut off
+    metrics are gathered once for all who were connected when that began: a crowd of askers does not hold up the loop
     at the bound the connection that came first gives way: whoever asks in earnest is answered in milliseconds
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -39,6 +41,8 @@ class HttpDoor:
         self._connections_max = connections_max
         self._connections: dict[asyncio.Task[None], None] = {}
         """In the order in which they came."""
+        self._gathered = b""
+        self._gathered_at = -1.0
 
     async def start(self, host: str, port: int) -> None:
         """Listen; OSError if the port is taken."""
@@ -60,6 +64,7 @@ class HttpDoor:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.current_task()
         assert connection is not None
+        came_at = time.monotonic()
         if len(self._connections) >= self._connections_max:
             oldest = next(iter(self._connections))
             del self._connections[oldest]
@@ -67,7 +72,7 @@ class HttpDoor:
         self._connections[connection] = None
         try:
             async with asyncio.timeout(2 * HEAD_SECONDS_MAX):
-                writer.write(await self._respond(reader))
+                writer.write(await self._respond(reader, came_at))
                 # All of it, not only down to the low-water mark: what a transport still holds when it is closed, it
                 # holds until the other side reads.
                 writer.transport.set_write_buffer_limits(high=0)
@@ -78,21 +83,27 @@ class HttpDoor:
         finally:
             self._connections.pop(connection, None)
 
-    async def _respond(self, reader: asyncio.StreamReader) -> bytes:
+    async def _respond(self, reader: asyncio.StreamReader, came_at: float) -> bytes:
         try:
             async with asyncio.timeout(HEAD_SECONDS_MAX):
                 head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             return render(Answer("431 Request Header Fields Too Large", b"at most 8 KiB\n"))
         method, path = parse_request_line(head)
-        return render(self._answer(method, path), with_body=method != b"HEAD")
+        return render(self._answer(method, path, came_at), with_body=method != b"HEAD")
 
-    def _answer(self, method: bytes, path: bytes) -> Answer:
+    def _gather(self, came_at: float) -> bytes:
+        if self._gathered_at < came_at:
+            self._gathered_at = time.monotonic()
+            self._gathered = self._metrics()
+        return self._gathered
+
+    def _answer(self, method: bytes, path: bytes, came_at: float) -> Answer:
         if method not in (b"GET", b"HEAD"):
             return Answer("405 Method Not Allowed", b"only GET and HEAD\n")
         match path.partition(b"?")[0]:
             case b"/metrics":
-                return Answer("200 OK", self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
+                return Answer("200 OK", self._gather(came_at), "text/plain; version=0.0.4; charset=utf-8")
             case b"/healthz":
                 return Answer("200 OK", b"alive\n")
             case b"/readyz":

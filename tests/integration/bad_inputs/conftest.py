@@ -1,8 +1,10 @@
-"""One broker of their own for the tests of a module: they do to it what no test beside them should feel."""
+"""One broker of their own for these tests: they do to it what no test beside them should feel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +14,11 @@ from tests.integration.brokers import Broker, Brokers
 TOPIC = "well-behaved"
 
 
-@pytest.fixture(scope="module")
-def lone_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    # Deadlines that tests can wait for; all other limits are the defaults.
+@contextmanager
+def a_lone_broker(directory: Path) -> Iterator[Brokers]:
+    """A cluster of one broker that leads TOPIC. Its deadlines are such that tests can wait for them."""
     settings = "[peer]\nhandshake_ms_max = 2000\n[limits]\nconnect_ms_max = 2000\n"
-    brokers = Brokers(tmp_path_factory.mktemp("bad-inputs"), 1, settings=settings)
+    brokers = Brokers(directory, 1, settings=settings)
     try:
         brokers.start()
         brokers.create_topic(TOPIC)
@@ -26,6 +28,12 @@ def lone_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
         yield brokers
     finally:
         brokers.stop()
+
+
+@pytest.fixture(scope="session")
+def lone_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    with a_lone_broker(tmp_path_factory.mktemp("bad-inputs")) as brokers:
+        yield brokers
 
 
 @pytest.fixture

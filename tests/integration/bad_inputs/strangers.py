@@ -79,7 +79,7 @@ class Impostor:
             cluster_id=cluster_id,
             broker_id=broker_id,
             directory_id="d" * 32,
-            start_number=time.time_ns() // 1_000_000,
+            start_number=time.time_ns(),  # each impostor is the newest process of its directory
             version="0.1.0",
         )
         self.dialler = Dialler(

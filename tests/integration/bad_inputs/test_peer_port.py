@@ -6,6 +6,7 @@ import os
 import random
 import struct
 import time
+from collections.abc import Iterator
 
 import pytest
 from lograft.node.peer.handshake import HandshakeRefused, Refusal
@@ -16,6 +17,7 @@ from lograft.proto.peer_frames import FrameReader, FrameType, encode_frame
 
 from tests.fuzz.link_targets import LINK_TARGETS, MESSAGES, sealed_frame
 from tests.fuzz.mutations import mutated
+from tests.integration.bad_inputs.conftest import a_lone_broker
 from tests.integration.bad_inputs.strangers import (
     Impostor,
     are_closed,
@@ -28,7 +30,7 @@ from tests.integration.bad_inputs.strangers import (
     session,
 )
 from tests.integration.bad_inputs.watch import Watch, metric
-from tests.integration.brokers import Broker
+from tests.integration.brokers import Broker, Brokers
 
 TLS_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)
 HTTP = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -47,6 +49,15 @@ FIRST_BYTES = {
     "text that is none": framed(int(FrameType.HELLO), b"\x97\x01\x01\x99\xa1\xff"),
     "bytes after a HELLO": framed(int(FrameType.HELLO), b"\x00" * 100) + b"more",
 }
+
+
+@pytest.fixture(scope="module")
+def lone_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    """Apart from that of the other modules: whoever proves to know the secret becomes a member, and is then gone."""
+    with a_lone_broker(tmp_path_factory.mktemp("peer-port")) as brokers:
+        yield brokers
+
+
 PARTITION = PartitionId("0123456789abcdef" * 2, 0)
 
 

@@ -94,7 +94,11 @@ class Watch:
             time.sleep(PAUSE_SECONDS)  # as every client does
         assert not result.error.reason, result.error
         asked = pb.FetchRequest.Partition(topic=self._topic, partition=0, offset=result.base_offset)
-        (fetched,) = stub.Fetch(pb.FetchRequest(partitions=[asked]), timeout=20).partitions
+        while True:
+            (fetched,) = stub.Fetch(pb.FetchRequest(partitions=[asked], max_bytes=1), timeout=20).partitions
+            if not fetched.error.retriable or time.monotonic() - began > 20:
+                break
+            time.sleep(PAUSE_SECONDS)
         assert value in fetched.batches, fetched.error
         served = time.monotonic()
         status, _ = self._broker.http("/healthz")

@@ -101,3 +101,39 @@ def test_who_asks_and_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
         await door.stop()
 
     asyncio.run(scene())
+
+
+def test_metrics_are_gathered_once_for_a_crowd_and_anew_for_who_comes_later() -> None:
+    gathered = 0
+
+    def gather() -> bytes:
+        nonlocal gathered
+        gathered += 1
+        return b"gathered %d\n" % gathered
+
+    async def scene() -> None:
+        door = HttpDoor(metrics=gather, unready=lambda: None)
+        await door.start("127.0.0.1", 0)
+
+        async def ask(began: asyncio.Event) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            await began.wait()
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+        async def crowd(count: int) -> list[bytes]:
+            began = asyncio.Event()
+            asking = [asyncio.create_task(ask(began)) for _ in range(count)]
+            await asyncio.sleep(0.3)
+            assert len(door._connections) == count
+            began.set()
+            return await asyncio.gather(*asking)
+
+        assert all(answer.endswith(b"gathered 1\n") for answer in await crowd(20))
+        (later,) = await crowd(1)
+        assert later.endswith(b"gathered 2\n")
+        await door.stop()
+
+    asyncio.run(scene())
