@@ -20,8 +20,9 @@ from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import CorruptBatch
 from lograft.proto.record_batch import verify
 
-from tests.simulation.cluster import Machine, log_directory
 from tests.simulation.disk import ROOT
+from tests.simulation.machine import Machine
+from tests.simulation.process import log_directory
 
 PROMISES = f"{ROOT}/promises.log"
 

@@ -14,8 +14,10 @@ from random import Random
 
 from lograft.partitions.raft.messages import AppendReply, HeadOffer, Message, Voter, VoteReply, VoteRequest
 
-from tests.simulation.cluster import BrokerProcess, Cluster, Machine
+from tests.simulation.cluster import Cluster
 from tests.simulation.decay import decayable
+from tests.simulation.machine import Machine
+from tests.simulation.process import BrokerProcess
 
 COMMON = (
     "kill",

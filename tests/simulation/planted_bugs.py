@@ -39,10 +39,10 @@ from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.partitions.storage.zero_width import decode_log_start
 from lograft.proto.record_batch import BatchHeader, read_header
 
-from tests.simulation import cluster
 from tests.simulation import decisions as decisions_module
-from tests.simulation.cluster import BrokerProcess
+from tests.simulation import process as process_module
 from tests.simulation.faults import COMMON
+from tests.simulation.process import BrokerProcess
 from tests.simulation.simulation import Plan
 
 
@@ -238,7 +238,7 @@ def puts_newer_segments_in_place_before_older_ones(patch: pytest.MonkeyPatch) ->
 
         return await right(environment, replica, settings, reversed_work)
 
-    patch.setattr(cluster, "compact", compact)
+    patch.setattr(process_module, "compact", compact)
 
 
 def removes_older_segments_before_the_replacement_counts(patch: pytest.MonkeyPatch) -> None:
