@@ -51,6 +51,8 @@ class FakeDisk:
         self.synced_names: dict[str, Inode] = {}
         self.directories: set[str] = {"/", DATA}
         self.free = 1 << 40
+        self.blocks_that_fail: set[tuple[str, int]] = set()
+        """Path and number of each block of 4 KiB that no read gets."""
         self.syncs_that_fail: Callable[[str], bool] = lambda path: False
         self.operations = 0
         self.cut_power_at: int | None = None
@@ -175,6 +177,9 @@ class FakeFile:
         return len(self._content())
 
     def read(self, position: int, size: int) -> bytes:
+        touched = range(position // PAGE_BYTES, (position + size - 1) // PAGE_BYTES + 1)
+        if any((self._path, block) in self._disk.blocks_that_fail for block in touched):
+            raise OSError(errno.EIO, "input/output error", self._path)
         return bytes(self._content()[position : position + size])
 
     def write(self, position: int, buffers: Sequence[Buffer]) -> None:
