@@ -55,6 +55,7 @@ from .repairer import RepairCounts, Repairer
 from .storage.compaction import CompactionSettings, CompactionState, plan_compaction
 from .storage.log import DamagedLog, PartitionLog, RecoveryVerdict, Ticket
 from .storage.promises import Promises
+from .storage.repair import NamesNotSynced
 from .storage.retention import RetentionLimits, start_to_keep
 from .storage.rewriting import Job, Outcome, Rewritten
 from .storage.scrub import Pace, scrub
@@ -1203,6 +1204,8 @@ class Replica:
             if not self._stopped:
                 self._on_damage(damage)
             return 0
+        except NamesNotSynced as error:
+            self._environment.halt(f"a mended head of {self.partition}: {error}")
 
     def sources(self) -> tuple[Voter, ...]:
         """The other replicas, voters or not, of which this one knows; the leader first."""

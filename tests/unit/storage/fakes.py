@@ -158,6 +158,8 @@ class FakeDisk:
         names = {name: inode for name, inode in self.names.items() if os.path.dirname(name) == path}
         await asyncio.sleep(0)
         self.step(f"synced directory {path}")
+        if self.syncs_that_fail(path):
+            raise OSError(errno.EIO, "input/output error", path)
         self.history.append("sync directory")
         for name in [name for name in self.synced_names if os.path.dirname(name) == path]:
             del self.synced_names[name]
