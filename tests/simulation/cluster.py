@@ -81,6 +81,8 @@ class Cluster:
         self.restarts_ms: tuple[float, float] = (10.0, 1500.0)
         self.allowances = 0
         """Given to learners that waited for one."""
+        self.traffic = 1.0
+        """Chance of each thing that a client is about to begin: less in calm stretches."""
         self.is_healed = False
         """Nothing is forgotten any more: what is there can be compared."""
         self._sessions: dict[tuple[int, int], tuple[BrokerProcess, BrokerProcess]] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 
-from tests.simulation.disk import SimulatedDisk
+from tests.simulation.disk import ROOT, SimulatedDisk
 from tests.simulation.environment import Clock, SimulatedEnvironment
 from tests.simulation.invariants import Violation
 from tests.simulation.platter import Platter
@@ -101,6 +101,16 @@ class Machine:
         self.disk = SimulatedDisk(Random(f"{self._cluster.seed} disk {self.broker_id} after {self.losses}"))
         self.disk.write_back_chance = self._cluster.options.write_back_chance
         self.platter = Platter(self.disk)
+        self.directory_id = None
+        self.numbers = {}
+
+    def lose_word(self, random: Random) -> None:
+        """What the broker promised cannot be read any more, though its logs can. It comes back as somebody else."""
+        self.kill()
+        assert self.directory_id is not None, f"{self.name} has nothing to lose yet"
+        for number in self.numbers.values():
+            self._cluster.invariants.lost.add(Voter(self.broker_id, self.directory_id, number))
+        self.disk.scribble(f"{ROOT}/promises.log", random)
         self.directory_id = None
         self.numbers = {}
 

@@ -17,7 +17,7 @@ from lograft.node.departures import Departures, lets_go
 from lograft.node.heartbeats import FRAME_TYPES, Heartbeats
 from lograft.node.lineages import Lineages
 from lograft.node.peer.raft_codec import decode_raft, encode_raft
-from lograft.node.replicas import remove_tree
+from lograft.node.replicas import _is_small, remove_tree
 from lograft.node.retention import is_clock_trusted
 from lograft.node.throttle import Throttle
 from lograft.node.voter_steps import ChangeVoters, HandOver, next_step
@@ -38,7 +38,7 @@ from lograft.partitions.replica import Replica
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.retention import RetentionLimits
 from lograft.partitions.storage.rewriting import Job, Outcome, Take, rewrite
-from lograft.proto.errors import BrokerUnavailable, LograftError, NoLeader
+from lograft.proto.errors import BrokerUnavailable, DiskFull, LograftError, NoLeader
 from lograft.proto.peer_frames import FrameType
 from lograft.proto.record_batch import read_header
 
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 HEARTBEAT_MS = 100.0
 SILENCE_MS = 500.0
 RETENTION_MS = 200.0
+LOOK_AT_DISK_MS = 100.0
+PRODUCE_STOP_FREE_BYTES = 2 << 20
+REPLICATION_STOP_FREE_BYTES = 1 << 20
 RECONCILE_MS = 100.0
 ASKED_MS = 700.0
 """How long a broker waits for another's answer."""
@@ -82,6 +85,8 @@ class BrokerProcess:
         """How many decisions are applied, but for the first."""
         self._decided_before = 0
         self._flusher: Flusher | None = None
+        self._produce_stopped = False
+        self._replication_stopped = False
 
     @property
     def is_alive(self) -> bool:
@@ -128,6 +133,7 @@ class BrokerProcess:
         self.is_open = True
         self._ticked_ms = self.environment.monotonic_ms()
         self._tick()
+        self._look_at_disk()
         if self._cluster.options.retention is not None:
             self._enforce(self._cluster.options.retention)
 
@@ -368,6 +374,15 @@ class BrokerProcess:
         self._allow_copying(now)
         self.environment.call_later(HEARTBEAT_MS, self._tick)
 
+    def _look_at_disk(self) -> None:
+        """As `node.replicas` does."""
+        free = self.environment.disk.free_bytes() if self._machine.disk.is_bounded else REPLICATION_STOP_FREE_BYTES * 8
+        stopped = free < PRODUCE_STOP_FREE_BYTES, free < REPLICATION_STOP_FREE_BYTES
+        if stopped != (self._produce_stopped, self._replication_stopped):
+            self._cluster.trace.note("disk space", f"{self.environment.name} has {free}")
+        self._produce_stopped, self._replication_stopped = stopped
+        self.environment.call_later(LOOK_AT_DISK_MS, self._look_at_disk)
+
     def _allow_copying(self, now_ms: float) -> None:
         """As `node.moves` does."""
         bytes_per_second = self._cluster.copy_bytes_per_second()
@@ -412,9 +427,9 @@ class BrokerProcess:
                 "ended-silent", f"{message.sender} is over, as its broker knows: {told(partition, message)}"
             )
         self._cluster.invariants.note_message(partition, message)
-        self._cluster.trace.note("send", told(partition, message))
+        body = b"".join(encode_raft(partition, message))
+        self._cluster.trace.note_bytes("send", body, lambda: told(partition, message))
         if message.to.broker_id in self.sessions:
-            body = b"".join(encode_raft(partition, message))
             self._cluster.network.send(self, message.to.broker_id, Letter(FrameType.RAFT, body))
         self._cluster.sent(self, message)
 
@@ -428,9 +443,11 @@ class BrokerProcess:
             self.heartbeats.receive(sender_id, letter.frame_type, letter.body, self.environment.monotonic_ms())
             return
         partition, message = decode_raft(letter.body)
-        self._cluster.trace.note("receive", told(partition, message))
+        self._cluster.trace.note_bytes("receive", letter.body, lambda: told(partition, message))
         replica = self.replicas.get(partition)
         if replica is not None and not self._departures.is_silent(partition):
+            if self._replication_stopped and isinstance(message, AppendRequest) and not _is_small(message):
+                return
             self._cluster.invariants.note_received(partition, message)
             replica.receive(message)
 
@@ -455,6 +472,8 @@ class BrokerProcess:
             self.environment.enter(lambda: answer(outcome))
 
         replica = self.replica(partition)
+        if self._produce_stopped:
+            raise DiskFull(f"{self.environment.name} has little space left")
         appending = replica.append(batch, read_header(batch), first_open)
         appending.committed.add_done_callback(settled)
 
