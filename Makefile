@@ -38,8 +38,9 @@ test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integrat
 	$(BIN)/pytest -n auto tests/unit tests/scenarios tests/simulation $(PYTEST_ARGS) || [ $$? -eq 5 ]
 	$(BIN)/pytest tests/integration $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
-sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
-	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
+sim: $(DEVELOPMENT) ## Seeds of the simulation on all cores: SEEDS=1000, FROM=0 (TWICE=1 each twice, KEEP_GOING=1, NEVER_REACHED=1)
+	@$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) \
+		$(if $(TWICE),--twice) $(if $(KEEP_GOING),--keep-going) $(if $(NEVER_REACHED),--never-reached)
 
 bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all

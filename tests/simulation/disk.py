@@ -148,6 +148,14 @@ class Inode:
                 start, end = page * PAGE_BYTES, min((page + 1) * PAGE_BYTES, len(self.cache))
                 self.cache[start:end] = bytes(self.synced[start:end]).ljust(end - start, b"\0")
 
+    def readable(self, *, synced: bool = False) -> bytes:
+        """All of it, as the cache or the platter has it, with other bytes where the medium gives none."""
+        content = bytearray(self.synced if synced else self.cache)
+        for bad in self.unreadable:
+            if bad < len(content):
+                content[bad] ^= 0xFF
+        return bytes(content)
+
     def is_synced(self, position: int, size: int) -> bool:
         """Would these bytes, as the cache has them, survive any power loss?"""
         wanted = self.cache[position : position + size]

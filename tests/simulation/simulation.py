@@ -226,7 +226,7 @@ class Simulation:
             faults += DECAYING * 5
             self.options = replace(self.options, scrub_pace_ms=random.choice((0.0, 800.0, 4_000.0)))
         count = self.plan.acts or random.choice((2, 3, 4))
-        storms_ms = [random.uniform(4_000, 10_000) / count for _ in range(count)]
+        storms_ms = [random.uniform(3_000, 7_000) / count for _ in range(count)]
         calm_ms = (LENGTH_MS - sum(storms_ms)) / count
         acts = []
         for storm_ms in storms_ms:
