@@ -10,6 +10,7 @@ Each rule has a name, which a violation carries:
     committed-durable    a majority of the voters' platters holds a point when it is first committed
     acknowledged-kept    what a producer was told is what is committed there
     acknowledged-synced  a replica acknowledges only what its platter surely holds
+    no-needless-damage   what a power loss leaves of a log is never taken for decay
     word-kept            unless it followed a newer leader, a replica that is sound after a restart holds what it
                          acknowledged, and one that is not in doubt votes for nobody who holds less
     offsets-whole        committed offsets have neither holes nor overlaps
@@ -306,10 +307,12 @@ class Invariants:
         if isinstance(message, HeadOffer):
             self._cleaned_to.pop((partition, message.to), None)  # it may be about to copy another log
 
-    def note_opened(self, replica: Replica) -> None:
-        """A replica was recovered."""
+    def note_opened(self, replica: Replica, *, may_be_damaged: bool = False) -> None:
+        """A replica was recovered. Its machine's disk may have failed on purpose, without having forgotten anything."""
         if self.is_ended(replica):
             return
+        if replica.is_damaged and not may_be_damaged and replica.voter not in self.unreadable:
+            raise Violation("no-needless-damage", f"{replica.voter} is damaged, but its disk never failed")
         heir, first_number = self._heirs.get(replica.partition, (None, 0))
         if replica.voter == heir and first_number != self._first_numbers.get(replica.partition):
             self._note_heir(replica, first_number)

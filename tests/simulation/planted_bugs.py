@@ -138,6 +138,15 @@ def believes_a_flush_from_before_a_cut(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PartitionLog, "ticket", take_ticket)
 
 
+def leaves_its_mark_at_a_conflict(patch: pytest.MonkeyPatch) -> None:
+    async def cut(replica: Replica, point: Point) -> None:
+        if not replica._stopped:
+            await replica.log.cut(point)
+            replica._flushed = Ticket(replica.log.cuts, replica._flushed.written, min(replica._flushed.end, point))
+
+    patch.setattr(Replica, "_cut", cut)
+
+
 def syncs_only_the_newest_segment(patch: pytest.MonkeyPatch) -> None:
     async def sync(log: PartitionLog) -> None:
         await log._segments[-1].sync()
@@ -423,6 +432,12 @@ PLANTED_BUGS = (
         name="believes a flush from before a cut",
         plant=believes_a_flush_from_before_a_cut,
         plan=Plan(faults=("depose_with_stuck_sync",), fault_count=4, pace_ms=30.0),
+    ),
+    PlantedBug(
+        name="leaves its mark at a conflict",
+        plant=leaves_its_mark_at_a_conflict,
+        plan=Plan(faults=("depose_with_stuck_sync", *CONFLICTS, "lose_power_everywhere"), fault_count=12, pace_ms=30.0),
+        seeds=20,
     ),
     PlantedBug(
         name="syncs only the newest segment",

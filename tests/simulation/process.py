@@ -204,7 +204,7 @@ class BrokerProcess:
         )
         if self._cluster.options.waits_for_decisions:
             replica.set_willing(self._is_caught_up)
-        self._cluster.invariants.note_opened(replica)
+        self._cluster.invariants.note_opened(replica, may_be_damaged=self._machine.may_halt)
         self.replicas[partition] = replica
         self.heartbeats.opened(replica)
         self._compact_later(replica)
