@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 
@@ -40,6 +41,8 @@ def main() -> int:
     if given.digests:
         return _print_digests(seeds)
     campaign = _Campaign(given.seeds, keeps_going=given.keep_going)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell had it ignored, as for what runs behind it
+        signal.signal(number, signal.default_int_handler)
     try:
         run_seeds(seeds, orders, processes=given.processes, on_outcome=campaign.take)
     except KeyboardInterrupt:
