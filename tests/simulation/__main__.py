@@ -51,7 +51,6 @@ def main() -> int:
     except TimeoutError as error:
         campaign.clear_line()
         print(error, file=sys.stderr)
-        return 1
     campaign.clear_line()
     summary = campaign.summary
     print(summary.told(never_reached=given.never_reached))

@@ -21,6 +21,7 @@ from lograft.partitions.storage.retention import RetentionLimits
 
 from tests.simulation.clients import Producer, Reader, Trimmer
 from tests.simulation.cluster import Cluster, Options
+from tests.simulation.disk import Crashed
 from tests.simulation.faults import COMMON, DECAYING, MOVING, RARE, RARER, WHERE_FOLLOWERS_BEGIN_ANEW, Nemesis
 from tests.simulation.invariants import Violation
 from tests.simulation.network import FAIR, Weather
@@ -161,7 +162,7 @@ class Simulation:
         gc.disable()
         try:
             self.loop.run_until_complete(self._live())
-        except Exception as failure:
+        except (Exception, Crashed) as failure:
             report.failure = failure
             report.events = self.trace.last(self.plan.events_shown)
         finally:
