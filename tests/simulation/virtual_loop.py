@@ -9,9 +9,9 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop
 from typing import Any, NoReturn
 
 
@@ -55,12 +55,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
         scheduled: list[Any] = self._scheduled  # type: ignore[attr-defined]
         while scheduled and scheduled[0]._cancelled:
-            heappop(scheduled)._scheduled = False
+            heapq.heappop(scheduled)._scheduled = False
         if not ready:
             self._leap_to_next_timer()
         due = self._now + self._clock_resolution
         while scheduled and scheduled[0]._when < due:
-            timer = heappop(scheduled)
+            timer = heapq.heappop(scheduled)
             timer._scheduled = False
             ready.append(timer)
         for _ in range(len(ready)):
