@@ -45,8 +45,9 @@ test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and most int
 test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves out: growth, moves, recovery, rolling restarts
 	$(BIN)/pytest $(REAL_BROKERS) -m long $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
-sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
-	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
+sim: $(DEVELOPMENT) ## Seeds of the simulation on all cores: SEEDS=1000, FROM=0 (TWICE=1 each twice, KEEP_GOING=1, NEVER_REACHED=1)
+	@$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) \
+		$(if $(TWICE),--twice) $(if $(KEEP_GOING),--keep-going) $(if $(NEVER_REACHED),--never-reached)
 
 fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=10; what it finds is kept in tests/fuzz/crashes
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.follow_recovered is not None:
             return asyncio.run(follow_recovered(config, given.follow_recovered))
         return _run(config)
-    except LograftError as error:
+    except (LograftError, OSError) as error:
         print(f"lograft: {error}", file=sys.stderr)
         return 1
 

@@ -46,6 +46,8 @@ class Flusher:
     async def let_go(self, log: PartitionLog) -> None:
         """Answer no request for `log` that is open yet. Returns once no round of it is in flight."""
         self._asked.pop(log, None)
+        if log in self._ready:
+            self._ready.remove(log)  # or it stood there twice, once somebody asks again, and two rounds were in flight
         if log in self._in_flight:
             await self._in_flight[log].wait()
 

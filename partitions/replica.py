@@ -56,6 +56,7 @@ from .repairer import RepairCounts, Repairer
 from .storage.compaction import CompactionSettings, CompactionState, plan_compaction
 from .storage.log import DamagedLog, PartitionLog, RecoveryVerdict, Ticket
 from .storage.promises import Promises
+from .storage.repair import NamesNotSynced
 from .storage.retention import RetentionLimits, start_to_keep
 from .storage.rewriting import Job, Outcome, Rewritten
 from .storage.scrub import Pace, scrub
@@ -218,6 +219,8 @@ class Replica:
         self._timer: TimerHandle | None = None
         self._promised = promises.synced
         """Number of the newest promise this replica made."""
+        self._awaited_promise = self._promised
+        """Once this one is on disk, `_release` is called."""
         self._flushed = log.ticket()
         """All of it is durable: recovery and creation return only then."""
         self._after_promise: deque[tuple[int, Message]] = deque()
@@ -653,8 +656,6 @@ class Replica:
                 self._after_flush.append((self._promised, ticket, message))
             else:
                 self._after_promise.append((self._promised, message))
-        if self._promises.synced < self._promised:
-            self._promises.when_synced(self._promised, self._release)
         self._release()
 
     def _on_flushed(self, ticket: Ticket) -> None:
@@ -662,8 +663,6 @@ class Replica:
             return  # the log was cut since: these bytes are gone, and so is what they promised
         if ticket.written > self._flushed.written:
             self._flushed = ticket
-        if self._promises.synced < self._promised:
-            self._promises.when_synced(self._promised, self._release)
         self._release()
 
     def _release(self) -> None:
@@ -671,6 +670,10 @@ class Replica:
         if self._stopped:
             return
         synced, flushed = self._promises.synced, self._flushed
+        if self._awaited_promise < self._promised and synced < self._promised:
+            # Here, not where something begins to wait: what waits may be overtaken by another promise.
+            self._awaited_promise = self._promised
+            self._promises.when_synced(self._promised, self._release)
         while self._after_promise and self._after_promise[0][0] <= synced:
             self._deliver(self._after_promise.popleft()[1])
         if self._cutting:
@@ -1213,6 +1216,8 @@ class Replica:
             if not self._stopped:
                 self._on_damage(damage)
             return 0
+        except NamesNotSynced as error:
+            self._environment.halt(f"a mended head of {self.partition}: {error}")
 
     def sources(self) -> tuple[Voter, ...]:
         """The other replicas, voters or not, of which this one knows; the leader first."""

@@ -27,6 +27,7 @@ from .log import PartitionLog, partition_path
 from .promises import Promises
 from .scan import scan_log
 from .segment import NEW, segment_files, segment_path
+from .segment_head import SegmentHead
 from .zero_width import term_start, voter_change
 
 FILE_NAME = "lineage.note"
@@ -128,10 +129,18 @@ async def carry_out(
     known = promises.recall(partition)
     assert known is not None, f"{partition} is not listed"
     same_boot = not promises.boot_changed
+
+    async def remember_reset(head: SegmentHead) -> None:
+        await promises.sync(
+            promises.note_compacted(partition, rewritten_to=head.rewritten_to, cleaned_to=head.cleaned_to)
+        )
+
     log, verdict = await PartitionLog.recover(
-        env, directory, partition, mark=known.mark, same_boot=same_boot, config=config
+        env, directory, partition, mark=known.mark, same_boot=same_boot, config=config, on_reset=remember_reset
     )
     log.close()
+    known = promises.recall(partition)
+    assert known is not None
     set_aside = ""
     if verdict.damage is not None or note.damaged:
         set_aside = await _set_unreadable_aside(disk, directory, note, config)

@@ -23,6 +23,7 @@ from ..environment import Environment, File, PartitionId, TimerHandle
 from ..raft.messages import Voter
 from ..raft.points import Point
 from .promise_frames import (
+    BLOCK_BYTES,
     BootFrame,
     ClusterSetFrame,
     CompactedFrame,
@@ -33,7 +34,6 @@ from .promise_frames import (
     Frame,
     MarkFrame,
     MemoryBootFrame,
-    Reading,
     StartNumberFrame,
     VoteFrame,
     WordFrame,
@@ -324,9 +324,18 @@ class Promises(Promised):
             return "promises.log is missing beside partitions" if self._partition_directories() else None
         file = disk.open(self._path)
         try:
-            reading = read_rounds(file.read(0, file.size()), self._path)
-        except OSError as error:
-            reading = Reading([], 0, f"it cannot be read: {error}")
+            content, failed_at, error = _read_in_blocks(file)
+            reading = read_rounds(content, self._path)
+        except BaseException:
+            file.close()
+            raise
+        if error is not None and (reading.lost is not None or failed_at[-1] >= reading.end_position):
+            # The disk gives no answer: that is not to say that nothing was promised. It may answer again.
+            file.close()
+            raise OSError(
+                f"{self._path} cannot be read at {failed_at[0]}, nor the other copy: {error.strerror}; "
+                "start again, and if it stays so, replace the disk and begin with an empty data directory"
+            ) from error
         if reading.lost is not None:
             file.close()
             return reading.lost
@@ -366,3 +375,26 @@ class Promises(Promised):
             disk.rename(self._path, f"{self._path}.lost-{self.directory_id[:8]}")
             # Once the name is free nothing may be left that could be taken for the old word after a crash.
             await disk.sync_directory(self._directory)
+
+
+def _read_in_blocks(file: File) -> tuple[bytes, list[int], OSError | None]:
+    """All of a file; where the disk gives no answer, zeros, with the positions of those blocks and the first error.
+
+    A bad sector fails the whole read that touches it, though the other copy of what stands there may be fine.
+    """
+    size = file.size()
+    try:
+        return file.read(0, size), [], None
+    except OSError:
+        pass
+    content, failed_at = bytearray(size), []
+    first_error = None
+    for position in range(0, size, BLOCK_BYTES):
+        try:
+            block = file.read(position, min(BLOCK_BYTES, size - position))
+        except OSError as error:
+            first_error = first_error or error
+            failed_at.append(position)
+        else:
+            content[position : position + len(block)] = block
+    return bytes(content), failed_at, first_error

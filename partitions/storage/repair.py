@@ -450,11 +450,16 @@ def _bounds(header: BatchHeader) -> tuple[int, int, int]:
     return header.term, header.base_offset, header.next_offset
 
 
+class NamesNotSynced(OSError):
+    """A directory could not be synced. What is synced later says nothing of the names that were changed before."""
+
+
 async def write_head(
     disk: Disk, directory: str, head: SegmentHead, is_wanted: Callable[[], bool] = lambda: True
 ) -> None:
     """Put a head in place, durably: the old one, if there is one, or this one is found after a crash.
 
+    OSError: the old one is still there. NamesNotSynced: nobody knows which, nor whether other names are on disk.
     `is_wanted` is asked right before: what the log held there may have been cut, and begun anew, meanwhile.
     """
     path = segment_path(directory, head.base.offset) + ".head"
@@ -468,7 +473,10 @@ async def write_head(
         new.close()
     if is_wanted():
         disk.rename(path + MENDED, path)
-        await disk.sync_directory(directory)
+        try:
+            await disk.sync_directory(directory)
+        except OSError as error:
+            raise NamesNotSynced(error.errno, error.strerror, directory) from error
 
 
 def head_of_reply(content: bytes, path: str) -> SegmentHead:

@@ -18,7 +18,7 @@ from ..raft.points import ORIGIN
 from .chain import place
 from .contents import Contents
 from .log import PartitionLog, StoredSegment
-from .repair import readable_head, write_head
+from .repair import NamesNotSynced, readable_head, write_head
 from .segment import DamagedLog, batches, segment_path
 
 STEP_BYTES = 256 << 10
@@ -30,7 +30,7 @@ Pace = Callable[[int], Awaitable[None]]
 async def scrub(disk: Disk, log: PartitionLog, pace: Pace) -> int:
     """Read all that the log held when this began. Returns the bytes read.
 
-    DamagedLog: something is unreadable, and cannot be made again from what is here.
+    DamagedLog: something is unreadable, and cannot be made again from what is here. NamesNotSynced: of the disk.
     """
     total = 0
     cuts = log.cuts
@@ -103,4 +103,9 @@ async def _mend_head(
         raise DamagedLog(segment_path(log.directory, segment.base.offset) + ".head", 0, "its head is unreadable")
     else:
         return  # the segment before says it in a moment, or did not say it
-    await write_head(disk, log.directory, head, lambda: log.holds_segment(segment))
+    try:
+        await write_head(disk, log.directory, head, lambda: log.holds_segment(segment))
+    except NamesNotSynced:
+        raise
+    except OSError:
+        pass  # as on a full disk: nothing is worse than it was, and the next scrub tries again

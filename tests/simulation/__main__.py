@@ -1,70 +1,135 @@
-"""Run seeds of the simulation and say what they saw: `python -m tests.simulation --seeds N [--from S]`."""
+"""Run seeds of the simulation on all cores, and say what they saw: `make sim SEEDS=n [FROM=s]`.
+
+A seed is worth something if it simulates 30 seconds or more with three faults or more, and acknowledges records. It is
+the same on every machine: one that fails can be replayed by its number.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import time
-import traceback
-from collections import Counter
 
-from tests.simulation.simulation import Plan, Report, simulate
+from tests.simulation.campaign import Orders, run_seed, run_seeds
+from tests.simulation.summary import Outcome, Summary
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100, help="how many")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="the first one")
-    parser.add_argument("--digests", action="store_true", help="print each seed's digest, and nothing else")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=_at_least(1), default=100, help="how many")
+    parser.add_argument("--from", type=_at_least(0), default=0, dest="first", help="the first one")
+    parser.add_argument("--processes", type=_at_least(1), default=os.cpu_count() or 1, help="one for each core")
+    parser.add_argument("--twice", action="store_true", help="run each seed twice, not only one in ten")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
-    parser.add_argument("--events", type=int, default=60, help="of the trace to print, for a seed that fails")
-    arguments = parser.parse_args()
-    reports: list[Report] = []
-    started = time.process_time()
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        report = simulate(seed, Plan(events_shown=arguments.events))
-        reports.append(report)
-        if arguments.digests:
-            print(f"{seed} {report.digest:08x} {report.steps}")
-        if report.failure is not None:
-            print_failure(report)
-            if not arguments.keep_going:
-                break
-    failed = [report.seed for report in reports if report.failure is not None]
-    if not arguments.digests:
-        print_summary(reports, time.process_time() - started)
-        print(f"failed: {failed}" if failed else "no seed failed")
+    parser.add_argument("--events", type=_at_least(0), default=60, help="of the trace to print, for a seed that fails")
+    parser.add_argument(
+        "--follow", type=_at_least(0), default=25, metavar="N", help="note of every Nth seed which code it reaches"
+    )
+    parser.add_argument("--never-reached", action="store_true", help="name the functions that no seed reached")
+    parser.add_argument("--digests", action="store_true", help="print each seed's digest, and nothing else")
+    given = parser.parse_args()
+    seeds = range(given.first, given.first + given.seeds)
+    orders = Orders(
+        twice_every=1 if given.twice else 10,
+        follow_every=1 if given.seeds == 1 else given.follow,
+        events_shown=given.events,
+    )
+    if given.digests:
+        return _print_digests(seeds)
+    campaign = _Campaign(given.seeds, keeps_going=given.keep_going)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell had it ignored, as for what runs behind it
+        signal.signal(number, signal.default_int_handler)
+    try:
+        run_seeds(seeds, orders, processes=given.processes, on_outcome=campaign.take)
+    except KeyboardInterrupt:
+        campaign.clear_line()
+        print("interrupted", file=sys.stderr)
+    except TimeoutError as error:
+        campaign.clear_line()
+        print(error, file=sys.stderr)
+    campaign.clear_line()
+    summary = campaign.summary
+    print(summary.told(never_reached=given.never_reached))
+    print(f"failed: {', '.join(map(str, sorted(summary.failed)))}" if summary.failed else "no seed failed")
+    return 1 if summary.failed or not campaign.is_complete else 0
+
+
+class _Campaign:
+    """Hears of outcomes, and shows how far it is."""
+
+    def __init__(self, count: int, *, keeps_going: bool) -> None:
+        self.summary = Summary()
+        self._count = count
+        self._done = 0
+        self._keeps_going = keeps_going
+        self._began = time.monotonic()
+        self._shown = float("-inf")
+        self._is_terminal = sys.stderr.isatty()
+
+    @property
+    def is_complete(self) -> bool:
+        return self._done == self._count
+
+    def take(self, outcome: Outcome) -> bool:
+        self._done += 1
+        self.summary.add(outcome)
+        if outcome.why:
+            self.clear_line()
+            print(f"{outcome.why}\n", file=sys.stderr)
+        self._show()
+        return self._keeps_going or not outcome.why
+
+    def clear_line(self) -> None:
+        if self._is_terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if not self._is_terminal or now - self._shown < 0.5:
+            return
+        self._shown = now
+        pace = self._done / max(now - self._began, 1e-9)
+        left_s = (self._count - self._done) / pace
+        left = (
+            f"{left_s / 3600:.1f} h"
+            if left_s > 5400
+            else f"{left_s / 60:.0f} min"
+            if left_s > 90
+            else f"{left_s:.0f} s"
+        )
+        failed = f", {len(self.summary.failed)} failed" if self.summary.failed else ""
+        self.clear_line()
+        print(
+            f"{self._done:,} of {self._count:,} seeds{failed}, {pace:.1f} a second, {left} left",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _print_digests(seeds: range) -> int:
+    failed = False
+    for seed in seeds:
+        outcome = run_seed(seed, Orders(twice_every=0, follow_every=0))
+        print(f"{seed} {outcome.report.digest:08x} {outcome.report.steps}")
+        if outcome.why:
+            failed = True
+            print(outcome.why, file=sys.stderr)
     return 1 if failed else 0
 
 
-def print_failure(report: Report) -> None:
-    print(report.events, file=sys.stderr)
-    print(f"\n{report}\n{dict(report.faults)}\n{report.drawn}", file=sys.stderr)
-    if report.failure is not None:
-        traceback.print_exception(report.failure, limit=-6)
-    print(f"replay: python -m tests.simulation --from {report.seed} --seeds 1\n", file=sys.stderr)
+def _at_least(least: int) -> object:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
 
-
-def print_summary(reports: list[Report], seconds: float) -> None:
-    faults: Counter[str] = sum((report.faults for report in reports), Counter())
-    print(f"{len(reports)} seeds in {seconds:.1f} s of processor time")
-    simulated = sum(report.simulated_ms for report in reports) / 1000
-    for name, total in (
-        ("simulated seconds", round(simulated)),
-        ("records acknowledged", sum(report.records_acknowledged for report in reports)),
-        ("records read", sum(report.records_read for report in reports)),
-        ("moves of a log start", sum(report.trims for report in reports)),
-        ("resets", sum(report.resets for report in reports)),
-        ("compactions", sum(report.compactions for report in reports)),
-        ("voter changes", sum(report.voter_changes for report in reports)),
-        ("leaders elected", sum(report.leaders_elected for report in reports)),
-        ("process starts", sum(report.starts for report in reports)),
-        ("messages delivered", sum(report.messages for report in reports)),
-        ("faults", sum(faults.values())),
-    ):
-        print(f"  {name:<32} {total:>10,}")
-    for fault, count in faults.most_common():
-        print(f"    {fault:<30} {count:>10,}")
+    return number
 
 
 if __name__ == "__main__":

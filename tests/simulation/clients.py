@@ -37,6 +37,10 @@ class _Open:
     is_settled: bool = False
 
 
+def _goes_ahead(cluster: Cluster, random: Random) -> bool:
+    return cluster.traffic >= 1.0 or random.random() < cluster.traffic
+
+
 class Producer:
     """One idempotent producer on one partition, with a value never used before in every record."""
 
@@ -71,7 +75,8 @@ class Producer:
     def _produce_on(self) -> None:
         if self.is_stopped:
             return
-        self.produce(self._random.choice((1, 1, 2, 4)))
+        if _goes_ahead(self._cluster, self._random):
+            self.produce(self._random.choice((1, 1, 2, 4)))
         self._cluster.loop.call_later(self._random.expovariate(1 / self._pace_ms) / 1000.0, self._produce_on)
 
     def produce(self, count: int) -> None:
@@ -176,7 +181,7 @@ class Reader:
         self._cluster.loop.call_later(self._random.uniform(0, self._pace_ms) / 1000.0, self._read_on)
 
     def _read_on(self) -> None:
-        replica = self._cluster.leader_of(self.partition)
+        replica = self._cluster.leader_of(self.partition) if _goes_ahead(self._cluster, self._random) else None
         if replica is not None:
             self._ask(replica.voter.broker_id)
         self._cluster.loop.call_later(self._pace_ms / 1000.0, self._read_on)
@@ -231,7 +236,7 @@ class Trimmer:
     def _trim_on(self) -> None:
         if self.is_stopped:
             return
-        leader = self._cluster.leader_of(self.partition)
+        leader = self._cluster.leader_of(self.partition) if _goes_ahead(self._cluster, self._random) else None
         if leader is not None:
             self._trim(leader.voter.broker_id)
         self._cluster.loop.call_later(self._random.expovariate(1 / self._pace_ms) / 1000.0, self._trim_on)

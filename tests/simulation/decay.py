@@ -20,8 +20,9 @@ from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import CorruptBatch
 from lograft.proto.record_batch import verify
 
-from tests.simulation.cluster import Machine, log_directory
 from tests.simulation.disk import ROOT
+from tests.simulation.machine import Machine
+from tests.simulation.process import log_directory
 
 PROMISES = f"{ROOT}/promises.log"
 
@@ -69,7 +70,7 @@ def _in_file(machine: Machine, path: str, random: Random) -> Place | None:
 
 def _in_promises(machine: Machine, random: Random) -> Place | None:
     inode = machine.disk.files.get(PROMISES)
-    if inode is None or inode.cache != inode.synced:
+    if inode is None or inode.cache != inode.synced or inode.unreadable:
         return None
     reading = read_rounds(bytes(inode.cache))
     if reading.lost is not None or not all(found.whole for found in reading.rounds):
@@ -99,7 +100,7 @@ def _in_head(machine: Machine, others: list[Machine], directory: str, mark: Poin
 
 def _head(machine: Machine, path: str) -> SegmentHead | None:
     try:
-        return SegmentHead.from_bytes(bytes(machine.disk.files[path].cache), path)
+        return SegmentHead.from_bytes(machine.disk.files[path].readable(), path)
     except ValueError:
         return None
 
@@ -131,7 +132,7 @@ def _in_item(machine: Machine, others: list[Machine], directory: str, mark: Poin
 
 def _items(machine: Machine, path: str) -> Iterator[tuple[int, int, tuple[int, int]]]:
     """Position, size, and (term, end offset) of the readable items from the start of a file on."""
-    content = bytes(machine.disk.files[path].cache)
+    content = machine.disk.files[path].readable()
     position = 0
     while position < len(content):
         try:
@@ -143,4 +144,6 @@ def _items(machine: Machine, path: str) -> Iterator[tuple[int, int, tuple[int, i
 
 
 def _holds(machine: Machine, directory: str, content: bytes) -> bool:
-    return any(content in machine.disk.files[path].synced for path in machine.disk.paths(directory, ".log"))
+    return any(
+        content in machine.disk.files[path].readable(synced=True) for path in machine.disk.paths(directory, ".log")
+    )

@@ -46,10 +46,13 @@ class Decisions:
     def placement(self, partition: PartitionId) -> tuple[Voter, ...]:
         return self.newest.partitions[partition.number].placement
 
-    def move(self, partition: PartitionId, brokers: Sequence[int]) -> None:
+    def move(self, partition: PartitionId, brokers: Sequence[int]) -> bool:
+        """False: that is where they are."""
         moved = placed_on(self.newest, partition.number, brokers, self.directories)
-        if moved != self.newest:
-            self.versions.append(moved)
+        if moved == self.newest:
+            return False
+        self.versions.append(moved)
+        return True
 
     def recover(self, partition: PartitionId, source: Voter, brokers: Sequence[int], *, term_seen: int) -> RecoveryFact:
         """An operator gave up what all others held."""

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
+import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from lograft.partitions.environment import Buffer
 
 PAGE_BYTES = 4096
 SECTOR_BYTES = 512
+UNBOUNDED_BYTES = 1 << 40
 
 ROOT = "/data"
 """The data directory of every simulated broker; durable from the start."""
@@ -35,6 +37,10 @@ class Crashed(BaseException):
 
 class CrashedNow(Crashed):
     """It ends at this very operation, of which a part may still have happened."""
+
+
+parent_of = lru_cache(maxsize=1 << 16)(posixpath.dirname)
+"""A simulation asks for the same few paths again and again."""
 
 
 class SyncTimes(NamedTuple):
@@ -67,6 +73,7 @@ class Inode:
     def __init__(self) -> None:
         self.cache = bytearray()
         self.synced = bytearray()
+        self.unreadable: set[int] = set()  # positions that the medium answers with EIO, until they are written again
         self._version = 0
         self._dirty: dict[int, int] = {}  # page -> version of its last write that no sync has covered
         self._written_back: dict[int, bytes] = {}  # page -> what the kernel put on the platter unasked
@@ -81,6 +88,8 @@ class Inode:
         if position > len(self.cache):
             self.cache.extend(bytes(position - len(self.cache)))
         self.cache[position:end] = data
+        if self.unreadable:
+            self.unreadable = {bad for bad in self.unreadable if not position <= bad < end}
         del self._sizes[-1:]
         self._sizes.append(_Size(self._version, len(self.cache)))
         for page in range(first // PAGE_BYTES, (max(end - 1, first)) // PAGE_BYTES + 1):
@@ -91,6 +100,7 @@ class Inode:
         self._version += 1
         if size < len(self.cache):
             del self.cache[size:]
+            self.unreadable = {bad for bad in self.unreadable if bad < size}
             self._truncations.append(_Size(self._version, size))
             past_end = (size + PAGE_BYTES - 1) // PAGE_BYTES
             for pages in (self._dirty, self._written_back):
@@ -137,6 +147,14 @@ class Inode:
             if random.random() < 0.3:
                 start, end = page * PAGE_BYTES, min((page + 1) * PAGE_BYTES, len(self.cache))
                 self.cache[start:end] = bytes(self.synced[start:end]).ljust(end - start, b"\0")
+
+    def readable(self, *, synced: bool = False) -> bytes:
+        """All of it, as the cache or the platter has it, with other bytes where the medium gives none."""
+        content = bytearray(self.synced if synced else self.cache)
+        for bad in self.unreadable:
+            if bad < len(content):
+                content[bad] ^= 0xFF
+        return bytes(content)
 
     def is_synced(self, position: int, size: int) -> bool:
         """Would these bytes, as the cache has them, survive any power loss?"""
@@ -191,7 +209,9 @@ class _NameChange:
 class SimulatedDisk:
     """The disk of one machine; it stays when processes come and go."""
 
-    def __init__(self, random: Random, *, capacity_bytes: int = 1 << 40, times: SyncTimes | None = None) -> None:
+    def __init__(
+        self, random: Random, *, capacity_bytes: int = UNBOUNDED_BYTES, times: SyncTimes | None = None
+    ) -> None:
         self.random = random
         self.capacity_bytes = capacity_bytes
         self.times = times or SyncTimes()
@@ -201,6 +221,11 @@ class SimulatedDisk:
         self.write_back_chance = 0.05
         self.sync_failures = 0
         """How many of the coming syncs fail with EIO."""
+        self.directory_sync_failures = 0
+        self.write_failures = 0
+        """How many of the coming writes fail with EIO; the page cache has none of them."""
+        self.read_failure_chance = 0.0
+        """Of each read to fail with EIO: a medium that answers now and then."""
         self.sync_delay_ms = 0.0
         """At most this is added to a sync: a disk that stalls, now for one file, now for another."""
         self.stalls_ms: list[float] = []
@@ -216,6 +241,11 @@ class SimulatedDisk:
     @property
     def boot_id(self) -> str:
         return f"boot-{self.boots}"
+
+    @property
+    def is_bounded(self) -> bool:
+        """Could it be full one day?"""
+        return self.capacity_bytes < UNBOUNDED_BYTES
 
     def kill(self) -> None:
         """The process died; the machine did not."""
@@ -237,7 +267,7 @@ class SimulatedDisk:
         self.directories = {path for path in self._durable_directories if self._is_reachable(path)}
         self._durable_directories = set(self.directories)
         self._durable_files = {
-            path: inode for path, inode in self._durable_files.items() if os.path.dirname(path) in self.directories
+            path: inode for path, inode in self._durable_files.items() if parent_of(path) in self.directories
         }
         self.files = dict(self._durable_files)
         for path in sorted(self.files):
@@ -261,18 +291,16 @@ class SimulatedDisk:
     def is_name_durable(self, path: str) -> bool:
         """Would this file, whatever of it, be found under this name after any power loss?"""
         inode = self.files.get(path)
-        return (
-            inode is not None and self._durable_files.get(path) is inode and self._is_reachable(os.path.dirname(path))
-        )
+        return inode is not None and self._durable_files.get(path) is inode and self._is_reachable(parent_of(path))
 
     def durable(self, path: str) -> Inode | None:
         """The file that a power loss would leave under this name, if names that are not synced yet were lost."""
-        return self._durable_files.get(path) if self._is_reachable(os.path.dirname(path)) else None
+        return self._durable_files.get(path) if self._is_reachable(parent_of(path)) else None
 
     def renamed_from(self, path: str) -> str | None:
         """The name that the file here had until a rename that is not synced yet."""
         inode = self.files.get(path)
-        for change in self._changes.get(os.path.dirname(path), ()):
+        for change in self._changes.get(parent_of(path), ()):
             if change.path == path and change.inode is inode:
                 return change.old_path
         return None
@@ -284,6 +312,18 @@ class SimulatedDisk:
         for content in (inode.cache, inode.synced):
             if position < len(content):
                 content[position] ^= 1 << bit
+
+    def break_byte(self, path: str, position: int) -> None:
+        """The medium gives no answer any more where this byte is."""
+        self.removals += 1
+        self.files[path].unreadable.add(position)
+
+    def scribble(self, path: str, random: Random) -> None:
+        """Something else than the broker has written over all of a file."""
+        inode = self.files[path]
+        self.removals += 1
+        for content in (inode.cache, inode.synced):
+            content[:] = random.randbytes(len(content))
 
     def paths(self, directory: str, suffix: str) -> list[str]:
         """Sorted paths of the files in a directory whose names end so."""
@@ -300,7 +340,7 @@ class SimulatedDisk:
     def change_name(self, change: _NameChange) -> None:
         self._names += 1
         self.removals += change.inode is None or change.old_path is not None
-        self._changes.setdefault(os.path.dirname(change.path), []).append(change)
+        self._changes.setdefault(parent_of(change.path), []).append(change)
 
     def name_changes(self, directory: str) -> int:
         return len(self._changes.get(directory, ()))
@@ -328,7 +368,7 @@ class SimulatedDisk:
         while directory != "/":
             if directory not in self._durable_directories:
                 return False
-            directory = os.path.dirname(directory)
+            directory = parent_of(directory)
         return True
 
 
@@ -354,7 +394,7 @@ class Mount:
             self._before_operation(f"create {path}")
             if path in self._disk.files:
                 raise FileExistsError(errno.EEXIST, "file exists", path)
-            self._check_directory(os.path.dirname(path))
+            self._check_directory(parent_of(path))
             inode = self._disk.files[path] = Inode()
             self._disk.change_name(_NameChange(path, inode))
         return OpenFile(self, path, self._inode(path))
@@ -365,12 +405,12 @@ class Mount:
     def list(self, directory: str) -> list[str]:
         self._check_directory(directory)
         paths = [*self._disk.files, *self._disk.directories]
-        return sorted(os.path.basename(path) for path in paths if os.path.dirname(path) == directory and path != "/")
+        return sorted(path.rpartition("/")[2] for path in paths if parent_of(path) == directory and path != "/")
 
     def make_directory(self, path: str) -> None:
         if path in self._disk.directories:
             return
-        self.make_directory(os.path.dirname(path))
+        self.make_directory(parent_of(path))
         self._before_operation(f"make directory {path}")
         self._disk.directories.add(path)
         self._disk.change_name(_NameChange(path, None, directory=True))
@@ -383,7 +423,7 @@ class Mount:
         self._disk.change_name(_NameChange(path, None, directory=True, old_path=path))
 
     def rename(self, old: str, new: str) -> None:
-        assert os.path.dirname(old) == os.path.dirname(new), "one directory sync must cover a rename"
+        assert parent_of(old) == parent_of(new), "one directory sync must cover a rename"
         self._before_operation(f"rename {old} to {new}")
         self._disk.files[new] = self._inode(old)
         del self._disk.files[old]
@@ -410,6 +450,9 @@ class Mount:
         self._check_directory(path)
         count = self._disk.name_changes(path)
         await self.wait(self._sync_ms())
+        if self._disk.directory_sync_failures > 0:
+            self._disk.directory_sync_failures -= 1
+            raise OSError(errno.EIO, "input/output error", path)
         self._before_operation(f"synced directory {path}")
         self._disk.make_names_durable(path, count)
 
@@ -434,11 +477,20 @@ class Mount:
                 inode.write(position, data[: random.randrange(len(data))])
             raise
         growth = position + len(data) - len(inode.cache)
-        if self._disk.capacity_bytes < 1 << 40 and growth > self.free_bytes():
+        if self._disk.write_failures > 0:
+            self._disk.write_failures -= 1
+            raise OSError(errno.EIO, "input/output error", path)
+        if self._disk.is_bounded and growth > self.free_bytes():
             raise OSError(errno.ENOSPC, "no space left on device", path)
         inode.write(position, data)
         if random.random() < self._disk.write_back_chance:
             inode.write_back(random)
+
+    def before_read(self, path: str, inode: Inode, position: int, size: int) -> None:
+        chance = self._disk.read_failure_chance
+        fails = bool(chance) and self._disk.random.random() < chance
+        if fails or (inode.unreadable and any(position <= bad < position + size for bad in inode.unreadable)):
+            raise OSError(errno.EIO, "input/output error", path)
 
     def truncate(self, path: str, inode: Inode, size: int) -> None:
         self._before_operation(f"truncate {path} to {size}")
@@ -483,6 +535,7 @@ class OpenFile:
         return len(self._opened().cache)
 
     def read(self, position: int, size: int) -> bytes:
+        self._mount.before_read(self._path, self._opened(), position, size)
         return bytes(self._opened().cache[position : position + size])
 
     def write(self, position: int, buffers: Sequence[Buffer]) -> None:

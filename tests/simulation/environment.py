@@ -35,6 +35,11 @@ class Clock:
     monotonic_offset_ms: float = 0.0
     wall_offset_ms: float = 0.0
 
+    def run_at(self, rate: float, now_ms: float) -> None:
+        """Go at another rate from now on, without a jump."""
+        self.monotonic_offset_ms += now_ms * (self.rate - rate)
+        self.rate = rate
+
 
 class SimulatedTransport:
     """`partitions.environment.Transport`: hands messages to the simulated network while the broker lives."""
@@ -113,6 +118,7 @@ class SimulatedEnvironment:
 
     def log(self, event: str, **facts: Any) -> None:
         told = " ".join(f"{name}={fact}" for name, fact in facts.items())
+        self._trace.said[event] += 1
         self._trace.note("log", f"{self.name} {event} {told}")
 
     # -- for the harness -----------------------------------------------------------------------------------------------

@@ -14,8 +14,12 @@ from random import Random
 
 from lograft.partitions.raft.messages import AppendReply, HeadOffer, Message, Voter, VoteReply, VoteRequest
 
-from tests.simulation.cluster import BrokerProcess, Cluster, Machine
+from tests.simulation.cluster import Cluster
 from tests.simulation.decay import decayable
+from tests.simulation.disk import UNBOUNDED_BYTES
+from tests.simulation.environment import Clock
+from tests.simulation.machine import Machine
+from tests.simulation.process import REPLICATION_STOP_FREE_BYTES, BrokerProcess
 
 COMMON = (
     "kill",
@@ -41,6 +45,23 @@ RARE = (
     "crash_everywhere_at_disk_operations",
     "swizzle",
 )
+RARER = (
+    "pause_long",
+    "pause_kill",
+    "kill_majority",
+    "restart_rolling",
+    "cut_into_ring",
+    "cut_into_halves",
+    "strobe_wall_clock",
+    "drift_clock",
+    "get_stuck_sync",
+    "fill_disk_nearly",
+    "fill_disk",
+    "fail_write",
+    "fail_directory_sync",
+)
+DECAYING = ("decay", "break_sector", "break_sector", "fail_reads")
+"""What disks do that begin to die; and what else may then not be lost, is not."""
 WHERE_FOLLOWERS_BEGIN_ANEW = ("leave_behind", "leave_behind", "crash_at_reset")
 """What it takes for a follower to be behind what its leader dropped, and for its reset to be disturbed."""
 
@@ -50,6 +71,8 @@ class Nemesis:
 
     def __init__(self, cluster: Cluster, seed: str) -> None:
         self.done: Counter[str] = Counter()
+        self.idle: Counter[str] = Counter()
+        """What found nothing that it could break."""
         self._cluster = cluster
         self._random = Random(f"{seed} nemesis")
         self._crash_after: dict[type[Message], float] = {}
@@ -64,16 +87,18 @@ class Nemesis:
         """Where logs are compacted, or forget, one machine's disk decays: nobody else may need what only it has."""
         if cluster.options.compaction_pace_ms or cluster.options.retention is not None:
             self._decays_on = self._random.choice(list(cluster.machines))
+        self._breaks_on = Random(f"{seed} breaks").choice(list(cluster.machines))
+        """The machine whose disk may give no answer: what the broker drops for that, another must have."""
         cluster.on_sent = self._look_at
 
-    def start(self, kinds: Sequence[str], count: int, span_ms: float) -> None:
-        """Order `count` faults of these kinds within the next `span_ms`."""
-        if "decay" in kinds:
+    def start(self, kinds: Sequence[str], count: int, span_ms: float, *, after_ms: float = 0.0) -> None:
+        """Order `count` faults of these kinds within a span of time that begins `after_ms` from now."""
+        if {"decay", *DECAYING} & {*kinds}:
             self._loses_disks = False  # three replicas do not survive both
             self._replicas_min = 3
         for _ in range(count):
             kind = self._random.choice(kinds)
-            self._later(self._random.uniform(0, span_ms), partial(self.inflict, kind))
+            self._later(after_ms + self._random.uniform(0, span_ms), partial(self.inflict, kind))
 
     def start_absences(self, span_ms: float) -> None:
         """In every other seed some broker is away for so long that it is declared gone."""
@@ -81,10 +106,13 @@ class Nemesis:
             self._later(self._chooses_gone.uniform(0, span_ms), partial(self.inflict, "declare_gone"))
 
     def inflict(self, kind: str) -> None:
-        if not self._is_over:
+        if self._is_over:
+            return
+        self._cluster.trace.note("fault", kind)
+        if getattr(self, kind)() is False:
+            self.idle[kind] += 1
+        else:
             self.done[kind] += 1
-            self._cluster.trace.note("fault", kind)
-            getattr(self, kind)()
 
     def heal(self) -> None:
         """Let go of everything: from here on nothing fails any more."""
@@ -96,6 +124,10 @@ class Nemesis:
         for machine in cluster.machines.values():
             machine.disk.sync_delay_ms = 0.0
             machine.disk.sync_failures = 0
+            machine.disk.directory_sync_failures = 0
+            machine.disk.write_failures = 0
+            machine.disk.read_failure_chance = 0.0
+            machine.disk.capacity_bytes = UNBOUNDED_BYTES
             machine.disk.stalls_ms.clear()
             machine.power_fails = False
             if machine.process is not None and machine.process.is_alive:
@@ -138,24 +170,93 @@ class Nemesis:
         self._crash_at_reset = True
         self._later(self._random.uniform(1000, 6000), lambda: setattr(self, "_crash_at_reset", False))
 
-    def pause(self) -> None:
-        machine = self._some_machine()
-        process = machine.process
-        if process is not None and process.is_alive and not process.environment.is_paused:
-            process.environment.pause()
-            self._later(self._random.choice((50, 400, 900, 2500)), process.environment.resume)
+    def pause(self) -> bool:
+        return self._pause(self._some_machine(), self._random.choice((50, 400, 900, 2500)))
 
-    def transfer(self) -> None:
+    def pause_long(self) -> bool:
+        return self._pause(self._some_machine(), self._random.uniform(4_000, 12_000))
+
+    def _pause(self, machine: Machine, for_ms: float) -> bool:
+        process = machine.process
+        if process is None or not process.is_alive or process.environment.is_paused:
+            return False
+        process.environment.pause()
+        self._later(for_ms, process.environment.resume)
+        return True
+
+    def pause_kill(self) -> None:
+        """A minority falls behind; then one that is up to date loses its power, and of the others only those go on
+        that fell behind."""
+        machines = list(self._cluster.machines.values())
+        self._random.shuffle(machines)
+        few = (len(machines) - 1) // 2
+        behind, pivot, ahead = machines[:few], machines[few], machines[few + 1 :]
+        lag_ms, gap_ms = self._random.uniform(300, 2000), self._random.uniform(300, 2000)
+        for machine in behind:
+            self._pause(machine, lag_ms + self._random.uniform(1, 50))
+
+        def turn() -> None:
+            if not self._is_over:
+                for machine in ahead:
+                    self._pause(machine, gap_ms)
+                pivot.lose_power()
+                self._cluster.restart_later(pivot)
+
+        self._later(lag_ms, turn)
+
+    def kill_majority(self) -> None:
+        machines = list(self._cluster.machines.values())
+        for machine in self._random.sample(machines, len(machines) // 2 + 1):
+            machine.kill()
+            self._cluster.restart_later(machine)
+
+    def restart_rolling(self) -> None:
+        at_ms = 0.0
+        for machine in self._cluster.machines.values():
+            self._later(at_ms, partial(self._restart, machine))
+            at_ms += self._random.uniform(50, 1500)
+
+    def _restart(self, machine: Machine) -> None:
+        if not self._is_over:
+            machine.kill()
+            self._later(self._random.uniform(5, 400), partial(self._cluster.ensure_up, machine))
+
+    def transfer(self) -> bool:
+        orders = 0
         for partition in self._cluster.partitions:
             leader = self._cluster.leader_of(partition)
             if leader is not None:
                 process = self._cluster.machines[leader.voter.broker_id].process
                 target = self._random.choice(list(self._cluster.machines))
                 if process is not None:
+                    orders += 1
                     process.environment.enter(partial(process.transfer, partition, target))
+        return orders > 0
 
     def jump_wall_clock(self) -> None:
         self._some_machine().clock.wall_offset_ms += self._random.uniform(-3_600_000, 3_600_000)
+
+    def strobe_wall_clock(self) -> None:
+        """It jumps to and fro for a while."""
+        clock, far_ms = self._some_machine().clock, self._random.choice((10.0, 3_000.0, 86_400_000.0))
+        at_ms = 0.0
+        for _ in range(self._random.randint(2, 20)):
+            for jump_ms in (far_ms, -far_ms):
+                at_ms += self._random.uniform(1, 200)
+                self._later(at_ms, partial(self._jump, clock, jump_ms))
+
+    @staticmethod
+    def _jump(clock: Clock, by_ms: float) -> None:
+        clock.wall_offset_ms += by_ms
+
+    def drift_clock(self) -> None:
+        """One machine's time runs a good deal faster or slower for a while, as on a bad virtual machine."""
+        cluster, clock = self._cluster, self._some_machine().clock
+        rate = clock.rate
+        if rate in (0.8, 1.25):
+            rate = 1.0  # drifts already
+        clock.run_at(self._random.choice((0.8, 1.25)), cluster.loop.now_ms())
+        self._later(self._random.uniform(1000, 8000), lambda: clock.run_at(rate, cluster.loop.now_ms()))
 
     # -- disks ---------------------------------------------------------------------------------------------------------
 
@@ -164,18 +265,18 @@ class Nemesis:
         disk.sync_delay_ms = self._random.choice((50.0, 300.0, 1500.0))
         self._later(self._random.uniform(300, 3000), lambda: setattr(disk, "sync_delay_ms", 0.0))
 
-    def move(self) -> None:
+    def move(self) -> bool:
         """Some of a partition's replicas are placed on other brokers, or one more or one fewer is placed."""
         cluster = self._cluster
         partition = self._random.choice(cluster.partitions)
         if self._loses_disks and not cluster.is_settled(partition):
-            return
+            return False
         present = [voter.broker_id for voter in cluster.decisions.placement(partition)]
         count = len(present) + self._random.choice((-1, 0, 0, 0, 1))
         count = min(max(count, self._replicas_min), len(cluster.machines))
         brokers = self._random.sample(list(cluster.machines), count)
         kept = self._random.sample(present, self._random.randint(0, len(present)))
-        cluster.decisions.move(partition, list(dict.fromkeys((*kept, *brokers)))[:count])
+        return cluster.decisions.move(partition, list(dict.fromkeys((*kept, *brokers)))[:count])
 
     def declare_gone(self) -> None:
         """A broker dies, what it holds is placed on others, and it comes back with its old replicas on its disk."""
@@ -191,18 +292,18 @@ class Nemesis:
                 left = [broker for broker in present if broker != machine.broker_id]
                 cluster.decisions.move(partition, [*left, self._chooses_gone.choice(spare)])
 
-    def cut_old_from_new(self) -> None:
+    def cut_old_from_new(self) -> bool:
         """A leader is to have other voters beside it; once one could vote, it is cut off with them from the old."""
         cluster = self._cluster
         partition = self._random.choice(cluster.partitions)
         leader = cluster.leader_of(partition)
         if leader is None or (self._loses_disks and not cluster.is_settled(partition)):
-            return
+            return False
         one = leader.voter.broker_id
         old = [voter.broker_id for voter in leader.voters if voter.broker_id != one]
         new = [broker for broker in cluster.machines if broker not in (one, *old)]
         if not old or not new:
-            return
+            return False
         cluster.decisions.move(partition, [one, *(*new, *old)[: len(old)]])
         links = [link for here in (one, *new) for there in old for link in ((here, there), (there, here))]
         deadline_ms = cluster.loop.now_ms() + 4000.0
@@ -214,49 +315,124 @@ class Nemesis:
                 self._later(5, cut_once_one_keeps_up)
 
         cut_once_one_keeps_up()
+        return True
 
-    def lose_disk(self) -> None:
+    def lose_disk(self) -> bool:
         """A machine whose disk the others can do without gets an empty one, and comes back under its broker id."""
         machine = self._some_machine()
-        if self._loses_disks and self._cluster.may_lose_disk(machine):
-            self.done["(lost a disk)"] += 1
-            machine.lose_disk()
-            self._cluster.restart_later(machine)
+        if not self._loses_disks or not self._cluster.may_lose_disk(machine):
+            return False
+        machine.lose_disk()
+        self._cluster.restart_later(machine)
+        return True
 
-    def fail_sync(self) -> None:
+    def lose_word(self) -> bool:
+        """As with a lost disk, but that its logs are still there, and may serve nobody as more than a source."""
+        machine = self._some_machine()
+        if not self._loses_disks or not self._cluster.may_lose_disk(machine):
+            return False
+        machine.lose_word(self._random)
+        self._cluster.restart_later(machine)
+        return True
+
+    def fail_sync(self) -> bool:
         machine = self._some_machine()
         if self._cluster.is_short_of_a_disk():
-            return  # what it leaves in doubt, nobody could lift
+            return False  # what it leaves in doubt, nobody could lift
         machine.may_halt = True
         machine.disk.sync_failures = 1
+        return True
 
-    def depose_with_stuck_sync(self) -> None:
+    def fail_directory_sync(self) -> bool:
+        machine = self._some_machine()
+        if self._cluster.is_short_of_a_disk():
+            return False
+        machine.may_halt = True
+        machine.disk.directory_sync_failures = 1
+        return True
+
+    def fail_write(self) -> None:
+        machine = self._some_machine()
+        machine.may_halt = True
+        machine.disk.write_failures = self._random.randint(1, 3)
+
+    def get_stuck_sync(self) -> None:
+        """A disk does not answer for seconds, and the links stay as they are."""
+        self._some_machine().disk.stalls_ms = [
+            self._random.uniform(500, 6000) for _ in range(self._random.randint(1, 3))
+        ]
+
+    def fill_disk_nearly(self) -> None:
+        """Somebody else's files leave so little room that producing stops, or replication too, until they are gone."""
+        self._fill(self._some_machine(), self._random.randint(REPLICATION_STOP_FREE_BYTES // 2, 3 << 20))
+
+    def fill_disk(self) -> None:
+        """To the brim, from one moment to the next: no mark can warn of that."""
+        machine = self._some_machine()
+        machine.may_halt = True
+        self._fill(machine, self._random.choice((0, 100, 5_000, 50_000)))
+
+    def _fill(self, machine: Machine, left_bytes: int) -> None:
+        disk = machine.disk
+        disk.capacity_bytes = disk.used_bytes() + left_bytes
+        self._later(self._random.uniform(500, 5000), lambda: setattr(disk, "capacity_bytes", UNBOUNDED_BYTES))
+
+    def fail_reads(self) -> bool:
+        """For a while one disk answers many reads with an error."""
+        if self._loses_disks:
+            return False
+        machine = self._cluster.machines[self._breaks_on]
+        machine.may_halt = True
+        disk = machine.disk
+        self._note_unreadable(machine)
+        disk.read_failure_chance = self._random.choice((0.02, 0.2, 0.9))
+        self._later(self._random.uniform(200, 3000), lambda: setattr(disk, "read_failure_chance", 0.0))
+        return True
+
+    def break_sector(self) -> bool:
+        """Some place of a disk gives no answer any more; what stood there, another disk has."""
+        return self._decay(self._cluster.machines[self._breaks_on], breaks=True)
+
+    def depose_with_stuck_sync(self) -> bool:
         """A leader is cut off while its disk is stuck with what nobody else holds, and has to drop it."""
         leader = self._cluster.leader_of(self._random.choice(self._cluster.partitions))
         if leader is not None:
             one = leader.voter.broker_id
             self._cluster.machines[one].disk.stalls_ms = [self._random.uniform(1000, 4000)]
             self._cut([(one, other) for other in self._others(one)] + [(other, one) for other in self._others(one)])
+        return leader is not None
 
-    def decay(self) -> None:
+    def decay(self) -> bool:
         """A bit on some medium flips, where another disk still has what it was; the broker there may run on."""
+        machine = self._some_machine() if self._decays_on is None else self._cluster.machines[self._decays_on]
+        return self._decay(machine, breaks=False)
+
+    def _decay(self, machine: Machine, *, breaks: bool) -> bool:
         cluster = self._cluster
-        machine = self._some_machine() if self._decays_on is None else cluster.machines[self._decays_on]
+        if self._loses_disks:
+            return False
         partition = self._random.choice(cluster.partitions)
         kind = self._random.choice(("log", "log", "log", "log", "head", "index", "promises"))
         holders = {voter.broker_id for voter in cluster.decisions.placement(partition)}
         others = [other for other in cluster.machines.values() if other is not machine and other.broker_id in holders]
         place = decayable(machine, others, partition, kind, self._random)
         if place is None:
-            return
-        self.done[f"(decayed {place.what})"] += 1
+            return False
+        self.done[f"({'broke' if breaks else 'decayed'} {place.what})"] += 1
         cluster.trace.note("decay", f"{machine.name} {place.path} at {place.position}")
         if place.what == "promises" or self._random.random() < 0.4:
             machine.kill()
             cluster.restart_later(machine)
+        self._note_unreadable(machine)
+        if breaks:
+            machine.disk.break_byte(place.path, place.position)
+        else:
+            machine.disk.flip_bit(place.path, place.position, self._random.randrange(8))
+        return True
+
+    def _note_unreadable(self, machine: Machine) -> None:
         for number in machine.numbers.values():
-            cluster.invariants.unreadable.add(Voter(machine.broker_id, machine.directory_id or "", number))
-        machine.disk.flip_bit(place.path, place.position, self._random.randrange(8))
+            self._cluster.invariants.unreadable.add(Voter(machine.broker_id, machine.directory_id or "", number))
 
     # -- network -------------------------------------------------------------------------------------------------------
 
@@ -264,7 +440,7 @@ class Nemesis:
         one = self._some_machine().broker_id
         self._cut([(one, other) for other in self._others(one)] + [(other, one) for other in self._others(one)])
 
-    def cut_leader_from_majority(self) -> None:
+    def cut_leader_from_majority(self) -> bool:
         """The leader keeps clients, and as many followers as are not enough."""
         leader = self._cluster.leader_of(self._random.choice(self._cluster.partitions))
         if leader is not None:
@@ -273,13 +449,35 @@ class Nemesis:
             self._random.shuffle(others)
             lost = others[: len(self._cluster.machines) // 2 + self._random.randint(0, 1)]
             self._cut([(one, other) for other in lost] + [(other, one) for other in lost])
+        return leader is not None
 
-    def leave_behind(self) -> None:
+    def leave_behind(self) -> bool:
         """A follower is cut off for so long that the others may drop what it needs."""
         leader = self._cluster.leader_of(self._random.choice(self._cluster.partitions))
         if leader is not None:
             one = self._random.choice(self._others(leader.voter.broker_id))
             self._cut([(one, other) for other in self._others(one)] + [(other, one) for other in self._others(one)])
+        return leader is not None
+
+    def cut_into_ring(self) -> None:
+        """Each broker reaches only its two neighbours; of three, two do not reach each other."""
+        brokers = list(self._cluster.machines)
+        self._random.shuffle(brokers)
+        count = len(brokers)
+        apart = [
+            (one, other)
+            for at, one in enumerate(brokers)
+            for beside, other in enumerate(brokers)
+            if min((at - beside) % count, (beside - at) % count) > 1 or (count == 3 and {at, beside} == {0, 1})
+        ]
+        self._cut(apart)
+
+    def cut_into_halves(self) -> None:
+        brokers = list(self._cluster.machines)
+        self._random.shuffle(brokers)
+        half = brokers[: len(brokers) // 2]
+        others = brokers[len(brokers) // 2 :]
+        self._cut([link for one in half for other in others for link in ((one, other), (other, one))])
 
     def cut_one_way(self) -> None:
         one = self._some_machine().broker_id

@@ -10,6 +10,7 @@ Each rule has a name, which a violation carries:
     committed-durable    a majority of the voters' platters holds a point when it is first committed
     acknowledged-kept    what a producer was told is what is committed there
     acknowledged-synced  a replica acknowledges only what its platter surely holds
+    no-needless-damage   what a power loss leaves of a log is never taken for decay
     word-kept            unless it followed a newer leader, a replica that is sound after a restart holds what it
                          acknowledged, and one that is not in doubt votes for nobody who holds less
     offsets-whole        committed offsets have neither holes nor overlaps
@@ -33,7 +34,8 @@ Each rule has a name, which a violation carries:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
@@ -54,6 +56,7 @@ from lograft.partitions.storage.log import DamagedLog
 from lograft.partitions.storage.zero_width import decode_log_start, decode_voters
 from lograft.proto.record_batch import Record, decode, read_header, read_zero_width
 
+from tests.simulation.environment import SimulatedEnvironment
 from tests.simulation.keys import compacted_to, identity_of, is_compacted, what_is_missing
 
 
@@ -306,10 +309,12 @@ class Invariants:
         if isinstance(message, HeadOffer):
             self._cleaned_to.pop((partition, message.to), None)  # it may be about to copy another log
 
-    def note_opened(self, replica: Replica) -> None:
-        """A replica was recovered."""
+    def note_opened(self, replica: Replica, *, may_be_damaged: bool = False) -> None:
+        """A replica was recovered. Its machine's disk may have failed on purpose, without having forgotten anything."""
         if self.is_ended(replica):
             return
+        if replica.is_damaged and not may_be_damaged and replica.voter not in self.unreadable:
+            raise Violation("no-needless-damage", f"{replica.voter} is damaged, but its disk never failed")
         heir, first_number = self._heirs.get(replica.partition, (None, 0))
         if replica.voter == heir and first_number != self._first_numbers.get(replica.partition):
             self._note_heir(replica, first_number)
@@ -406,7 +411,8 @@ class Invariants:
             if other is not replica and (other.partition != replica.partition or not holds):
                 continue
             try:
-                return other.log.read_items(after, replica.committed, 1 << 30)
+                with looked_at(other):
+                    return other.log.read_items(after, replica.committed, 1 << 30)
             except DamagedLog:
                 if other is replica and replica.voter not in self.unreadable:
                     raise
@@ -576,13 +582,27 @@ class Invariants:
             raise Violation("newest-kept", f"{replica.voter} of {replica.partition.number} at {committed}: {why}")
 
 
+@contextmanager
+def looked_at(replica: Replica) -> Iterator[None]:
+    """What a log mends while the oracle reads it is no moment for the broker to crash."""
+    environment = replica._environment
+    assert isinstance(environment, SimulatedEnvironment)
+    planned, environment.crash_at_operation = environment.crash_at_operation, None
+    try:
+        yield
+    finally:
+        if planned is not None:
+            environment.crash_at_operation = max(planned, environment.disk_operations + 1)
+
+
 def all_items(replica: Replica) -> list[Item]:
     """What it holds, up to a hole if there is one."""
     items: list[Item] = []
     after = replica.log.base
     while after < replica.log.end:
         try:
-            found = replica.log.read_items(after, replica.log.end, 1 << 30)
+            with looked_at(replica):
+                found = replica.log.read_items(after, replica.log.end, 1 << 30)
         except DamagedLog:
             break
         items += found

@@ -39,10 +39,10 @@ from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.partitions.storage.zero_width import decode_log_start
 from lograft.proto.record_batch import BatchHeader, read_header
 
-from tests.simulation import cluster
 from tests.simulation import decisions as decisions_module
-from tests.simulation.cluster import BrokerProcess
+from tests.simulation import process as process_module
 from tests.simulation.faults import COMMON
+from tests.simulation.process import BrokerProcess
 from tests.simulation.simulation import Plan
 
 
@@ -136,6 +136,15 @@ def believes_a_flush_from_before_a_cut(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "_on_flushed", on_flushed)
     patch.setattr(PartitionLog, "announce_cut", announce_cut)
     patch.setattr(PartitionLog, "ticket", take_ticket)
+
+
+def leaves_its_mark_at_a_conflict(patch: pytest.MonkeyPatch) -> None:
+    async def cut(replica: Replica, point: Point) -> None:
+        if not replica._stopped:
+            await replica.log.cut(point)
+            replica._flushed = Ticket(replica.log.cuts, replica._flushed.written, min(replica._flushed.end, point))
+
+    patch.setattr(Replica, "_cut", cut)
 
 
 def syncs_only_the_newest_segment(patch: pytest.MonkeyPatch) -> None:
@@ -238,7 +247,7 @@ def puts_newer_segments_in_place_before_older_ones(patch: pytest.MonkeyPatch) ->
 
         return await right(environment, replica, settings, reversed_work)
 
-    patch.setattr(cluster, "compact", compact)
+    patch.setattr(process_module, "compact", compact)
 
 
 def removes_older_segments_before_the_replacement_counts(patch: pytest.MonkeyPatch) -> None:
@@ -423,6 +432,12 @@ PLANTED_BUGS = (
         name="believes a flush from before a cut",
         plant=believes_a_flush_from_before_a_cut,
         plan=Plan(faults=("depose_with_stuck_sync",), fault_count=4, pace_ms=30.0),
+    ),
+    PlantedBug(
+        name="leaves its mark at a conflict",
+        plant=leaves_its_mark_at_a_conflict,
+        plan=Plan(faults=("depose_with_stuck_sync", *CONFLICTS, "lose_power_everywhere"), fault_count=12, pace_ms=30.0),
+        seeds=20,
     ),
     PlantedBug(
         name="syncs only the newest segment",

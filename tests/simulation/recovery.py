@@ -16,9 +16,10 @@ from lograft.partitions.environment import PartitionId
 from lograft.partitions.replica import Replica
 
 from tests.simulation.clients import Producer
-from tests.simulation.cluster import Machine, Options
+from tests.simulation.cluster import Options
 from tests.simulation.faults import COMMON
 from tests.simulation.invariants import Violation
+from tests.simulation.machine import Machine
 from tests.simulation.network import FAIR
 from tests.simulation.simulation import SETTLE_MS, Plan, Report, Simulation
 

@@ -7,11 +7,12 @@ new records acknowledged in every partition, and every replica equal, byte for b
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from lograft.partitions.environment import ReplicaConfig
 from lograft.partitions.replica import Replica
@@ -20,12 +21,18 @@ from lograft.partitions.storage.retention import RetentionLimits
 
 from tests.simulation.clients import Producer, Reader, Trimmer
 from tests.simulation.cluster import Cluster, Options
-from tests.simulation.faults import COMMON, MOVING, RARE, WHERE_FOLLOWERS_BEGIN_ANEW, Nemesis
+from tests.simulation.disk import Crashed
+from tests.simulation.faults import COMMON, DECAYING, MOVING, RARE, RARER, WHERE_FOLLOWERS_BEGIN_ANEW, Nemesis
 from tests.simulation.invariants import Violation
 from tests.simulation.network import FAIR, Weather
 from tests.simulation.trace import Trace
 from tests.simulation.virtual_loop import VirtualLoop
 
+LENGTH_MS = 30_000.0
+"""What a seed with calm stretches lasts at least."""
+CALM_TRAFFIC = 0.04
+"""So much of their usual load clients make in a calm stretch."""
+FAULTS_MIN = 3
 SETTLE_MS = 30_000
 """How long a healed cluster may take until it is whole again."""
 
@@ -34,6 +41,8 @@ SETTLE_MS = 30_000
 class Plan:
     """What a run is made of, beside its seed. Whatever is None is drawn from the seed."""
 
+    acts: int | None = 1
+    """Storms of faults and load; after each a calm stretch, so that all of it lasts `LENGTH_MS`. None: drawn."""
     faults: Sequence[str] = (*COMMON, *COMMON, *RARE)
     fault_count: int | None = None
     span_ms: float | None = None
@@ -50,6 +59,20 @@ class Plan:
     """Mean time between two scrubs of a replica's log; 0: it is scrubbed only at the end."""
     events_shown: int = 60
     """Of the trace, if the run fails."""
+
+
+LONG = Plan(acts=None, faults=(*COMMON, *COMMON, *RARE, *RARER))
+"""What counts as a seed: at length, with all there is that can fail."""
+
+
+class Act(NamedTuple):
+    """A storm and the calm after it."""
+
+    faults: Sequence[str]
+    fault_count: int
+    storm_ms: float
+    calm_ms: float
+    calm_faults: int
 
 
 @dataclass(slots=True)
@@ -74,7 +97,25 @@ class Report:
     starts: int = 0
     messages: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    """What was broken. In brackets: what became of some of that."""
+    idle_faults: Counter[str] = field(default_factory=Counter)
+    """What was ordered, and found nothing to break."""
+    log_notes: Counter[str] = field(default_factory=Counter)
+    """What brokers said to operators."""
     drawn: str = ""
+
+    @property
+    def fault_count(self) -> int:
+        return sum(count for fault, count in self.faults.items() if not fault.startswith("("))
+
+    @property
+    def why_worthless(self) -> str:
+        """Why a seed that found nothing does not count as one that looked; empty if it does."""
+        if self.simulated_ms < LENGTH_MS:
+            return f"{self.simulated_ms:.0f} ms simulated"
+        if self.fault_count < FAULTS_MIN:
+            return f"{self.fault_count} faults"
+        return "" if self.records_acknowledged else "no record acknowledged"
 
     def __str__(self) -> str:
         return (
@@ -100,8 +141,6 @@ class Simulation:
         self.options = replace(self._draw_options(random), retention=self._draw_retention())
         rates = (None, 3_000, 30_000, 300_000)
         self.options = replace(self.options, copy_bytes_per_second=Random(f"{seed} throttle").choice(rates))
-        self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
-        self.nemesis = Nemesis(self.cluster, str(seed))
         self._span_ms = self.plan.span_ms or random.choice((4_000.0, 6_000.0, 10_000.0))
         self._fault_count = self.plan.fault_count or random.choice((3, 6, 10, 16))
         self._pace_ms = self.plan.pace_ms or random.choice((40.0, 80.0, 160.0))
@@ -109,20 +148,28 @@ class Simulation:
         trim_paces = (0.0, 0.0, 300.0, 1_000.0)
         drawn = Random(f"{seed} trims").choice(trim_paces)
         self._trim_pace_ms = drawn if self.plan.trim_pace_ms is None else self.plan.trim_pace_ms
+        self._acts = self._draw_acts()
+        self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
+        self.nemesis = Nemesis(self.cluster, str(seed))
         self._producers: list[Producer] = []
         self._readers: list[Reader] = []
         self._trimmers: list[Trimmer] = []
 
     def run(self) -> Report:
         report = Report(self.seed, drawn=str(self.options))
+        # A run leaves less than it takes to look for it, again and again: what is over is collected afterwards.
+        collects = gc.isenabled()
+        gc.disable()
         try:
             self.loop.run_until_complete(self._live())
-        except Exception as failure:
+        except (Exception, Crashed) as failure:
             report.failure = failure
             report.events = self.trace.last(self.plan.events_shown)
         finally:
             self._report(report)
             self._end_loop()
+            if collects:
+                gc.enable()
         return report
 
     async def _live(self) -> None:
@@ -145,17 +192,49 @@ class Simulation:
                 self._trimmers.append(Trimmer(cluster, partition, pace_ms=self._trim_pace_ms))
         for client in (*self._producers, *self._readers, *self._trimmers):
             client.start()
-        says_how = bool({*MOVING} & {*self.plan.faults})
-        faults = (*self.plan.faults, *MOVING * 3) if self._is_moving and not says_how else self.plan.faults
-        self.nemesis.start(faults, self._fault_count, self._span_ms)
-        if self._is_moving and not says_how:
-            self.nemesis.start_absences(self._span_ms)
-        if self._trimmers or self.options.compaction_pace_ms:
-            self.nemesis.start(WHERE_FOLLOWERS_BEGIN_ANEW, 4, self._span_ms)
-        for _ in range(2):
-            await asyncio.sleep(self._span_ms / 2000.0)
-            self._check_log_matching()
+        for act in self._acts:
+            await self._play(act)
         await self._settle()
+
+    async def _play(self, act: Act) -> None:
+        says_how = bool({*MOVING} & {*self.plan.faults})
+        self.cluster.traffic = 1.0
+        self.nemesis.start(act.faults, act.fault_count, act.storm_ms)
+        if self._is_moving and not says_how:
+            self.nemesis.start_absences(act.storm_ms)
+        if self._trimmers or self.options.compaction_pace_ms:
+            self.nemesis.start(WHERE_FOLLOWERS_BEGIN_ANEW, 4 if len(self._acts) == 1 else 2, act.storm_ms)
+        for _ in range(2):
+            await asyncio.sleep(act.storm_ms / 2000.0)
+            self._check_log_matching()
+        if act.calm_ms:
+            self.trace.note("calm")
+            self.cluster.traffic = CALM_TRAFFIC
+            self.nemesis.start(act.faults, act.calm_faults, act.calm_ms)
+            await asyncio.sleep(act.calm_ms / 1000.0)
+            self._check_log_matching()
+
+    def _draw_acts(self) -> list[Act]:
+        says_how = bool({*MOVING} & {*self.plan.faults})
+        faults = (*self.plan.faults, *MOVING * 3) if self._is_moving and not says_how else tuple(self.plan.faults)
+        if self.plan.acts == 1:
+            return [Act(faults, self._fault_count, self._span_ms, 0.0, 0)]
+        # Of its own, so that what else is drawn for a seed stays as it was.
+        random = Random(f"{self.seed} acts")
+        if self._is_moving:
+            faults += ("lose_word", "lose_word")
+        if random.random() < 0.3:
+            faults += DECAYING * 5
+            self.options = replace(self.options, scrub_pace_ms=random.choice((0.0, 800.0, 4_000.0)))
+        count = self.plan.acts or random.choice((2, 3, 4))
+        storms_ms = [random.uniform(3_000, 7_000) / count for _ in range(count)]
+        calm_ms = (LENGTH_MS - sum(storms_ms)) / count
+        acts = []
+        for storm_ms in storms_ms:
+            # Some storms are of few kinds: what takes several of one to find is not found among all of them.
+            kinds = faults if random.random() < 0.6 else random.sample(faults, 3)
+            acts.append(Act(kinds, random.choice((2, 4, 7)), storm_ms, calm_ms, random.choice((0, 1, 2))))
+        return acts
 
     async def _settle(self) -> None:
         """Nothing fails any more: progress is demanded."""
@@ -305,6 +384,8 @@ class Simulation:
         report.simulated_ms = self.loop.now_ms()
         report.steps = self.loop.steps
         report.faults = self.nemesis.done
+        report.idle_faults = self.nemesis.idle
+        report.log_notes = self.trace.said
         report.messages = self.cluster.network.delivered
         report.starts = sum(machine.starts for machine in self.cluster.machines.values())
         report.records_read = sum(reader.records_read for reader in self._readers)

@@ -221,3 +221,42 @@ def test_names_are_listed_sorted_and_only_of_the_directory_asked(machine: Machin
     assert machine.mount.list(ROOT) == ["a", "b"]
     with pytest.raises(FileNotFoundError):
         machine.mount.list(f"{ROOT}/z")
+
+
+def test_a_broken_byte_fails_each_read_that_touches_it_until_it_is_written_again(machine: Machine) -> None:
+    path = machine.a_durable_file(b"promised" * 2000)
+    machine.disk.break_byte(path, 5000)
+    file = machine.mount.open(path)
+    assert file.read(0, 5000) + file.read(5001, 3) == b"promised" * 625 + b"rom"
+    for position, size in ((0, 16_000), (5000, 1), (4990, 11)):
+        with pytest.raises(OSError, match="input/output"):
+            file.read(position, size)
+    file.write(5000, [b"P"])
+    assert file.read(4999, 3) == b"dPr"
+
+
+def test_a_name_whose_directory_sync_failed_may_be_lost_and_the_next_sync_counts() -> None:
+    kept = set()
+    for seed in range(20):
+        machine = Machine(seed)
+        machine.mount.open(f"{ROOT}/file", create=True)
+        machine.disk.directory_sync_failures = 1
+        with pytest.raises(OSError, match="input/output"):
+            machine.run(machine.mount.sync_directory(ROOT))
+        if seed % 2:
+            machine.run(machine.mount.sync_directory(ROOT))
+        machine.disk.lose_power()
+        kept.add((seed % 2, machine.boot().exists(f"{ROOT}/file")))
+        machine.loop.close()
+    assert kept == {(0, False), (0, True), (1, True)}
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(machine: Machine) -> None:
+    path = machine.a_durable_file(b"promised")
+    machine.disk.write_failures = 1
+    file = machine.mount.open(path)
+    with pytest.raises(OSError, match="input/output"):
+        file.write(0, [b"lost"])
+    assert file.read(0, 8) == b"promised"
+    file.write(0, [b"PROM"])
+    assert file.read(0, 8) == b"PROMised"

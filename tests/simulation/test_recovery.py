@@ -7,7 +7,7 @@ import os
 import pytest
 from lograft.partitions.raft.messages import Voter
 
-from tests.simulation.cluster import BrokerProcess
+from tests.simulation.process import BrokerProcess
 from tests.simulation.recovery import simulate_recovery
 from tests.simulation.simulation import Report
 

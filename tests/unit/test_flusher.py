@@ -153,3 +153,29 @@ def test_a_log_that_was_let_go_is_not_flushed_again_and_no_flush_of_it_is_in_fli
         assert (log.begun, answers) == (1, [1])
 
     asyncio.run(scenario())
+
+
+def test_a_log_that_is_asked_about_again_after_it_was_let_go_has_one_round_in_flight() -> None:
+    async def scenario() -> None:
+        flusher = Flusher(FakeEnvironment(FakeDisk()), syncs_at_once=2)
+        busy, log, answers = [CountingLog(), CountingLog()], CountingLog(), []
+        for other in busy:
+            other.write_and_request(flusher, answers)
+        log.write_and_request(flusher, answers)
+        await flusher.let_go(log)  # type: ignore[arg-type]
+        log.write_and_request(flusher, answers)
+        await turns(3)
+        busy[0].gates[0].set()
+        await turns(3)
+        assert log.begun == 1
+        log.write_and_request(flusher, answers)
+        busy[1].gates[0].set()
+        await turns(3)
+        assert log.begun == 1
+        log.gates[0].set()
+        await turns(3)
+        log.gates[1].set()
+        await flusher.drain()
+        assert log.begun == 2 and answers == [1, 1, 2, 3]
+
+    asyncio.run(scenario())

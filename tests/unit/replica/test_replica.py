@@ -197,3 +197,32 @@ def test_tail_that_was_never_committed_is_cut_when_its_writer_comes_back(tmp_pat
             assert values_of(old.read_committed(0, 1 << 20)) == [b"kept", b"instead"]
 
     asyncio.run(go())
+
+
+def test_a_record_is_committed_though_another_promise_was_made_while_it_waited_for_one(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, count=1) as trio:
+            leader = await trio.leader()
+            promises, write_round = leader._promises, leader._promises._write_round
+            gates = [asyncio.Event(), asyncio.Event()]
+            waiting = iter(gates)
+
+            async def write_once_let(frames) -> None:
+                await next(waiting).wait()
+                await write_round(frames)
+
+            def promise_as_a_compaction_does() -> None:
+                leader._promised = promises.note_compacted(leader.partition, rewritten_to=0, cleaned_to=0)
+
+            promises._write_round = write_once_let
+            promise_as_a_compaction_does()
+            appending = leader.append(*a_batch(b"one"), None)
+            await leader._flusher.drain()
+            promise_as_a_compaction_does()
+            for gate in gates:
+                gate.set()
+            async with asyncio.timeout(5):
+                await appending.committed
+            promises._write_round = write_round
+
+    asyncio.run(go())

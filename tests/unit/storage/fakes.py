@@ -51,6 +51,8 @@ class FakeDisk:
         self.synced_names: dict[str, Inode] = {}
         self.directories: set[str] = {"/", DATA}
         self.free = 1 << 40
+        self.blocks_that_fail: set[tuple[str, int]] = set()
+        """Path and number of each block of 4 KiB that no read gets."""
         self.syncs_that_fail: Callable[[str], bool] = lambda path: False
         self.operations = 0
         self.cut_power_at: int | None = None
@@ -156,6 +158,8 @@ class FakeDisk:
         names = {name: inode for name, inode in self.names.items() if os.path.dirname(name) == path}
         await asyncio.sleep(0)
         self.step(f"synced directory {path}")
+        if self.syncs_that_fail(path):
+            raise OSError(errno.EIO, "input/output error", path)
         self.history.append("sync directory")
         for name in [name for name in self.synced_names if os.path.dirname(name) == path]:
             del self.synced_names[name]
@@ -175,6 +179,9 @@ class FakeFile:
         return len(self._content())
 
     def read(self, position: int, size: int) -> bytes:
+        touched = range(position // PAGE_BYTES, (position + size - 1) // PAGE_BYTES + 1)
+        if any((self._path, block) in self._disk.blocks_that_fail for block in touched):
+            raise OSError(errno.EIO, "input/output error", self._path)
         return bytes(self._content()[position : position + size])
 
     def write(self, position: int, buffers: Sequence[Buffer]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
@@ -23,6 +24,7 @@ from lograft.partitions.storage.lineage import (
 )
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.promises import Promises
+from lograft.partitions.storage.reset import note_reset
 
 from tests.unit.storage.fakes import (
     CONFIG,
@@ -80,6 +82,24 @@ def test_the_log_goes_on_as_it_is_with_one_voter_in_a_term_beyond_all_that_were_
 
     asyncio.run(scenario(3))
     asyncio.run(scenario(5_000))
+
+
+def test_a_copy_that_was_about_to_begin_goes_on_cleaned_as_far_as_the_log_that_it_is_a_copy_of() -> None:
+    async def scenario() -> None:
+        env, promises, points = await an_old_replica(FakeDisk())
+        log, _ = await recovered(env, points[-1], same_boot=True, config=CONFIG)
+        head = log.first_head()
+        log.close()
+        base = Point(3, 20, 1)
+        cleaned = msgspec.structs.replace(head, base=base, start_offset=20, rewritten_to=19, cleaned_to=17)
+        await promises.sync(promises.lower_mark(PARTITION, ORIGIN))
+        await note_reset(env.disk, LOG_DIRECTORY, cleaned)
+        begun = await begin(env, promises, a_note())
+        known = promises.recall(PARTITION)
+        assert begun.kept == base
+        assert known is not None and (known.rewritten_to, known.cleaned_to) == (19, 17)
+
+    asyncio.run(scenario())
 
 
 def test_what_lies_at_and_past_a_hole_is_kept_aside_and_the_log_ends_before_it() -> None:

@@ -173,6 +173,38 @@ def test_both_copies_unreadable_before_others_is_a_lost_word_and_another_identit
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("copy", [0, 1])
+def test_a_copy_that_the_disk_does_not_give_is_made_good_by_the_other(copy: int) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        count = len(disk.names[PATH].cache) // 4096
+        disk.blocks_that_fail = {(PATH, block + copy) for block in range(0, count, 2)}
+        again = await opened(disk, seed=1)
+        assert recalled(again).voted_for == CANDIDATE and again.directory_id == promises.directory_id
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("rounds_before_the_end", [0, 1])
+def test_a_broker_does_not_start_while_its_disk_gives_no_copy_of_a_promise(rounds_before_the_end: int) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        before = bytes(disk.names[PATH].cache)
+        count = len(before) // 4096
+        last = count - 2 * rounds_before_the_end
+        disk.blocks_that_fail = {(PATH, last - 2), (PATH, last - 1)}
+        with pytest.raises(OSError, match="cannot be read at"):
+            await opened(disk, seed=1)
+        assert bytes(disk.names[PATH].cache) == before
+        disk.blocks_that_fail = set()
+        again = await opened(disk, seed=2)
+        assert again.directory_id == promises.directory_id and recalled(again).voted_for == CANDIDATE
+
+    asyncio.run(scenario())
+
+
 def test_a_missing_file_beside_partitions_is_a_lost_word_and_the_logs_are_set_aside() -> None:
     async def scenario() -> None:
         disk = FakeDisk()

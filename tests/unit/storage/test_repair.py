@@ -11,7 +11,14 @@ from lograft.partitions.raft.messages import RepairRequest, Serving
 from lograft.partitions.raft.points import ORIGIN, Item, Point, TermJournal
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.recovery import stray_items
-from lograft.partitions.storage.repair import Mending, claims_beyond, common_with, first_point_at, judge_request
+from lograft.partitions.storage.repair import (
+    Mending,
+    NamesNotSynced,
+    claims_beyond,
+    common_with,
+    first_point_at,
+    judge_request,
+)
 from lograft.partitions.storage.scrub import scrub
 from lograft.partitions.storage.segment import DamagedLog
 from lograft.proto.record_batch import read_header
@@ -261,6 +268,40 @@ def test_a_scrub_finds_whichever_byte_flipped_or_makes_it_again() -> None:
             assert verdict.damage is None
             assert points_of(whole) == points_of(log)
             whole.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_scrub_that_cannot_write_a_head_leaves_it_for_the_next_one() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), *SHAPES, config=CONFIG)
+        await log.sync()
+        head = max(path for path in disk.names if path.endswith(".head"))
+        good = bytes(disk.names[head].cache)
+        disk.flip(head, 20)
+        disk.free = 0
+        assert await scrub(disk, log, no_pace) == log.size_bytes
+        disk.free = 1 << 40
+        disk.syncs_that_fail = lambda path: path.endswith(".mended")
+        assert await scrub(disk, log, no_pace) == log.size_bytes
+        assert disk.names[head].cache != good
+        disk.syncs_that_fail = lambda path: False
+        await scrub(disk, log, no_pace)
+        assert disk.names[head].cache == good
+
+    asyncio.run(scenario())
+
+
+def test_a_scrub_says_if_the_name_of_a_mended_head_may_not_be_on_disk() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), *SHAPES, config=CONFIG)
+        await log.sync()
+        disk.flip(max(path for path in disk.names if path.endswith(".head")), 20)
+        disk.syncs_that_fail = lambda path: path == log.directory
+        with pytest.raises(NamesNotSynced):
+            await scrub(disk, log, no_pace)
 
     asyncio.run(scenario())
 
