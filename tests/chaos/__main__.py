@@ -9,7 +9,9 @@ import secrets
 import sys
 from dataclasses import replace
 
-from . import bugs, faults, power, tools
+import uvloop
+
+from . import bugs, failover, faults, power, tools
 from .run import Plan, run
 
 MIXES = {
@@ -63,8 +65,13 @@ def main() -> int:
             return 0
         again = f"make chaos MIX=power ROUNDS={given.rounds} SEED={seed}"
         plan = replace(plan, disk="volatile", script=power.rounds_of(given.rounds), again=again)
+    if given.mix == "failover":
+        again = f"make chaos MIX=failover ROUNDS={given.rounds} SEED={seed}"
+        script = failover.rounds_of(given.rounds, given.only.split(",") if given.only else list(failover.TROUBLES))
+        plan = replace(plan, topics={"t": 1}, disk="plain", hires=False, settings="", script=script, again=again)
     try:
-        return 1 if asyncio.run(run(plan)).wrong else 0
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return 1 if runner.run(run(plan)).wrong else 0
     except KeyboardInterrupt:
         print("\ninterrupted; everything is cleaned up", file=sys.stderr)
         return 130

@@ -6,15 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 from lograft.partitions import real_environment
-from lograft.partitions.replica import Replica
+from lograft.partitions.raft.core import RaftCore
+from lograft.partitions.raft.events import Effects
+from lograft.partitions.raft.messages import Message
+from lograft.partitions.replica import Chunk, Replica
 
-FETCHED_TOO_FAR = 1
 SYNC_SKIPPED_ONE_IN = 4
 
 
 def acknowledges_before_the_flush() -> None:
-    """Whatever binds us leaves at once, and the own copy counts at once: nothing waits for a sync."""
-    real_environment.sync_file = lambda descriptor: None
+    """Followers acknowledge what they have not synced, and the leader counts its own copy as it writes it."""
+    right = RaftCore._advance_commit
+
+    def advance_commit(core: RaftCore, effects: Effects) -> None:
+        persisted, core.persisted = core.persisted, core.last
+        right(core, effects)
+        core.persisted = persisted
+
+    def send_when_persisted(replica: Replica, messages: list[Message]) -> None:
+        for message in messages:
+            replica._deliver(message)
+
+    RaftCore._advance_commit = advance_commit  # type: ignore[method-assign]
+    Replica._send_when_persisted = send_when_persisted  # type: ignore[method-assign]
 
 
 def skips_some_syncs() -> None:
@@ -29,6 +43,25 @@ def skips_some_syncs() -> None:
             right(descriptor)
 
     real_environment.sync_file = sync_file
+
+
+def never_syncs_directories() -> None:
+    """Names are left to the file system."""
+    real_environment._sync_directory = lambda path: None
+
+
+def serves_what_is_not_committed() -> None:
+    """A fetch gets all that its leader holds."""
+    right = Replica.read_committed
+
+    def read_committed(replica: Replica, offset: int, bytes_max: int) -> Chunk:
+        committed, replica._committed = replica._committed, replica.log.end
+        try:
+            return right(replica, offset, bytes_max)
+        finally:
+            replica._committed = committed
+
+    Replica.read_committed = read_committed  # type: ignore[method-assign]
 
 
 def takes_a_batch_twice() -> None:

@@ -29,8 +29,11 @@ from .proxy import Proxies
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a secret of the chaos tests"
 READY_S_MAX = 60.0
+# On a small machine a broker may wait half a second for the processor: its leadership should survive that. Segments are
+# short, so that they end often.
 SETTINGS = """
 [replica]
+election_timeout_ms = 1500
 segment_bytes_max = 262144
 [limits]
 batch_bytes_max = 65536

@@ -463,8 +463,6 @@ class _Strace(Fault):
         except subprocess.TimeoutExpired:
             self._tracer.kill()
             await asyncio.to_thread(self._tracer.wait)
-        if not self.broker.is_running:
-            self.broker.start()
 
 
 class SyncFails(_Strace):

@@ -61,14 +61,15 @@ class Connection:
     def reset(self) -> None:
         """RST to both ends: what was under way is gone."""
         for writer in self._ends:
-            with contextlib.suppress(OSError):
-                sock: socket.socket = writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            sock: socket.socket | None = writer.get_extra_info("socket")
+            if sock is not None:  # else it is closed
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             writer.transport.abort()
 
     def half_close(self) -> None:
         """End the stream towards who accepted; the other direction goes on."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             self._ends[1].write_eof()
 
 
@@ -156,7 +157,7 @@ class Proxies:
                     await asyncio.sleep(left)
                 await wire.whole.wait()
                 if not data:
-                    if writer.can_write_eof():
+                    with contextlib.suppress(RuntimeError):  # closed meanwhile
                         writer.write_eof()
                     return
                 await self._write(writer, data, wire)

@@ -46,9 +46,12 @@ class Plan:
     """None: the best that can be had here."""
     topics: dict[str, int] = field(default_factory=lambda: {"t": 4})
     producers: int = 3
-    per_s: float = 20.0
+    per_s: float = 12.0
     """Sends of each producer."""
     members: int = 3
+    """Of a group, each in a process of its own."""
+    hires: bool = True
+    """False: no clients but those of the script."""
     settings: str = SETTINGS
     bug: str = ""
     script: Callable[[Scene, Referee], Awaitable[None]] | None = None
@@ -141,7 +144,7 @@ async def run(plan: Plan) -> Verdict:
                 for topic, partitions in plan.topics.items():
                     await client.admin.create_topic(topic, partitions=partitions, replication=min(3, plan.brokers))
                 scene = Scene(cluster, workers, client, chance, plan.topics, history)
-                members = hire(workers, plan)
+                members = hire(workers, plan) if plan.hires else []
                 scene.members = [worker for worker in workers.all if worker.name in members]
                 workers.start()
                 tell(f"{plan.name}: {plan.brokers} brokers on {cluster.brokers[0].disk.kind} disks, seed {plan.seed}")

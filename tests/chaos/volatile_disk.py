@@ -38,7 +38,7 @@ PAGE_BYTES = 4096
 SECTOR_BYTES = 512
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Unsynced:
     """What a file was like when it was last synced, where it is not so now."""
 
@@ -46,9 +46,11 @@ class Unsynced:
     synced_size: int
     pages: dict[int, bytes] = field(default_factory=dict)
     """By number; shorter than a page at the end of the file."""
+    is_syncing: bool = False
+    """A sync of it is under way: what is written from now on is not part of it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class NameChange:
     """Of one directory. `undo` puts the earlier name back, `forget` gives up what that would take."""
 
@@ -62,7 +64,8 @@ class PageCache:
 
     def __init__(self, graveyard: str) -> None:
         self._graveyard = graveyard
-        self._files: dict[int, Unsynced] = {}
+        self._files: dict[int, list[Unsynced]] = {}
+        """By inode: the oldest first, whose sync is under way, and then what was written since that began."""
         self._names: list[NameChange] = []
         self._graves = 0
 
@@ -71,20 +74,32 @@ class PageCache:
     def about_to_change(self, descriptor: int, begin: int, end: int) -> None:
         """Bytes from `begin` up to `end` of an open file."""
         found = os.fstat(descriptor)
-        file = self._files.get(found.st_ino)
-        if file is None:
-            own = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
-            file = self._files[found.st_ino] = Unsynced(own, found.st_size)
+        layers = self._files.setdefault(found.st_ino, [])
+        if not layers or layers[-1].is_syncing:
+            layers.append(Unsynced(os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR), found.st_size))
+        file = layers[-1]
         for page in range(begin // PAGE_BYTES, -(-end // PAGE_BYTES)):
             if page not in file.pages:
-                file.pages[page] = os.pread(file.descriptor, PAGE_BYTES, page * PAGE_BYTES)[
-                    : max(file.synced_size - page * PAGE_BYTES, 0)
-                ]
+                before = os.pread(file.descriptor, PAGE_BYTES, page * PAGE_BYTES)
+                file.pages[page] = before[: max(file.synced_size - page * PAGE_BYTES, 0)]
 
-    def sync(self, descriptor: int) -> None:
-        file = self._files.pop(os.fstat(descriptor).st_ino, None)
-        if file is not None:
-            os.close(file.descriptor)
+    def begin_sync(self, descriptor: int) -> tuple[int, list[Unsynced]]:
+        """What was written until now. It is on the medium once `end_sync` is told of it."""
+        number = os.fstat(descriptor).st_ino
+        layers = list(self._files.get(number, ()))
+        for layer in layers:
+            layer.is_syncing = True
+        return number, layers
+
+    def end_sync(self, number: int, synced: list[Unsynced]) -> None:
+        left = []
+        for layer in self._files.pop(number, []):
+            if layer in synced:
+                os.close(layer.descriptor)
+            else:
+                left.append(layer)
+        if left:
+            self._files[number] = left
 
     # Names ---------------------------------------------------------------------------------------------------------
 
@@ -96,16 +111,18 @@ class PageCache:
     def name_changed(self, path: str, undo: Callable[[], None], forget: Callable[[], None] = lambda: None) -> None:
         self._names.append(NameChange(os.path.dirname(path), undo, forget))
 
-    def sync_directory(self, path: str) -> None:
-        synced = [change for change in self._names if change.directory == path]
-        self._names = [change for change in self._names if change.directory != path]
+    def changes_in(self, path: str) -> list[NameChange]:
+        return [change for change in self._names if change.directory == path]
+
+    def names_synced(self, synced: list[NameChange]) -> None:
         for change in synced:
-            change.forget()
+            if change in self._names:
+                self._names.remove(change)
+                change.forget()
 
     def sync_all(self) -> None:
-        for file in self._files.values():
-            os.close(file.descriptor)
-        self._files.clear()
+        for number, layers in list(self._files.items()):
+            self.end_sync(number, layers)
         for change in self._names:
             change.forget()
         self._names.clear()
@@ -124,8 +141,8 @@ class PageCache:
         told = self.count()
         told["pages_kept"] = told["names_kept"] = 0
         keeps = chance.choice([0.0, 0.0, 0.3, 0.7])
-        for file in self._files.values():
-            told["pages_kept"] += self._lose_pages(file, keeps, chance)
+        for layers in self._files.values():
+            told["pages_kept"] += self._lose_pages(layers, keeps, chance)
         kept = chance.randint(0, len(self._names)) if keeps else 0
         for change in reversed(self._names[kept:]):
             with contextlib.suppress(FileNotFoundError, FileExistsError):
@@ -137,25 +154,28 @@ class PageCache:
         self.sync_all()
         return told
 
-    def _lose_pages(self, file: Unsynced, keeps: float, chance: random.Random) -> int:
-        size_now = os.fstat(file.descriptor).st_size
-        size = chance.choice([file.synced_size, size_now]) if keeps else file.synced_size
-        kept = 0
-        for page, before in file.pages.items():
-            at = page * PAGE_BYTES
-            if chance.random() < keeps:
-                kept += 1
-                continue
-            now = os.pread(file.descriptor, PAGE_BYTES, at)
-            # Beyond what was synced there was nothing: a page that never got there reads as zeros.
-            back = bytearray(before.ljust(max(len(now), len(before)), b"\0"))
-            if keeps and chance.random() < 0.3:
-                for sector in range(0, len(now), SECTOR_BYTES):
-                    if chance.random() < 0.5:
-                        back[sector : sector + SECTOR_BYTES] = now[sector : sector + SECTOR_BYTES]
-            os.pwrite(file.descriptor, back, at)
-        os.ftruncate(file.descriptor, size)
-        return kept
+    def _lose_pages(self, layers: list[Unsynced], keeps: float, chance: random.Random) -> int:
+        oldest, descriptor = layers[0], layers[0].descriptor
+        size_now = os.fstat(descriptor).st_size
+        size = chance.choice([oldest.synced_size, size_now]) if keeps else oldest.synced_size
+        kept: set[int] = set()
+        for layer in reversed(layers):
+            for page, before in layer.pages.items():
+                if page in kept:
+                    continue
+                if chance.random() < keeps:
+                    kept.add(page)
+                    continue
+                now = os.pread(descriptor, PAGE_BYTES, page * PAGE_BYTES)
+                # Beyond what was synced there was nothing: a page that never got there reads as zeros.
+                back = bytearray(before.ljust(max(len(now), len(before)), b"\0"))
+                if keeps and chance.random() < 0.3:
+                    for sector in range(0, len(now), SECTOR_BYTES):
+                        if chance.random() < 0.5:
+                            back[sector : sector + SECTOR_BYTES] = now[sector : sector + SECTOR_BYTES]
+                os.pwrite(descriptor, back, page * PAGE_BYTES)
+        os.ftruncate(descriptor, size)
+        return len(kept)
 
 
 class VolatileDisk(Operations):  # type: ignore[misc]
@@ -241,9 +261,11 @@ class VolatileDisk(Operations):  # type: ignore[misc]
     def fsync(self, path: str, datasync: int, fh: int) -> None:
         self._fail_if("sync_error")
         with self._lock:
-            self._cache.sync(fh)
+            synced = self._cache.begin_sync(fh)
         if delay_s := self._trouble.get("sync_s"):
             time.sleep(delay_s)
+        with self._lock:
+            self._cache.end_sync(*synced)
 
     def flush(self, path: str, fh: int) -> None:
         return
@@ -297,9 +319,11 @@ class VolatileDisk(Operations):  # type: ignore[misc]
     def fsyncdir(self, path: str, datasync: int, fh: int) -> None:
         self._fail_if("sync_error")
         with self._lock:
-            self._cache.sync_directory(self._at(path))
+            synced = self._cache.changes_in(self._at(path))
         if delay_s := self._trouble.get("sync_s"):
             time.sleep(delay_s)
+        with self._lock:
+            self._cache.names_synced(synced)
 
     def opendir(self, path: str) -> int:
         return 0
@@ -355,15 +379,15 @@ def main() -> None:
     medium, mount, socket_path = sys.argv[1:]
     disk = VolatileDisk(medium)
     threading.Thread(target=_listen, args=(socket_path, disk), daemon=True).start()
-    # Nothing is cached by the kernel but pages of open files: what is lost must be seen to be lost.
+    # What the kernel remembers is forgotten sooner than a broker can start again: what is lost must be seen to be lost.
     FUSE(
         disk,
         mount,
         foreground=True,
         nothreads=False,
         big_writes=True,
-        entry_timeout=0,
-        attr_timeout=0,
+        entry_timeout=0.2,
+        attr_timeout=0.2,
         negative_timeout=0,
         fsname="volatile",
     )

@@ -57,7 +57,7 @@ class Workload:
 class Produce(Workload):
     """Unique values by one idempotent producer, to partitions by number and by key, a few sends under way at a time."""
 
-    def __init__(self, *given: Any, topic: str, partitions: int, per_s: float = 20.0, values_max: int = 4) -> None:
+    def __init__(self, *given: Any, topic: str, partitions: int, per_s: float = 12.0, values_max: int = 4) -> None:
         super().__init__(*given)
         self.topic, self.partitions, self.per_s, self.values_max = topic, partitions, per_s, values_max
         self._numbers = itertools.count()
@@ -145,7 +145,7 @@ class Follow(Workload):
                     seen[partition] = max(records[-1].offset, seen.get(partition, 0))
                 if self.seeks and seen and self.chance.random() < 0.1:
                     self._seek(process, consumer, seen)
-                await self.rest(0.05)
+                await self.rest(0.2)
 
     def _seek(self, process: str, consumer: lograft.Consumer, seen: dict[TopicPartition, int]) -> None:
         partition = self.chance.choice(list(seen))
