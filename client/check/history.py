@@ -22,8 +22,9 @@ A partition is written "topic/3"; a value is a short string that is sent once.
     f             invoke                                  ok
     send          topic, partition (number or null),      partition, offsets: [..] (null where unknown),
                   values: [..], producer (name of the     term if known
-                  idempotent instance, null: none),
-                  acks (only "quorum" promises anything)
+                  idempotent instance; its sends are
+                  ordered), acks (only "quorum", the
+                  default, promises anything)
     assign, seek  positions: {"t/0": offset}              the same: polls of this process go on from there
     subscribe     group, topics, member, reset            -
                   ("earliest": the group began at the
@@ -35,7 +36,7 @@ A partition is written "topic/3"; a value is a short string that is sent once.
     store         group, member (null: a seek of the      -
                   group), generation,
                   offsets: {"t/0": next}
-    fetch_stored  group                                   offsets: {"t/0": next}; what is missing is not stored
+    fetch_stored  group                                   offsets: {"t/0": next, null if none is stored}
     process       -                                       group, records: [["t/0", offset], ...]: the group's
                                                           work on them is done (before it stores them)
     ends          -                                       ends: {"t/0": [start, end]} by the leader's word
@@ -158,7 +159,7 @@ class Store(Event, tag="store", kw_only=True):
 
 class FetchStored(Event, tag="fetch_stored", kw_only=True):
     group: str | None = None
-    offsets: dict[str, int] | None = None
+    offsets: dict[str, int | None] | None = None
 
 
 class Process(Event, tag="process", kw_only=True):
