@@ -11,13 +11,16 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto $(PROTOS)
 PYTEST_ARGS ?=
 SEEDS ?= 1000
 FROM ?= 0
+MIX ?= mixed
+MINUTES ?= 3
+ROUNDS ?= 20
 
 # Stamps: what is installed, and since which pyproject.toml. The package itself is linked, so its sources do not count.
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test sim bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test sim chaos bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -36,10 +39,14 @@ venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .ven
 
 test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integration tests (PYTEST_ARGS="-k name")
 	$(BIN)/pytest -n auto tests/unit tests/scenarios tests/simulation $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	$(BIN)/pytest tests/integration $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/pytest tests/integration tests/chaos/test_kit.py $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
 	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
+
+chaos: $(DEVELOPMENT) ## Real brokers under real faults: MINUTES=3 of MIX=mixed (or power, failover: ROUNDS=20), from SEED on
+	@$(BIN)/python -m tests.chaos.install
+	$(BIN)/python -m tests.chaos $(MIX) --minutes $(MINUTES) --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all

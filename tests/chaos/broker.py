@@ -1,6 +1,8 @@
 """`python -m tests.chaos.broker -c FILE`: a broker as it is, on a machine whose boots can be told apart by the tests.
 
 CHAOS_BOOT_ID  a file that stands for /proc/sys/kernel/random/boot_id: a power failure of one broker changes it
+CHAOS_SLOW     a file that says how many seconds longer each sync takes; not there: none. (A file system that takes its
+               time would hold up writes to the same file as well, as a slow disk does not.)
 CHAOS_BUG      the name of a bug in `bugs.py`, planted before the broker starts; empty: none
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from lograft.node.__main__ import main
 from lograft.partitions import real_environment
@@ -15,10 +18,29 @@ from lograft.partitions import real_environment
 from . import bugs
 from .tools import die_with_parent
 
+
+def slow_down(path: str) -> None:
+    """Have each sync begin that much later."""
+    right = real_environment.sync_file
+
+    def sync_file(descriptor: int) -> None:
+        try:
+            with open(path) as file:
+                seconds = float(file.read() or 0)
+        except FileNotFoundError:
+            seconds = 0.0
+        time.sleep(seconds)
+        right(descriptor)
+
+    real_environment.sync_file = sync_file
+
+
 if __name__ == "__main__":
     die_with_parent()
     if path := os.environ.get("CHAOS_BOOT_ID"):
         real_environment._BOOT_ID_PATH = path
+    if path := os.environ.get("CHAOS_SLOW"):
+        slow_down(path)
     if bug := os.environ.get("CHAOS_BUG"):
         bugs.BUGS[bug]()
     sys.exit(main())

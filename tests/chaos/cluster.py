@@ -107,7 +107,12 @@ secret = "{SECRET}"
 
     def start(self) -> None:
         assert not self.is_running
-        environment = {**os.environ, "CHAOS_BOOT_ID": str(self.disk.boot_id_path), "CHAOS_BUG": self.bug}
+        environment = {
+            **os.environ,
+            "CHAOS_BOOT_ID": str(self.disk.boot_id_path),
+            "CHAOS_SLOW": str(self.disk.slow_path),
+            "CHAOS_BUG": self.bug,
+        }
         library = tools.faketime_library() if self.fakes_clock else None
         if library is not None:
             self.clock_path.exists() or self.set_clock(0)

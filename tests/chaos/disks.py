@@ -40,6 +40,7 @@ class Disk:
         self.kind = kind
         self.path = directory / f"{name}.disk"
         self.boot_id_path = directory / f"{name}.boot-id"
+        self.slow_path = directory / f"{name}.slow"
         self._below = directory / f"{name}.platter"
         """Of a volatile one: what is on the medium, and in the page cache."""
         self._socket_path = directory / f"{name}.volatile"
@@ -98,8 +99,18 @@ class Disk:
     def lose_power(self, seed: int) -> dict[str, int]:
         """What was not synced is gone, wholly or page by page, and the machine starts anew. Its broker is dead."""
         lost = self.ask(do="lose", seed=seed)
+        self.slow_down(0)
         self.boot()
         return lost
+
+    def slow_down(self, sync_s: float) -> None:
+        """Each sync takes so much longer; 0: no longer."""
+        if not sync_s:
+            self.slow_path.unlink(missing_ok=True)
+            return
+        fresh = self.slow_path.with_suffix(".new")
+        fresh.write_text(str(sync_s))
+        fresh.rename(self.slow_path)
 
     @property
     def medium(self) -> Path:
@@ -120,6 +131,8 @@ class Disk:
             ballast.flush()
 
     def relieve(self) -> None:
+        """Space again, and speed."""
+        self.slow_down(0)
         self._ballast.unlink(missing_ok=True)
 
     def wipe(self) -> None:

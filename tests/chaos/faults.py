@@ -474,9 +474,20 @@ class SyncFails(_Strace):
         return f"fdatasync,fsync:error=EIO:when={self.scene.chance.randint(1, 20)}"
 
 
-class SlowSync(_Strace):
-    def _injection(self) -> str:
-        return f"fdatasync,fsync:delay_enter={self.scene.chance.choice([50_000, 300_000, 1_500_000])}"
+class SlowSync(Fault):
+    """Each sync of some brokers takes longer."""
+
+    weight = 3
+
+    async def begin(self) -> None:
+        sync_s = self.scene.chance.choice([0.05, 0.3, 1.5])
+        self.slowed = self.strike(self.scene.some(self.scene.chance.randint(1, len(self.scene.cluster.brokers))))
+        for broker in self.slowed:
+            broker.disk.slow_down(sync_s)
+
+    async def end(self) -> None:
+        for broker in self.slowed:
+            broker.disk.slow_down(0)
 
 
 class WriteFails(_Strace):

@@ -17,8 +17,8 @@ from .run import tell
 
 LOAD_S = (2.0, 6.0)
 DOWN_S_MAX = 1.0
-SLOW_ROUNDS = 0.6
-SLOW_SYNCS_S = (0.0, 0.2, 1.0)
+SLOW_ROUNDS = 0.7
+SLOW_SYNCS_S = (0.1, 0.3, 0.7)
 SLOW_S = 1.0
 """How long syncs take longer, before power fails."""
 
@@ -33,8 +33,9 @@ def rounds_of(rounds: int) -> Callable[[Scene, Referee], Awaitable[None]]:
         for number in range(1, rounds + 1):
             await asyncio.sleep(chance.uniform(*LOAD_S))
             if chance.random() < SLOW_ROUNDS:  # the more there is that was not synced
+                sync_s = chance.choice(SLOW_SYNCS_S)
                 for broker in brokers:
-                    await asyncio.to_thread(broker.disk.ask, do="trouble", sync_s=chance.choice(SLOW_SYNCS_S))
+                    broker.disk.slow_down(sync_s)
                 await asyncio.sleep(SLOW_S)
             scene.history.note("script", "fault", what="power failure", on=names, begins=True)
             lost = await cut_power(brokers, chance)

@@ -29,6 +29,8 @@ from .first_look import FirstLook
 ANSWER_S_MAX = 10.0
 """After all brokers are ready, until every partition acknowledges again: a slow machine is no bug."""
 WHOLE_S_MAX = 60.0
+SILENCE_S_MAX = 20.0
+"""Without an answer while nothing is wrong: longer than the clients' own patience."""
 READ_S_MAX = 120.0
 
 
@@ -189,7 +191,10 @@ class Referee:
             verdict.wrong.append(f"first look: {len(look.wrong) - 20} more of the kind")
         self._look_at_logs()
         done = subprocess.run(
-            [sys.executable, "-m", "lograft.client.cli.main", "check", "history", *map(str, paths)],
+            [
+                *(sys.executable, "-m", "lograft.client.cli.main", "check", "history"),
+                *("--dead-after", str(SILENCE_S_MAX), *map(str, paths)),
+            ],
             capture_output=True,
             text=True,
             cwd=ROOT,
@@ -197,7 +202,8 @@ class Referee:
         verdict.checker = done.stdout + done.stderr
         (self._directory / "verdict.txt").write_text(verdict.checker)
         if done.returncode:
-            verdict.wrong.append(f"the checker found failing rows; see {self._directory / 'verdict.txt'}")
+            said = verdict.checker.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            verdict.wrong.append(f"the checker: {said[0]}; see {self._directory / 'verdict.txt'}")
         return verdict
 
     def _look_at_logs(self) -> None:

@@ -31,6 +31,7 @@ from .workers import Workers
 
 RESULTS = ROOT / ".chaos"
 CALL_TIMEOUT_S = 15.0
+SHOWN_LINES_MAX = 30
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,14 @@ def report(plan: Plan, nemesis: Nemesis, verdict: Verdict, kept: Path) -> None:
         f"healed        ready after {verdict.ready_s:.1f} s, acknowledging {verdict.answering_s:.1f} s later, whole "
         f"{verdict.whole_s:.1f} s later; {nemesis.revived} brokers had ended themselves, as they should"
     )
-    if verdict.checker:
-        print("checker       " + verdict.checker.strip().replace("\n", "\n              "))
+    said = verdict.checker.strip().splitlines()
+    shown = (
+        [line for line in said if "FAIL" in line or line.startswith(("  ", "ok:", "longest"))]
+        if verdict.wrong
+        else said[-1:]
+    )
+    for line in shown[:SHOWN_LINES_MAX]:
+        print(f"checker       {line[:200]}")
     for wrong in verdict.wrong:
         print(f"WRONG         {wrong}")
     print(f"kept          {kept}")

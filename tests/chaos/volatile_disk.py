@@ -132,7 +132,7 @@ class PageCache:
     def count(self) -> dict[str, int]:
         return {
             "files": len(self._files),
-            "pages": sum(len(f.pages) for f in self._files.values()),
+            "pages": sum(len(layer.pages) for layers in self._files.values() for layer in layers),
             "names": len(self._names),
         }
 
