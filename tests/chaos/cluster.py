@@ -22,7 +22,6 @@ import lograft
 
 from tests.integration.brokers import free_ports
 
-from . import tools
 from .disks import Disk
 from .proxy import Proxies
 
@@ -63,7 +62,6 @@ class Broker:
         self.clock_path = directory / f"{self.name}.clock"
         self.bug = ""
         """Of `bugs.py`, planted at each start."""
-        self.fakes_clock = False
         self.process: subprocess.Popen[bytes] | None = None
         self.is_paused = False
         self.is_wanted = False
@@ -111,18 +109,9 @@ secret = "{SECRET}"
             **os.environ,
             "CHAOS_BOOT_ID": str(self.disk.boot_id_path),
             "CHAOS_SLOW": str(self.disk.slow_path),
+            "CHAOS_CLOCK": str(self.clock_path),
             "CHAOS_BUG": self.bug,
         }
-        library = tools.faketime_library() if self.fakes_clock else None
-        if library is not None:
-            self.clock_path.exists() or self.set_clock(0)
-            environment |= {
-                "LD_PRELOAD": library,
-                "FAKETIME_TIMESTAMP_FILE": str(self.clock_path),
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_CACHE_DURATION": "1",
-                "DONT_FAKE_MONOTONIC": "1",
-            }
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.broker", "-c", str(self.config_path)],
@@ -136,9 +125,9 @@ secret = "{SECRET}"
         self.is_paused, self.is_wanted = False, True
 
     def set_clock(self, offset_s: float) -> None:
-        """Its wall clock, by so much off the machine's; for one that `fakes_clock`."""
+        """Its wall clock, by so much off the machine's."""
         fresh = self.clock_path.with_suffix(".new")
-        fresh.write_text(f"{offset_s:+.0f}s\n" if offset_s else "+0s\n")
+        fresh.write_text(f"{offset_s}")
         fresh.rename(self.clock_path)
 
     def kill(self) -> None:

@@ -577,8 +577,6 @@ class FlippedBitsOfStopped(FlippedBits):
 class ClockJump(Fault):
     """The wall clock of one broker, by milliseconds to years, once or to and fro."""
 
-    needs = ("faketime",)
-
     async def begin(self) -> None:
         (self.broker,) = self.strike(self.scene.some(1))
         self._moving = asyncio.create_task(self._move())

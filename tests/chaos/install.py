@@ -9,8 +9,8 @@ import os
 import shutil
 import subprocess
 
-PACKAGES = {"strace": "strace", "faketime": "faketime", "fuse": "fuse3 libfuse2"}
-ENOUGH = {"strace": ("strace",), "faketime": ("faketime",), "fuse": ("fusermount3",)}
+PACKAGES = {"strace": "strace", "fuse": "fuse3 libfuse2"}
+ENOUGH = {"strace": ("strace",), "fuse": ("fusermount3",)}
 
 
 def main() -> None:

@@ -111,7 +111,7 @@ class Proxies:
             assert task is not None
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            with contextlib.suppress(OSError, RuntimeError, asyncio.IncompleteReadError, TimeoutError):
                 await self._carry(reader, writer, to_port, acceptor, is_peer=is_peer)
 
         self._servers.append(await asyncio.start_server(accept, "127.0.0.1", port))
@@ -138,7 +138,7 @@ class Proxies:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, to_writer, self.wire(dialler, acceptor), begun))
                 group.create_task(self._pump(to_reader, writer, self.wire(acceptor, dialler), b""))
-        except* OSError:
+        except* (OSError, RuntimeError):  # the latter is how uvloop says that it is closed
             connection.reset()
         finally:
             self.connections.discard(connection)

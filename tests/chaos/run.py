@@ -77,7 +77,6 @@ async def a_cluster(plan: Plan, chance: random.Random, directory: Path) -> Async
         cluster = Cluster(directory, mounted, chance, settings=plan.settings)
         for broker in cluster.brokers:
             broker.bug = plan.bug
-            broker.fakes_clock = faults.ClockJump in plan.faults
         await cluster.start()
         yield cluster
     finally:

@@ -19,16 +19,10 @@ def missing(tool: str) -> str | None:
     """Why `tool` cannot be used here, or None."""
     if tool == "strace":
         return _missing_strace()
-    if tool == "faketime":
-        return None if faketime_library() else _not_installed(tool)
     if tool == "mount":
         return _missing_mount()
     assert tool == "fuse", tool
     return _missing_fuse()
-
-
-def faketime_library() -> str | None:
-    return _library("faketime/libfaketimeMT.so.1")
 
 
 def _library(name: str) -> str | None:
