@@ -471,7 +471,7 @@ class SyncFails(_Strace):
     ends_brokers = True
 
     def _injection(self) -> str:
-        return f"fdatasync,fsync:error=EIO:when={self.scene.chance.randint(1, 20)}"
+        return f"fdatasync,fsync:error=EIO:when={self.scene.chance.randint(1, 5)}"
 
 
 class SlowSync(Fault):
@@ -496,7 +496,7 @@ class WriteFails(_Strace):
     ends_brokers = True
 
     def _injection(self) -> str:
-        return f"pwritev,pwrite64:error=EIO:when={self.scene.chance.randint(1, 20)}"
+        return f"pwritev,pwritev2,pwrite64:error=EIO:when={self.scene.chance.randint(1, 5)}"
 
 
 async def cut_power(brokers: Sequence[Broker], chance: random.Random) -> list[dict[str, int]]:
