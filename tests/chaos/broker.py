@@ -3,7 +3,7 @@
 CHAOS_BOOT_ID  a file that stands for /proc/sys/kernel/random/boot_id: a power failure of one broker changes it
 CHAOS_SLOW     a file that says how many seconds longer each sync takes; not there: none. (A file system that takes its
                time would hold up writes to the same file as well, as a slow disk does not.)
-CHAOS_CLOCK    a file that says by how many seconds the wall clock is off; not there: not at all. (libfaketime of Debian 12
+CHAOS_CLOCK    a file that says by how many seconds the wall clock is off; not there: not at all. (Debian's libfaketime
                breaks sleep in Python 3.11, unless it shifts the monotonic clock as well, which no clock does.)
 CHAOS_BUG      the name of a bug in `bugs.py`, planted before the broker starts; empty: none
 """
