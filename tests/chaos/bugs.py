@@ -84,5 +84,12 @@ def takes_a_batch_twice() -> None:
 
 
 BUGS: dict[str, Callable[[], None]] = {
-    bug.__name__: bug for bug in (acknowledges_before_the_flush, skips_some_syncs, takes_a_batch_twice)
+    bug.__name__: bug
+    for bug in (
+        acknowledges_before_the_flush,
+        skips_some_syncs,
+        never_syncs_directories,
+        serves_what_is_not_committed,
+        takes_a_batch_twice,
+    )
 }

@@ -41,7 +41,8 @@ class Nemesis:
         self.mistakes: list[str] = []
         self._scene, self._chance, self._tell = scene, chance, tell
         self._kinds = []
-        self._is_hurt = False
+        self.is_hurt = False
+        """A disk was hurt, and it is not known yet that all of it is whole again."""
         for kind in kinds:
             if (why := kind.why_not()) is not None:
                 self.left_out[kind.name()] = why
@@ -72,7 +73,7 @@ class Nemesis:
                 if not fault.may_begin() or (kind.hurts_disk and not await self._may_hurt()):
                     self.passed_over[kind.name()] += 1
                     continue
-                self._is_hurt |= kind.hurts_disk
+                self.is_hurt |= kind.hurts_disk
                 lasting.append(fault)
                 self.begun[kind.name()] += 1
                 await fault.begin()
@@ -103,12 +104,12 @@ class Nemesis:
 
     async def _may_hurt(self) -> bool:
         """Wait until all is whole, also what only a scrub would find."""
-        if self._is_hurt:
+        if self.is_hurt:
             await asyncio.sleep(SCRUBBED_S)
         deadline = time.monotonic() + WHOLE_S_MAX
         while not await self._scene.is_whole():
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.5)
-        self._is_hurt = False
+        self.is_hurt = False
         return True

@@ -181,6 +181,14 @@ class Referee:
                 op, partition=name, broker=broker_id, start=min(by_offset), committed=committed, sums=below
             )
 
+    def _check_disks(self) -> None:
+        """By `lograft check log`: every file by itself, and the replicas of each partition against each other."""
+        done = lograft_command("check", "log", *(str(broker.data_directory) for broker in self._cluster.brokers))
+        (self._directory / "disks.txt").write_text(done.stdout + done.stderr)
+        if done.returncode and "no such command" not in done.stderr.lower():
+            said = (done.stdout + done.stderr).strip().splitlines()[-1:]
+            self.verdict.wrong.append(f"check log: {said}; see {self._directory / 'disks.txt'}")
+
     def judge(self, paths: list[Path]) -> Verdict:
         verdict = self.verdict
         look = FirstLook(paths)
@@ -190,15 +198,8 @@ class Referee:
         if len(look.wrong) > 20:
             verdict.wrong.append(f"first look: {len(look.wrong) - 20} more of the kind")
         self._look_at_logs()
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "lograft.client.cli.main", "check", "history"),
-                *("--dead-after", str(SILENCE_S_MAX), *map(str, paths)),
-            ],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
+        self._check_disks()
+        done = lograft_command("check", "history", "--dead-after", str(SILENCE_S_MAX), *map(str, paths))
         verdict.checker = done.stdout + done.stderr
         (self._directory / "verdict.txt").write_text(verdict.checker)
         if done.returncode:
@@ -212,6 +213,11 @@ class Referee:
             if odd:
                 shown = json.dumps(odd[0])[:400]
                 self.verdict.wrong.append(f"{broker.name} logged {len(odd)} lines that no broker should: {shown}")
+
+
+def lograft_command(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lograft.client.cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
 def _is_odd(event: dict[str, Any]) -> bool:

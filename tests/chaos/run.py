@@ -25,13 +25,14 @@ from lograft.client.check.history import Recorder
 from . import disks, faults
 from .cluster import ROOT, SETTINGS, Cluster
 from .faults import Fault, Scene
-from .nemesis import Nemesis
+from .nemesis import SCRUBBED_S, Nemesis
 from .referee import Referee, Verdict
 from .workers import Workers
 
 RESULTS = ROOT / ".chaos"
 CALL_TIMEOUT_S = 15.0
 SHOWN_LINES_MAX = 30
+KEPT_RUNS_MAX = 30
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ async def a_directory(plan: Plan) -> AsyncIterator[tuple[Path, Path]]:
     """Where brokers live while it lasts, and where what they leave behind is kept."""
     kept = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.name}-{plan.seed}-{os.getpid()}"
     kept.mkdir(parents=True)
+    forget_old_runs()
     with tempfile.TemporaryDirectory(prefix="lograft-chaos-", ignore_cleanup_errors=True) as temporary:
         try:
             yield Path(temporary), kept
@@ -103,6 +105,18 @@ def keep(directory: Path, kept: Path) -> None:
     for path in directory.iterdir():
         if path.is_file() and path.suffix in (".log", ".jsonl", ".toml"):
             shutil.copy(path, kept)
+
+
+def keep_data(cluster: Cluster, kept: Path) -> None:
+    """What stands on the disks."""
+    for broker in cluster.brokers:
+        if broker.data_directory.is_dir():
+            shutil.copytree(broker.data_directory, kept / f"{broker.name}.data", dirs_exist_ok=True)
+
+
+def forget_old_runs() -> None:
+    for path in sorted(RESULTS.iterdir())[:-KEPT_RUNS_MAX]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 async def a_client(cluster: Cluster) -> lograft.Client:
@@ -154,21 +168,33 @@ async def run(plan: Plan) -> Verdict:
                     await plan.script(scene, referee)
                 else:
                     await nemesis.run(plan.seconds)
-                tell("healed; waiting until the cluster answers")
-                await referee.heal()
-                await referee.await_whole()
-                referee.verdict.wrong += nemesis.mistakes
-                referee.verdict.wrong += await workers.stop()
-                ends = await referee.read_all()
-                await referee.compare(ends)
+                await end(referee, nemesis, workers)
             finally:
                 workers.close()
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(5.0):
                         await client.close()
         verdict = await asyncio.to_thread(referee.judge, sorted(directory.glob("*.jsonl")))
+        if verdict.wrong:
+            await asyncio.to_thread(keep_data, cluster, kept)
     report(plan, nemesis, verdict, kept)
     return verdict
+
+
+async def end(referee: Referee, nemesis: Nemesis, workers: Workers) -> None:
+    """Heal, and read all back. A cluster that does not come back is not asked for more."""
+    if not referee.verdict.wrong:
+        tell("healed; waiting until the cluster answers")
+        await referee.heal()
+    is_back = not referee.verdict.wrong
+    if is_back:
+        if nemesis.is_hurt:
+            await asyncio.sleep(SCRUBBED_S)
+        await referee.await_whole()
+    referee.verdict.wrong += nemesis.mistakes
+    referee.verdict.wrong += await workers.stop()
+    if is_back:
+        await referee.compare(await referee.read_all())
 
 
 def report(plan: Plan, nemesis: Nemesis, verdict: Verdict, kept: Path) -> None:
