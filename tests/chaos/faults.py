@@ -13,7 +13,8 @@ import itertools
 import random
 import signal
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import lograft
@@ -25,6 +26,8 @@ from .proxy import CLIENTS
 from .workers import Worker, Workers
 
 CALL_S_MAX = 8.0
+RESTORE_S_MAX = 30.0
+REPLICAS = 3
 
 
 class Scene:
@@ -41,6 +44,8 @@ class Scene:
     ) -> None:
         self.history = history
         self.cluster, self.workers, self.client, self.chance, self.topics = cluster, workers, client, chance, topics
+        self.is_out_of_order = False
+        """An operator moved or drained something, and it is not as it was."""
         self.members: list[Worker] = []
         """Processes that may be killed: members of groups."""
 
@@ -75,10 +80,11 @@ class Scene:
             return False
         return (
             len(self.cluster.running) == len(self.cluster.brokers)
-            and told.losses_borne == self.cluster.majority - 1
+            and told.losses_borne >= 1
             and all(
                 not partition.moving
                 and partition.leader_id >= 0
+                and len(partition.replicas) >= REPLICAS
                 and all(replica.voter and replica.state == "OK" for replica in partition.replicas)
                 for topic in topics
                 for partition in topic.partitions
@@ -94,6 +100,8 @@ class Fault:
     hurts_disk: ClassVar[bool] = False
     is_moment: ClassVar[bool] = False
     """It is over as soon as it has begun."""
+    thins: ClassVar[bool] = False
+    """There may be fewer replicas under it than before: no time to hurt a disk."""
     ends_brokers: ClassVar[bool] = False
     """Brokers may end by themselves under it, as they should."""
 
@@ -600,6 +608,7 @@ class _Asked(Fault):
     """Something that an operator asks for, for as long as the fault lasts."""
 
     async def begin(self) -> None:
+        self.scene.is_out_of_order = True
         self._asking = asyncio.create_task(self._ask_all())
 
     async def _ask_all(self) -> None:
@@ -630,6 +639,8 @@ class TransferLeadership(_Asked):
 class MovePartitions(_Asked):
     """Placed on other brokers, on fewer, on more."""
 
+    thins = True
+
     async def _ask(self) -> None:
         brokers = [broker.broker_id for broker in self.scene.some(len(self.scene.cluster.brokers))]
         count = self.scene.chance.choice([len(brokers), min(3, len(brokers)), 3 if len(brokers) > 3 else 2])
@@ -637,25 +648,7 @@ class MovePartitions(_Asked):
 
     async def end(self) -> None:
         await super().end()
-        # Back on as many as before: what comes next may take one of them.
-        for topic, partitions in self.scene.topics.items():
-            for partition in range(partitions):
-                await self._move_back(topic, partition)
-
-    async def _move_back(self, topic: str, partition: int) -> None:
-        brokers = [broker.broker_id for broker in self.scene.cluster.brokers]
-        for _ in range(20):
-            with contextlib.suppress(TimeoutError):
-                try:
-                    async with asyncio.timeout(CALL_S_MAX):
-                        await self.scene.client.admin.move_partition(topic, partition, brokers[:3])
-                    return
-                except lograft.errors.InvalidRequest as error:
-                    if "already" in str(error):
-                        return
-                except lograft.LograftError:
-                    pass
-            await asyncio.sleep(0.5)
+        await restore_order(self.scene)
 
 
 class DrainOne(_Asked):
@@ -668,12 +661,41 @@ class DrainOne(_Asked):
 
     async def end(self) -> None:
         await super().end()
-        for _ in range(20):
-            with contextlib.suppress(lograft.LograftError, TimeoutError):
+        await restore_order(self.scene)
+
+
+async def restore_order(scene: Scene) -> None:
+    """Nobody is drained, and every partition is on as many brokers as before: what comes next may take one of them."""
+    if not scene.is_out_of_order:
+        return
+    left: list[Callable[[], Awaitable[None]]] = []
+    brokers = [broker.broker_id for broker in scene.cluster.brokers]
+    left += [partial(scene.client.admin.undrain_broker, broker_id) for broker_id in brokers]
+    for topic, partitions in scene.topics.items():
+        left += [
+            partial(scene.client.admin.move_partition, topic, partition, _turned(brokers, partition)[:REPLICAS])
+            for partition in range(partitions)
+        ]
+    deadline = asyncio.get_running_loop().time() + RESTORE_S_MAX
+    while left and asyncio.get_running_loop().time() < deadline:
+        again = []
+        for ask in left:
+            try:
                 async with asyncio.timeout(CALL_S_MAX):
-                    await self.scene.client.admin.undrain_broker(self.broker.broker_id)
-                return
-            await asyncio.sleep(0.5)
+                    await ask()
+            except lograft.errors.InvalidRequest as error:
+                if "already" not in str(error):
+                    again.append(ask)  # an earlier move is still under way
+            except (lograft.LograftError, TimeoutError):
+                again.append(ask)
+        left = again
+        await asyncio.sleep(0.3)
+    scene.is_out_of_order = bool(left)
+
+
+def _turned(brokers: list[int], by: int) -> list[int]:
+    by %= len(brokers)
+    return brokers[by:] + brokers[:by]
 
 
 class KillMembers(Fault):

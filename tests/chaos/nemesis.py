@@ -68,9 +68,15 @@ class Nemesis:
     async def _trouble(self, kinds: Sequence[type[Fault]], seconds: float) -> None:
         lasting: list[Fault] = []
         try:
-            for kind in kinds:
+            # Whoever may only begin when all is whole begins first, and alone of its kind.
+            for kind in sorted(kinds, key=lambda kind: not kind.hurts_disk):
                 fault = kind(self._scene)
-                if not fault.may_begin() or (kind.hurts_disk and not await self._may_hurt()):
+                is_hurting = any(other.hurts_disk for other in lasting)
+                if (
+                    not fault.may_begin()
+                    or (is_hurting and (kind.hurts_disk or kind.thins))
+                    or (kind.hurts_disk and not await self._may_hurt())
+                ):
                     self.passed_over[kind.name()] += 1
                     continue
                 self.is_hurt |= kind.hurts_disk

@@ -23,7 +23,7 @@ from lograft.client.records import TopicPartition
 from tests.bench.flips import items
 
 from .cluster import ROOT
-from .faults import Scene
+from .faults import Scene, restore_order
 from .first_look import FirstLook
 
 ANSWER_S_MAX = 10.0
@@ -115,6 +115,7 @@ class Referee:
     async def await_whole(self) -> None:
         """Every replica votes and keeps up."""
         began = time.monotonic()
+        await restore_order(self._scene)
         while not await self._scene.is_whole():
             if time.monotonic() - began > WHOLE_S_MAX:
                 self.verdict.wrong.append(f"not every replica is whole {WHOLE_S_MAX:g} s after everything was healed")
