@@ -73,6 +73,8 @@ class Groups:
         self._from_start: set[str] = set()
         self._gaps: dict[str, Row] = defaultdict(lambda: Row("group-gap"))
         self._working: set[str] = set()
+        self._perhaps_trimmed: list[tuple[Store, Store, str, list[int]]] = []
+        """Gaps where the log start moves: who was told of it may have been told only later."""
 
     def subscribed(self, event: Subscribe, begun: Subscribe) -> None:
         if begun.group is not None and begun.reset == "earliest":
@@ -120,8 +122,6 @@ class Groups:
             log = self._places.log(name)
             if log.compacted:
                 continue
-            if log.trimmed and log.highest_start is not None:
-                done.skip_to(log.highest_start)
             if found := done.missing_below(offset):
                 missing[name] = found
         if missing:
@@ -141,7 +141,11 @@ class Groups:
             return
         self._gaps[begun.group].judged += len(begun.offsets)
         for name, offsets in missing.items():
-            self._tell_gap(begun, event, name, offsets)
+            self._done_of(begun.group, name).skip_to(begun.offsets[name])
+            if self._places.log(name).trimmed:
+                self._perhaps_trimmed.append((begun, event, name, offsets))
+            else:
+                self._tell_gap(begun, event, name, offsets)
         for name in begun.offsets:
             self._fence(begun, event, name)
 
@@ -158,7 +162,6 @@ class Groups:
             missing=offsets[:20],
             **facts(self._history, event),
         )
-        self._done_of(begun.group, name).skip_to(stored)
 
     def _fence(self, begun: Store, event: Store, name: str) -> None:
         assert begun.group is not None and begun.member is not None and begun.offsets is not None
@@ -223,6 +226,11 @@ class Groups:
 
     def finish(self) -> None:
         """Groups that never told what they processed have no gaps."""
+        for begun, event, name, offsets in self._perhaps_trimmed:
+            start = self._places.log(name).highest_start
+            left = [offset for offset in offsets if start is not None and offset >= start]
+            if left:
+                self._tell_gap(begun, event, name, left)
         row = self._rows["group-gap"]
         for group in sorted(self._working & self._gaps.keys()):
             gaps = self._gaps[group]

@@ -326,9 +326,13 @@ class History:
         assert self.paths, "a history has at least one file"
         self.notes: list[str] = []
         """What was tolerated while reading; complete once events() is exhausted."""
-        self.headers = [self._header(path) for path in self.paths]
-        first = self.headers[0]
-        for path, header in zip(self.paths, self.headers, strict=True):
+        self._left_out: list[str] = []
+        headers = {path: header for path in self.paths if (header := self._header(path)) is not None}
+        if not headers:
+            raise BadHistory(self.paths[0], None, "is empty", _REMEDY_HEADER)
+        self.paths = list(headers)
+        first = headers[self.paths[0]]
+        for path, header in headers.items():
             if (header.idempotent, header.atomic_sends) != (first.idempotent, first.atomic_sends):
                 raise BadHistory(
                     path,
@@ -337,13 +341,13 @@ class History:
                     "check histories of unlike producers one by one",
                 )
         self.idempotent, self.atomic_sends = first.idempotent, first.atomic_sends
-        self.compacted = {topic for header in self.headers for topic in header.compacted}
-        self.trimmed = {topic for header in self.headers for topic in header.trimmed}
-        self.brokers = next((header.brokers for header in self.headers if header.brokers is not None), None)
+        self.compacted = {topic for header in headers.values() for topic in header.compacted}
+        self.trimmed = {topic for header in headers.values() for topic in header.trimmed}
+        self.brokers = next((one.brokers for one in headers.values() if one.brokers is not None), None)
 
     def events(self) -> Iterator[Event]:
         """All events in the order of their times, numbered by `seq`."""
-        self.notes.clear()
+        self.notes[:] = self._left_out
         files = [self._events_of(number, path) for number, path in enumerate(self.paths)]
         merged = files[0] if len(files) == 1 else heapq.merge(*files, key=_order)
         for seq, event in enumerate(merged):
@@ -354,16 +358,17 @@ class History:
         """How people are told of an op: by its number, and its file if there are several."""
         return f"op {op}" if len(self.paths) == 1 else f"op {op} of {Path(self.paths[file]).name}"
 
-    def _header(self, path: str) -> Header:
-        remedy = f'a history begins with {{"lograft_history": {VERSION}, "idempotent": true}}'
+    def _header(self, path: str) -> Header | None:
+        """None: whoever was to write the file was killed before it had written a line."""
         with open(path, "rb") as file:
             line = file.readline()
         if not line.strip():
-            raise BadHistory(path, None, "is empty", remedy)
+            self._left_out.append(f"{path}: is empty and is left out")
+            return None
         try:
             header = msgspec.json.decode(line, type=Header)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadHistory(path, 1, f"is no header of a history ({_words(error)})", remedy) from None
+            raise BadHistory(path, 1, f"is no header of a history ({_words(error)})", _REMEDY_HEADER) from None
         if header.lograft_history != VERSION:
             raise BadHistory(
                 path,
@@ -374,25 +379,6 @@ class History:
         return header
 
     def _events_of(self, number: int, path: str) -> Iterator[Event]:
-        decode = msgspec.json.Decoder(
-            Send
-            | Assign
-            | Seek
-            | Subscribe
-            | Own
-            | Poll
-            | Store
-            | FetchStored
-            | Process
-            | Ends
-            | ReadAll
-            | Replica
-            | CreateTopic
-            | DeleteTopic
-            | ListTopics
-            | Crash
-            | Fault
-        ).decode
         last_t = float("-inf")
         open_ops: dict[int, type[Event]] = {}
         with open(path, "rb") as file:
@@ -401,7 +387,7 @@ class History:
                 if not line.strip():
                     continue
                 try:
-                    event: Event = decode(line)
+                    event: Event = _DECODE(line)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     if not line.endswith(b"\n"):
                         self.notes.append(
@@ -444,7 +430,27 @@ class History:
                 )
 
 
+_DECODE = msgspec.json.Decoder(
+    Send
+    | Assign
+    | Seek
+    | Subscribe
+    | Own
+    | Poll
+    | Store
+    | FetchStored
+    | Process
+    | Ends
+    | ReadAll
+    | Replica
+    | CreateTopic
+    | DeleteTopic
+    | ListTopics
+    | Crash
+    | Fault
+).decode
 _NOTE_KINDS = frozenset(KINDS[f] for f in NOTES)
+_REMEDY_HEADER = f'a history begins with {{"lograft_history": {VERSION}, "idempotent": true}}'
 _REMEDY = "docs/history.md describes the format; mend the line, or take it out"
 _REMEDY_OPS = "each op begins once and ends at most once; number them anew in each file"
 

@@ -253,18 +253,18 @@ class Places:
         row = self._rows["aborted-read"]
         row.judged = len(self._sends.failed_values)
         for value in self._sends.failed_values:
-            for log in self.logs.values():
-                if value in log.where:
-                    number = self._sends.of_value[value]
-                    row.add(
-                        log.topic,
-                        f"{log.name}, offset {log.where[value]}: {value!r} was read, and its send had surely failed: "
-                        + self._sends.who(number),
-                        partition=log.name,
-                        offset=log.where[value],
-                        values=[value],
-                        **self._sends.facts(number),
-                    )
+            number = self._sends.of_value[value]
+            log = self.logs.get(self._sends.partition[number] or "")  # None: nobody found it anywhere
+            if log is not None and value in log.where:
+                row.add(
+                    log.topic,
+                    f"{log.name}, offset {log.where[value]}: {value!r} was read, and its send had surely failed: "
+                    + self._sends.who(number),
+                    partition=log.name,
+                    offset=log.where[value],
+                    values=[value],
+                    **self._sends.facts(number),
+                )
 
     def _tell_terms(self, log: Log) -> None:
         """Along offsets terms never fall, so each has a range of its own."""

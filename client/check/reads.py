@@ -10,7 +10,6 @@ Always
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 
 from .history import Assign, Event, History, Own, Poll, ReadAll, Seek
@@ -29,6 +28,7 @@ class _Reader:
     unsure: bool = False
     """Something happened during the poll that is open, which may have moved positions."""
     grouped: bool = False
+    file: int = -1
 
 
 class Reads:
@@ -36,15 +36,22 @@ class Reads:
 
     def __init__(self, history: History, places: Places, rows: Rows) -> None:
         self._history, self._places, self._rows = history, places, rows
-        self._readers: dict[str, _Reader] = defaultdict(_Reader)
+        self._readers: dict[str, _Reader] = {}
         self._jumps: list[tuple[Log, Row, int, int, Event]] = []
         self.started: dict[str, int] = {}
         """When each reader's positions were last set anew."""
 
     # Where readers are put
 
+    def _reader(self, event: Event) -> _Reader:
+        """Whoever polls under this name. In another file it is another one: the one before ended without a word."""
+        reader = self._readers.get(event.process)
+        if reader is None or reader.file != event.file:
+            reader = self._readers[event.process] = _Reader(file=event.file)
+        return reader
+
     def assigned(self, event: Assign | Seek, begun: Event) -> None:
-        reader = self._readers[event.process]
+        reader = self._reader(event)
         if event.type != "ok":
             if event.type == "info":
                 self._forget(event)
@@ -61,18 +68,18 @@ class Reads:
 
     def owns(self, event: Own, begun: Event) -> None:
         self._forget(event)
-        self._readers[event.process].grouped = True
+        self._reader(event).grouped = True
         self.started[event.process] = event.seq
 
     def restarted(self, event: Event, begun: Event) -> None:
         """A crash, or a subscription."""
         self._forget(event)
         if event.type == "ok":
-            self._readers[event.process].polls_open = 0
+            self._reader(event).polls_open = 0
         self.started[event.process] = event.seq
 
     def _forget(self, event: Event) -> None:
-        reader = self._readers[event.process]
+        reader = self._reader(event)
         reader.spans.clear()
         reader.unsure = reader.polls_open > 0
 
@@ -85,13 +92,13 @@ class Reads:
     # Polls
 
     def polling(self, event: Poll, begun: Event) -> None:
-        reader = self._readers[event.process]
+        reader = self._reader(event)
         reader.polls_open += 1
         if reader.polls_open > 1:
             reader.unsure = True
 
     def polled(self, event: Poll, begun: Event) -> None:
-        reader = self._readers[event.process]
+        reader = self._reader(event)
         reader.polls_open = max(0, reader.polls_open - 1)
         if event.type == "ok":
             self._go_on(reader, event)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def history(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="One, or one for each process that wrote.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="One, or one for each process that wrote.")],
     dead_after: Annotated[
         float,
         typer.Option("--dead-after", metavar="SECONDS", help="Silence for longer, with nothing wrong, fails.", min=0.1),

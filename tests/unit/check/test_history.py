@@ -116,3 +116,9 @@ def test_files_of_unlike_producers_are_not_judged_together(tmp_path: Path) -> No
     two = a_file(tmp_path, HEADER.replace("true", "false"), "two")
     with pytest.raises(BadHistory, match="said to differ"):
         History([one, two])
+
+
+def test_an_empty_file_beside_others_is_left_out_and_said(tmp_path: Path) -> None:
+    history = History([a_file(tmp_path, "", "killed"), a_file(tmp_path, HEADER + INVOKED, "lived")])
+    assert [event.file for event in history.events()] == [0]
+    assert len(history.paths) == 1 and "killed: is empty" in history.notes[0]

@@ -651,3 +651,16 @@ def test_files_of_two_processes_are_judged_as_one_history() -> None:
     consumer.polled("c", (0, "a"))
     assert flagged(producer, consumer) == set()
     assert "garbage-read" not in flagged(consumer)  # alone nothing is known of sends
+
+
+def test_a_consumer_that_comes_back_with_a_file_of_its_own_begins_anew() -> None:
+    killed, again = Story(), Story()
+    sent_and_unread(killed, "abc")
+    killed.assigned("c", t0=0)
+    killed.polled("c", (0, "a"))
+    killed.begin("c", "poll")
+    again.pass_s(1)
+    again.assigned("c", t0=0)
+    again.polled("c", (0, "a"))
+    again.polled("c", (2, "c"))
+    assert flagged(killed, again) == {"poll-skip"}
