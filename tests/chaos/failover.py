@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -85,7 +86,8 @@ def rounds_of(rounds: int, kinds: Sequence[str]) -> Callable[[Scene, Referee], A
                 p99 = cut[min(math.ceil(0.99 * len(cut)), len(cut)) - 1]
                 tell(
                     f"{kind} of the leader, {rounds} times: no acknowledgement for {statistics.median(gaps):.2f} s "
-                    f"(p50), {p99:.2f} s (p99), {min(gaps):.2f} s at least"
+                    f"(p50), {p99:.2f} s (p99), {min(gaps):.2f} s at least; load average {os.getloadavg()[0]:.1f} on "
+                    f"{os.cpu_count()} processors"
                 )
             flowing.cancel()
             await stream.settle()
