@@ -14,6 +14,7 @@ FROM ?= 0
 MIX ?= mixed
 MINUTES ?= 3
 ROUNDS ?= 20
+BROKERS ?= 3
 
 # Stamps: what is installed, and since which pyproject.toml. The package itself is linked, so its sources do not count.
 RUNTIME := $(VENV)/.runtime-installed
@@ -46,7 +47,7 @@ sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed F
 
 chaos: $(DEVELOPMENT) ## Real brokers under real faults: MINUTES=3 of MIX=mixed (or power, failover: ROUNDS=20), from SEED on
 	@$(BIN)/python -m tests.chaos.install
-	$(BIN)/python -m tests.chaos $(MIX) --minutes $(MINUTES) --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos $(MIX) --minutes $(MINUTES) --rounds $(ROUNDS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED))
 
 bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all

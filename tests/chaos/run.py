@@ -224,5 +224,8 @@ def report(plan: Plan, nemesis: Nemesis, verdict: Verdict, kept: Path) -> None:
     for wrong in verdict.wrong:
         print(f"WRONG         {wrong}")
     print(f"kept          {kept}")
-    again = plan.again or f"make chaos MIX={plan.name} MINUTES={plan.seconds / 60:g} SEED={plan.seed}"
+    again = (
+        plan.again
+        or f"make chaos MIX={plan.name} MINUTES={plan.seconds / 60:g} SEED={plan.seed} BROKERS={plan.brokers}"
+    )
     print(f"{'FAILED' if verdict.wrong else 'passed'}        seed {plan.seed}; once more: {again}", flush=True)
