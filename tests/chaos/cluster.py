@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class Broker:
         """Of `bugs.py`, planted at each start."""
         self.process: subprocess.Popen[bytes] | None = None
         self.is_paused = False
+        self.is_held = False
+        """Its disk is being tampered with: nobody starts it now."""
         self.is_wanted = False
         """It is meant to run: an end that nobody asked for is found out by the referee."""
         self.ends: list[tuple[float, int]] = []
@@ -104,7 +106,9 @@ secret = "{SECRET}"
         return self.process.pid
 
     def start(self) -> None:
-        assert not self.is_running
+        """Unless it runs, or its power is off."""
+        if self.is_running or self.is_held:
+            return
         environment = {
             **os.environ,
             "CHAOS_BOOT_ID": str(self.disk.boot_id_path),
@@ -136,10 +140,20 @@ secret = "{SECRET}"
 
     def cut_power(self, seed: int) -> dict[str, int]:
         """It and its helpers die, and what its disk had not synced is gone. What became of that."""
-        if self.is_running:
-            os.killpg(self.pid, signal.SIGKILL)
-        self.kill()
-        return self.disk.lose_power(seed)
+        with self.held():
+            return self.disk.lose_power(seed)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """It and its helpers are dead, and stay so."""
+        self.is_held = True
+        try:
+            if self.is_running:
+                os.killpg(self.pid, signal.SIGKILL)
+            self.kill()
+            yield
+        finally:
+            self.is_held = False
 
     def stop(self, seconds_max: float = 30.0) -> None:
         """Cleanly; by force if that takes too long."""
