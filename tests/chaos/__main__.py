@@ -6,12 +6,14 @@ import argparse
 import asyncio
 import os
 import secrets
+import signal
 import sys
 from dataclasses import replace
 
 import uvloop
 
 from . import bugs, failover, faults, power, tools
+from .referee import Verdict
 from .run import Plan, run
 
 MIXES = {
@@ -69,12 +71,22 @@ def main() -> int:
         again = f"make chaos MIX=failover ROUNDS={given.rounds} SEED={seed}"
         script = failover.rounds_of(given.rounds, given.only.split(",") if given.only else list(failover.TROUBLES))
         plan = replace(plan, topics={"t": 1}, disk="plain", hires=False, settings="", script=script, again=again)
+    # Started in the background of a script, a process has SIGINT ignored; whoever means us shall be heard all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return 1 if runner.run(run(plan)).wrong else 0
-    except KeyboardInterrupt:
+            return 1 if runner.run(until_terminated(plan)).wrong else 0
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print("\ninterrupted; everything is cleaned up", file=sys.stderr)
         return 130
+
+
+async def until_terminated(plan: Plan) -> Verdict:
+    """The run, cut short by SIGTERM as by Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run(plan)
 
 
 if __name__ == "__main__":

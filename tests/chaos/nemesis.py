@@ -80,9 +80,9 @@ class Nemesis:
                     self.passed_over[kind.name()] += 1
                     continue
                 self.is_hurt |= kind.hurts_disk
-                lasting.append(fault)
                 self.begun[kind.name()] += 1
                 await fault.begin()
+                lasting.append(fault)
                 self._tell(f"{kind.name()}: {', '.join(fault.on)}")
                 self._note(fault, begins=True)
             if lasting:
