@@ -63,7 +63,7 @@ class Connection:
         for writer in self._ends:
             sock: socket.socket | None = writer.get_extra_info("socket")
             if sock is not None:  # else it is closed
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ValueError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             writer.transport.abort()
 
