@@ -88,7 +88,8 @@ class Nemesis:
             if lasting:
                 await asyncio.sleep(seconds)
         finally:
-            for fault in self._chance.sample(lasting, len(lasting)):
+            # What needs the cluster's answers in order to end waits for the others.
+            for fault in sorted(self._chance.sample(lasting, len(lasting)), key=lambda fault: fault.asks_to_end):
                 try:
                     await fault.end()
                 finally:

@@ -34,6 +34,8 @@ class ClockJump(Fault):
 class _Asked(Fault):
     """Something that an operator asks for, for as long as the fault lasts."""
 
+    asks_to_end = True
+
     async def begin(self) -> None:
         self.scene.is_out_of_order = True
         self._asking = asyncio.create_task(self._ask_all())

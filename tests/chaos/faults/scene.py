@@ -95,6 +95,8 @@ class Fault:
     hurts_disk: ClassVar[bool] = False
     thins: ClassVar[bool] = False
     """There may be fewer replicas under it than before: no time to hurt a disk."""
+    asks_to_end: ClassVar[bool] = False
+    """It ends by asking the cluster for something."""
     ends_brokers: ClassVar[bool] = False
     """Brokers may end by themselves under it, as they should."""
 
