@@ -18,6 +18,9 @@ class FullDisk(Fault):
     needs = ("mount",)
     ends_brokers = True
 
+    def may_begin(self) -> bool:
+        return all(broker.disk.kind != "plain" for broker in self.scene.cluster.brokers)
+
     async def begin(self) -> None:
         count = self.scene.chance.choice([1, 1, len(self.scene.cluster.brokers)])
         leave_bytes = self.scene.chance.choice([6 << 20, 3 << 20, 0])
