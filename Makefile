@@ -13,7 +13,10 @@ PYTEST_ARGS ?=
 REAL_BROKERS := -n 2 --dist loadfile tests/integration
 SEEDS ?= 1000
 FROM ?= 0
-MINUTES ?= 10
+MIX ?= mixed
+MINUTES ?= 3
+ROUNDS ?= 20
+BROKERS ?= 3
 
 # Stamps: what is installed, and since which pyproject.toml. The package itself is linked, so its sources do not count.
 RUNTIME := $(VENV)/.runtime-installed
@@ -21,7 +24,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 FUZZER := $(VENV)/.fuzzer-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim fuzz bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test test-long sim fuzz chaos bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -40,7 +43,7 @@ venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .ven
 
 test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and most integration tests (PYTEST_ARGS="-k name")
 	$(BIN)/pytest -n auto tests/unit tests/scenarios tests/simulation $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	$(BIN)/pytest $(REAL_BROKERS) -m "not long" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/pytest $(REAL_BROKERS) tests/chaos/test_kit.py -m "not long" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves out: growth, moves, recovery, rolling restarts
 	$(BIN)/pytest $(REAL_BROKERS) -m long $(PYTEST_ARGS) || [ $$? -eq 5 ]
@@ -49,8 +52,12 @@ sim: $(DEVELOPMENT) ## Seeds of the simulation on all cores: SEEDS=1000, FROM=0 
 	@$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) \
 		$(if $(TWICE),--twice) $(if $(KEEP_GOING),--keep-going) $(if $(NEVER_REACHED),--never-reached)
 
-fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=10; what it finds is kept in tests/fuzz/crashes
+fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=3; what it finds is kept in tests/fuzz/crashes
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+chaos: $(DEVELOPMENT) ## Real brokers under real faults: MINUTES=3 of MIX=mixed (or power, failover: ROUNDS=20), from SEED on
+	@$(BIN)/python -m tests.chaos.install
+	$(BIN)/python -m tests.chaos $(MIX) --minutes $(MINUTES) --rounds $(ROUNDS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED))
 
 bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all

@@ -72,6 +72,9 @@ class Metadata:
         self._next_refresh: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._last_good: str | None = None
+        self._leaderless: str | None = None
+        """Whoever answered last, if some partition had no leader as far as it knew. It may be cut off from the others
+        and still answer us, that it alone is alive: so next time it is asked last."""
         self.on_change: list[Callable[[], None]] = []
         """Called after each answer that was taken in."""
 
@@ -134,7 +137,8 @@ class Metadata:
                 if self._last_good == address:
                     self._last_good = None
                 continue
-            self._last_good = address
+            is_leaderless = any(p.leader_id < 0 for topic in answer.topics for p in topic.partitions)
+            self._last_good, self._leaderless = (None, address) if is_leaderless else (address, None)
             return answer
         raise BrokerUnavailable(
             f"no broker answered; tried {'; '.join(failures)}. Is the cluster running, and are these its addresses?"
@@ -144,7 +148,8 @@ class Metadata:
         return "as given" if address in self._connection.bootstrap else "as the cluster advertises it"
 
     def addresses(self) -> list[str]:
-        """Every address worth asking: the one that answered last first, those believed dead last."""
+        """Every address worth asking: the one that answered last first, those believed dead last; and behind them the
+        one that answered last, if it knew of partitions without a leader."""
         known = list(self.brokers.values())
         self._environment.chance.shuffle(known)
         known.sort(key=lambda broker: not broker.alive)
@@ -154,6 +159,9 @@ class Metadata:
         if self._last_good in ordered:
             ordered.remove(self._last_good)
             ordered.insert(0, self._last_good)
+        if self._leaderless in ordered:
+            ordered.remove(self._leaderless)
+            ordered.append(self._leaderless)
         return ordered
 
     def doubt(self, address: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 Always holds
     whoever holds a DataDirectory holds the lock on its `lock` file; the lock ends with the process, however it ends
+    its own name was durable before anything was written in it, or a power failure would take it as a whole
     the `format` file was durable before anything else was written here
     nothing in the directory is a symbolic link: what is synced and what is cut lies in this directory and nowhere else
     a directory of which a newer copy was seen to run is not used again: it lacks what that one acknowledged
@@ -67,7 +68,7 @@ class DataDirectory:
         """Make the directory if need be, lock it, and see that it is this broker's and of a format we read."""
         path = Path(path).absolute()
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            _make_durably(path)
             lock = _lock(path)
             try:
                 _refuse_links(path)
@@ -279,7 +280,22 @@ def _write_durably(name: Path, content: bytes) -> None:
     finally:
         os.close(file)
     os.rename(fresh, name)
-    directory = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync_directory(name.parent)
+
+
+def _make_durably(path: Path) -> None:
+    # Of one that is there already as well: who made it may have died before its name was synced.
+    made_in = [path.parent, *(parent.parent for parent in path.parents if not parent.exists())]
+    path.mkdir(parents=True, exist_ok=True)
+    for parent in made_in:
+        try:
+            _sync_directory(parent)
+        except PermissionError:
+            os.sync()  # a directory that we may pass through but not read: then everything is synced
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

@@ -92,6 +92,8 @@ class FakeCluster:
         self.fetches: list[Any] = []
         self.metadata_calls = 0
         self.hide_hints = False
+        self.isolated: set[int] = set()
+        """Brokers that hear of none of the others, but still of clients."""
         self.answers_max = 1 << 30
         """Fetches answered with batches, one batch each if it is set; later ones wait."""
         self.bytes_max = 12 << 20
@@ -179,7 +181,10 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
         self.cluster.metadata_calls += 1
         response = broker_service_pb2.MetadataResponse(cluster_id="c", controller_id=0, broker_id=self.broker_id)
         for broker in self.cluster.brokers.values():
-            response.brokers.add(broker_id=broker.broker_id, address=broker.address, alive=broker.server is not None)
+            heard = broker is self or not self.cluster.isolated.intersection((self.broker_id, broker.broker_id))
+            response.brokers.add(
+                broker_id=broker.broker_id, address=broker.address, alive=broker.server is not None and heard
+            )
         for name in self.cluster.topics if request.all_topics else request.topics:
             topic = self.cluster.topics.get(name)
             if topic is None:
@@ -189,9 +194,10 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
                 name=name, topic_id=topic.topic_id, config=topic.config, internal=name.startswith("__")
             )
             for number, partition in enumerate(topic.partitions):
-                described.partitions.add(
-                    number=number, leader_id=partition.leader_id, term=partition.term, replicas=[partition.leader_id]
-                )
+                leader_id, term = partition.leader_id, partition.term
+                if self.broker_id in self.cluster.isolated:
+                    leader_id, term = -1, term - 1
+                described.partitions.add(number=number, leader_id=leader_id, term=term, replicas=[partition.leader_id])
         return response
 
     def _find(self, name: str, number: int, topic_id: str) -> FakePartition:
@@ -203,6 +209,8 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
         if number >= len(topic.partitions):
             raise errors.UnknownPartition(f"no partition {number}")
         partition = topic.partitions[number]
+        if self.broker_id in self.cluster.isolated:
+            raise errors.NoLeader("nobody leads that I hear of")
         if partition.leader_id != self.broker_id:
             leader = self.cluster.brokers.get(partition.leader_id)
             if leader is None:

@@ -50,6 +50,25 @@ def test_one_living_address_is_enough_to_begin(with_cluster: WithCluster) -> Non
     with_cluster(scenario, brokers=2)
 
 
+def test_a_broker_that_knows_no_leader_is_not_the_one_to_be_asked_again(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=1)
+        async with Client(cluster.addresses) as client:
+            metadata = client._metadata
+            await metadata.topic("t", timeout_s=5)
+            # Cut off from the others it still answers us: that it alone is alive, and that nobody leads.
+            cluster.isolated = {0}
+            cluster.move("t", 0, 1)
+            metadata.topics["t"].partitions[0].leader_id = -1
+            metadata._last_good = cluster.brokers[0].address
+            await metadata.refresh("t")
+            assert metadata.leader_address("t", 0) is None
+            await metadata.refresh("t")
+            assert metadata.leader_address("t", 0) == cluster.brokers[1].address
+
+    with_cluster(scenario, brokers=3)
+
+
 def test_those_who_refresh_at_once_share_the_calls(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         names = [cluster.topic(f"t{number}").name for number in range(20)]

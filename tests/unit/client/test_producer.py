@@ -403,6 +403,20 @@ def test_records_of_a_deleted_topic_fail_and_one_made_anew_gets_the_next(with_cl
     with_cluster(scenario)
 
 
+def test_a_leader_that_was_cut_off_from_the_others_is_left_for_the_new_one(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic()
+        async with Client(cluster.addresses, timeout=10) as client, client.producer(linger_ms=0) as producer:
+            await producer.send_and_wait("t", b"before")
+            client._metadata._last_good = cluster.brokers[0].address
+            cluster.isolated = {0}
+            cluster.move("t", 0, 1)
+            async with asyncio.timeout(5):
+                await producer.send_and_wait("t", b"after")
+
+    with_cluster(scenario, brokers=3)
+
+
 def test_a_broker_that_lags_behind_in_what_exists_loses_no_records(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic()

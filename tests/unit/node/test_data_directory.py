@@ -28,6 +28,25 @@ def test_directory_is_made_and_claimed_again_after_its_release(tmp_path: Path) -
     assert sorted(name.name for name in path.iterdir()) == ["format", "lock"]
 
 
+def test_name_of_the_directory_and_of_all_made_above_it_is_durable_before_anything_is_written_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    right = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        right(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    DataDirectory.claim(tmp_path / "a" / "b", 1).release()
+    made_in = [tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino]
+    assert sorted(synced[:2]) == sorted(made_in), "a power failure would take the whole directory, votes and records"
+    synced.clear()
+    DataDirectory.claim(tmp_path / "a" / "b", 1).release()
+    assert made_in[1] in synced, "whoever made it may have died before that"
+
+
 def test_directory_in_use_is_refused_with_the_process_that_uses_it(tmp_path: Path) -> None:
     with DataDirectory.claim(tmp_path, 1):
         line = refusal(tmp_path)
