@@ -134,7 +134,7 @@ class PartitionLog:
         self.partition = partition
         self.cuts = 0
         self.thinned_to = 0
-        """Where the last item ends that was appended since this log was opened, and of which compaction dropped records."""
+        """Where the last of the items appended here ends of which compaction had dropped records."""
         self.append_time_ms = 0
         """Wall clock of the leader that appended the last item, as far as it is known."""
         self.damage: Damage | None = None
