@@ -39,6 +39,7 @@ class Stream:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def flow(self) -> None:
+        await self._send("first")  # the topic is known then, and each send has its place at once
         while True:
             task = asyncio.create_task(self._send(f"s{self._number}"))
             self._number += 1

@@ -19,6 +19,8 @@ from lograft.client.offsets import OffsetLookup
 from lograft.client.records import Record, TopicPartition
 
 POLL_MS = 500.0
+UNDER_WAY_MAX = 40
+"""Sends of one producer."""
 
 
 def shown(partition: TopicPartition) -> str:
@@ -66,16 +68,15 @@ class Produce(Workload):
     async def run(self) -> None:
         producer = self.client.producer(linger_ms=self.chance.choice([0, 2, 20]))
         while not self.stop.is_set():
-            if len(self._sending) < 40:
-                task = asyncio.create_task(self._send(producer))
-                self._sending.add(task)
-                task.add_done_callback(self._sending.discard)
+            if len(self._sending) < UNDER_WAY_MAX:
+                await self._send(producer)
             await self.rest(self.chance.expovariate(self.per_s))
         await asyncio.gather(*self._sending)
         with contextlib.suppress(lograft.LograftError):
             await producer.close()
 
     async def _send(self, producer: lograft.Producer) -> None:
+        """Hand some values over, one send after the other: who hands over from several tasks at once has no order."""
         by_key = self.chance.random() < 0.3
         count = 1 if by_key else self.chance.randint(1, self.values_max)
         values = [f"{self.name}.{next(self._numbers)}" for _ in range(count)]
@@ -91,6 +92,11 @@ class Produce(Workload):
         except (lograft.errors.UnknownTopic, lograft.errors.BrokerUnavailable) as error:
             self.history.info(op, error=str(error)[:200])
             return
+        task = asyncio.create_task(self._settle(op, deliveries, count))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _settle(self, op: int, deliveries: lograft.Deliveries, count: int) -> None:
         try:
             ranges = await deliveries
         except lograft.DeliveryErrors as error:
