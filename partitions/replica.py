@@ -309,6 +309,7 @@ class Replica:
                 # With a word to keep, it was found damaged, maybe by a read in the midst of it.
                 suspects=None if known.word is not None else (),
             )
+            await _promise_thinned(promises, log)
             doubtful = doubtful or verdict.doubtful
             if verdict.damage is not None:
                 damaged = True
@@ -1304,6 +1305,7 @@ class Replica:
                 suspects=suspects,
                 base=old.base if old.hole is None or old.hole.segment >= 0 else old.hole.base,
             )
+            await _promise_thinned(promises, log)
             word = self._core.word
             if verdict.damage is not None:
                 word = max(word, verdict.damage.word)
@@ -1389,6 +1391,15 @@ async def _promise_reset(promises: Promises, partition: PartitionId, head: Segme
     """
     number = promises.note_compacted(partition, rewritten_to=head.rewritten_to, cleaned_to=head.cleaned_to)
     await promises.sync(number)
+
+
+async def _promise_thinned(promises: Promises, log: PartitionLog) -> None:
+    """A crash may have come between items that a leader had thinned, and the promise that tells of them."""
+    known = promises.recall(log.partition)
+    if known is not None and log.thinned_to > known.rewritten_to:
+        await promises.sync(
+            promises.note_compacted(log.partition, rewritten_to=log.thinned_to, cleaned_to=known.cleaned_to)
+        )
 
 
 def _listed(voters: tuple[Voter, ...]) -> str:

@@ -55,6 +55,11 @@ def place(after: Point, header: BatchHeader, batch: Buffer) -> Placed:
     return Placed(Point(after.term, after.offset, after.rank + 1), kind, payload)
 
 
+def is_thinned(placed: Placed, header: BatchHeader) -> bool:
+    """Has compaction dropped records of this item? As it was produced, each of its offsets has one."""
+    return placed.kind is ItemKind.RECORDS and header.record_count != header.width
+
+
 def _misplaced(after: Point, why: str) -> CorruptBatch:
     return CorruptBatch(f"an item cannot follow {after}: {why}", what="place", position=0)
 

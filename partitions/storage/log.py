@@ -29,7 +29,7 @@ from ..producers import ProducerTable
 from ..raft.messages import Voter
 from ..raft.points import ORIGIN, Item, ItemKind, Point, TermJournal
 from ..raft.voter_sets import VoterSets
-from .chain import Placed, place
+from .chain import Placed, is_thinned, place
 from .contents import Contents
 from .log_starts import LogStarts
 from .promises import PARTITIONS_DIRECTORY
@@ -134,7 +134,7 @@ class PartitionLog:
         self.partition = partition
         self.cuts = 0
         self.thinned_to = 0
-        """Where the last of the items appended here ends of which compaction had dropped records."""
+        """Where the last of the items appended or read here ends of which compaction had dropped records."""
         self.append_time_ms = 0
         """Wall clock of the leader that appended the last item, as far as it is known."""
         self.damage: Damage | None = None
@@ -233,6 +233,7 @@ class PartitionLog:
             await log._keep(found)
         except OSError as error:
             verdict = log._give_up_unsynced(found, mark, verdict, error)
+        log.thinned_to = min(found.thinned_to, log.end.offset)
         if verdict.why:
             env.log("a log is unreadable", partition=str(partition), where=str(verdict.where), why=verdict.why)
         return log, verdict
@@ -422,7 +423,7 @@ class PartitionLog:
         for item in items:
             written = _checked(after, item)
             checked.append(written)
-            if written.placed.kind is ItemKind.RECORDS and written.header.record_count != written.header.width:
+            if is_thinned(written.placed, written.header):
                 self.thinned_to = max(self.thinned_to, item.point.offset)
             after = item.point
         run: list[_Written] = []
@@ -594,6 +595,7 @@ class PartitionLog:
         self.voter_sets = VoterSets(head.base, head.voters)
         self.journal = TermJournal(head.base)
         self.append_time_ms = head.append_time_ms
+        self.thinned_to = 0
 
     def announce_cut(self) -> None:
         """A cut is decided: from here on until it is done no ticket is worth anything.

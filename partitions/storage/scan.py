@@ -19,7 +19,7 @@ from ...proto.record_batch import read_header, verify
 from ..environment import Disk, PartitionId, ReplicaConfig
 from ..raft.points import ORIGIN, ItemKind, Point, TermJournal
 from ..raft.voter_sets import VoterSets
-from .chain import links, place
+from .chain import is_thinned, links, place
 from .contents import Contents
 from .log_starts import LogStarts
 from .recovery import SECTOR_BYTES, Evidence, Stray, holds_zero_sector, readable_batches, stray_items
@@ -68,6 +68,8 @@ class Scan:
     unreadable: Unreadable | None = None
     mark_place: tuple[int, int] | None = None
     """Segment and position right after the mark, if it was met; None: all that was read is past it."""
+    thinned_to: int = 0
+    """Where the last of the items read ends of which compaction had dropped records."""
 
 
 def scan_log(
@@ -232,6 +234,8 @@ class _Scanner:
                     raise CorruptBatch(f"the log holds {placed.point}, not its mark {self._mark}", what="place")
                 before = contents.end
                 contents.note(placed, header)
+                if is_thinned(placed, header):
+                    found.thinned_to = placed.point.offset
                 index.note(before, position, header.max_timestamp_ms)
                 found.journal.extend(placed.point)
                 found.starts.note(placed.point, contents.start_offset)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lograft.partitions.compactor import compact
+from lograft.partitions.environment import ReplicaConfig
+from lograft.partitions.flusher import Flusher
 from lograft.partitions.raft.events import PeerHeard
+from lograft.partitions.raft.messages import AppendRequest
 from lograft.partitions.raft.points import ORIGIN, Point
+from lograft.partitions.real_environment import RealEnvironment
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
 from lograft.partitions.storage.compaction import CompactionSettings
+from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.replacement import Replacement, decide_replacement
 from lograft.partitions.storage.rewriting import Job, Outcome, Rewritten, Take, rewrite
 from lograft.proto.record_batch import NewRecord, decode, emptied, encode, read_header
@@ -239,5 +245,52 @@ def test_what_a_leader_thinned_is_promised_as_rewritten_before_it_is_acknowledge
             assert replica._promises.synced < replica._promised
             deaf.gate.set()
             await deaf.has_persisted(Point(term, 3, 1))
+
+    asyncio.run(go())
+
+
+def test_what_a_leader_thinned_is_promised_as_rewritten_though_a_crash_came_before_the_promise(tmp_path: Path) -> None:
+    """The page cache outlives the process: what it was about to promise, the next one finds in the log."""
+
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            term = replica.term + 1
+            thinned = a_record(term, 1, b"superseded")
+            bounds = emptied(read_header(thinned.data))
+            deaf.gate.clear()
+            deaf.is_told(1, term, Point(0, 0, 0), a_record(term, 0, b"whole"))
+            await deaf.has_flushed(Point(term, 1, 1))
+            sender, after = next(voter for voter in replica.voters if voter.broker_id == 1), Point(term, 1, 1)
+            items = replace(thinned, data=bounds), a_record(term, 2, b"new")
+            replica.receive(AppendRequest(sender, replica.voter, term, 1, after, after, Point(0, 0, 0), items, 1))
+            await deaf.has_flushed(Point(term, 3, 1))
+            shutil.copytree(tmp_path / "0", tmp_path / "crashed")
+            deaf.gate.set()
+
+            environment = RealEnvironment(str(tmp_path / "crashed"))
+            environment.transport = trio.network
+            promises = await Promises.open(environment, str(tmp_path / "crashed"))
+            known = promises.recall(PARTITION)
+            assert known is not None and known.rewritten_to == 0
+            flusher = Flusher(environment)
+            again = await Replica.open(
+                environment=environment,
+                promises=promises,
+                flusher=flusher,
+                directory=str(tmp_path / "crashed"),
+                partition=PARTITION,
+                voter=replica.voter,
+                first_voters=replica.voters,
+                config=ReplicaConfig(),
+                observer=trio.watch,
+            )
+            assert (again.log.end, again.compacted_to) == (Point(term, 3, 1), (2, 0))
+            assert promises.synced == again._promised
+            await again.stop()
+            await flusher.drain()
+            await promises.close()
+            environment.disk.stop()
 
     asyncio.run(go())

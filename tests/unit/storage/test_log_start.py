@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -16,6 +17,7 @@ from lograft.partitions.storage.log_starts import LogStarts
 from lograft.partitions.storage.reset import FILE_NAME
 from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import CorruptBatch
+from lograft.proto.record_batch import emptied, read_header
 
 from tests.unit.storage.fakes import (
     CONFIG,
@@ -31,6 +33,7 @@ from tests.unit.storage.fakes import (
     a_log,
     items_of,
     points_of,
+    records,
     recovered,
 )
 
@@ -362,6 +365,21 @@ def test_a_log_made_anew_knows_nothing_of_a_reset_that_its_forerunner_began() ->
         await made.sync()
         again, _ = await recovered(FakeEnvironment(disk), ORIGIN, same_boot=True)
         assert again.end == made.end and FILE_NAME not in disk.list(LOG_DIRECTORY)
+
+    asyncio.run(scenario())
+
+
+def test_a_log_that_is_reset_knows_nothing_of_what_was_thinned_in_the_one_before() -> None:
+    head = a_head()
+
+    async def scenario() -> None:
+        log = await a_moved_log(FakeDisk(), 10)
+        end = log.end
+        superseded = records(end)
+        log.append([replace(superseded, data=emptied(read_header(superseded.data)))], 9)
+        assert log.thinned_to == end.offset + 1
+        await log.reset(head)
+        assert log.thinned_to == 0
 
     asyncio.run(scenario())
 
