@@ -130,10 +130,9 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
             self._metrics,
             bytes_max=self._limits.fetch_bytes_max,
             wait_ms_max=self._limits.fetch_wait_ms_max,
+            lease=lease,
         )
-        response = await call.answer()
-        lease.take(call.size)
-        return response
+        return await call.answer()
 
     async def Stream(
         self, request_iterator: AsyncIterable[pb.StreamRequest], context: grpc.aio.ServicerContext

@@ -26,6 +26,11 @@ class ByteBudget:
         self._parent = parent
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def is_full(self) -> bool:
+        """Is there no room, here or in the parent?"""
+        return self.taken >= self.bytes_max or (self._parent is not None and self._parent.is_full)
+
     def take(self, size: int) -> None:
         self.taken += size
         if self._parent is not None:
@@ -40,17 +45,21 @@ class ByteBudget:
 
     async def room(self) -> None:
         """Return once less than the bound is taken, here and in the parent. First come, first served."""
+        line_up = self._waiting.append
         while self.taken >= self.bytes_max:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            line_up(turn)
+            line_up = self._waiting.appendleft  # whose turn came in vain has waited longer than those who stand there
             try:
                 await turn
             except asyncio.CancelledError:
                 self._wake_one()  # the turn may have been ours already, and would be lost with us
                 raise
-        if self._parent is not None:
-            await self._parent.room()
-        self._wake_one()  # others may fit as well; if not, they wait on
+        try:
+            if self._parent is not None:
+                await self._parent.room()
+        finally:
+            self._wake_one()  # others may fit as well, though this one has gone; if not, they wait on
 
     def _wake_one(self) -> None:
         while self._waiting and self.taken < self.bytes_max:
@@ -97,11 +106,15 @@ class SharedBudget:
 class Lease:
     """What one call takes of a shared budget."""
 
-    def __init__(self, budget: ByteBudget, on_end: Callable[[], None]) -> None:
+    def __init__(self, budget: ByteBudget, on_end: Callable[[], None] = lambda: None) -> None:
         self._budget = budget
         self._on_end = on_end
         self._taken = 0
         self._ended = False
+
+    @property
+    def is_full(self) -> bool:
+        return self._budget.is_full
 
     async def room(self) -> None:
         await self._budget.room()

@@ -4,11 +4,13 @@ Invariants
     only committed batches leave, as stored; the first of a partition may begin before the offset asked for
     at least one batch leaves if there is any, however small the bound; only that one may pass it
     a parked call holds no bytes and no task of its own: a commit, a lost leadership or the deadline wakes it
+    what is gathered is taken of the lease at once: of many calls that wake together, most wait for room
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from lograft.v1 import broker_service_pb2 as pb
 
 from ...proto.errors import LograftError
 from ..metrics import Metrics
+from .budget import ByteBudget, Lease
 from .limits import FETCH_BYTES_DEFAULT, FETCH_WAIT_MS_MAX, PARTITIONS_PER_REQUEST_MAX, check_count
 from .status import partition_error
 
@@ -30,10 +33,17 @@ SHARES_PER_TURN = 50
 
 
 class FetchCall:
-    """Carries one Fetch through. `bytes_max` and `wait_ms_max` are the broker's own bounds."""
+    """Carries one Fetch through. `bytes_max` and `wait_ms_max` are the broker's own bounds, and so is `lease`."""
 
     def __init__(
-        self, request: pb.FetchRequest, replicas: Replicas, metrics: Metrics, *, bytes_max: int, wait_ms_max: int
+        self,
+        request: pb.FetchRequest,
+        replicas: Replicas,
+        metrics: Metrics,
+        *,
+        bytes_max: int,
+        wait_ms_max: int,
+        lease: Lease | None = None,
     ) -> None:
         check_count(len(request.partitions), PARTITIONS_PER_REQUEST_MAX, "partitions")
         self._replicas = replicas
@@ -43,8 +53,11 @@ class FetchCall:
         self._bytes_min = min(max(request.min_bytes, 1), self._bytes_max)
         self._wait_ms = min(max(request.max_wait_ms, 0), wait_ms_max, FETCH_WAIT_MS_MAX)
         self._shares = [_Share(asked) for asked in request.partitions]
+        self._lease = lease or Lease(ByteBudget(sys.maxsize))
+        self._is_crowded = False
+        """There is no room for more than what it has."""
         self.size = 0
-        """Bytes of batches gathered so far."""
+        """Bytes of batches gathered so far, all of them taken of the lease."""
 
     async def answer(self) -> pb.FetchResponse:
         """What there is, as soon as it is enough or the wait is over."""
@@ -68,18 +81,29 @@ class FetchCall:
 
     def _is_enough(self) -> bool:
         # A share that has ended is news in itself: the client can act on it while the other partitions have nothing.
-        return self.size >= self._bytes_min or not self._shares or any(share.has_ended for share in self._shares)
+        is_full = self.size >= self._bytes_min or self._is_crowded
+        return is_full or not self._shares or any(share.has_ended for share in self._shares)
 
     async def _gather(self) -> None:
+        await self._room()
         for number, share in enumerate(self._shares, start=1):
             if number % SHARES_PER_TURN == 0:
                 await asyncio.sleep(0)
-            if self.size and self.size >= self._bytes_max:
+                await self._room()
+            if self._is_crowded or (self.size and self.size >= self._bytes_max):
                 return
             got = share.read(self._replicas, self._bytes_max - self.size, is_first=not self.size)
             if got:
                 self.size += got
+                self._lease.take(got)
                 self._metrics.count_fetched(share.topic, got)
+
+    async def _room(self) -> None:
+        """Others may have taken it since this call looked: many that were parked wake at once."""
+        if not self.size:
+            await self._lease.room()
+        elif self._lease.is_full:
+            self._is_crowded = True  # who holds something does not wait: two of them might, each for the other
 
     async def _news(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
         """Return when a partition may have more, or at the deadline."""
@@ -159,6 +183,7 @@ class _Share:
         try:
             led = replicas.leading(asked.topic, asked.partition, asked.topic_id)
         except LograftError:
+            wake()  # lost since it was read
             return None
         return led.replica.on_commit_past(self._next_offset, wake)
 

@@ -70,6 +70,25 @@ def test_one_who_goes_away_while_it_is_his_turn_does_not_take_the_turn_along() -
     asyncio.run(scene())
 
 
+def test_one_who_goes_away_while_he_waits_for_room_further_up_does_not_take_the_turn_along() -> None:
+    async def scene() -> None:
+        shared = ByteBudget(1)
+        own = ByteBudget(1, shared)
+        own.take(1)
+        gone, next_one = asyncio.create_task(own.room()), asyncio.create_task(own.room())
+        await asyncio.sleep(0)
+        shared.take(1)
+        own.give_back(1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        shared.give_back(1)
+        await asyncio.wait_for(next_one, 1)
+
+    asyncio.run(scene())
+
+
 def test_a_connection_that_gives_nothing_back_leaves_room_for_others_and_its_address_for_other_addresses() -> None:
     async def scene() -> None:
         budget = SharedBudget(16)

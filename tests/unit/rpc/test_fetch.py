@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from lograft.node.metrics import Metrics
-from lograft.node.rpc.fetch import FetchCall
+from lograft.node.rpc.budget import Lease, SharedBudget
+from lograft.node.rpc.fetch import SHARES_PER_TURN, FetchCall
 from lograft.partitions.replica import Chunk, CommitWaiter
 from lograft.proto.errors import InvalidRequest, LograftError, NotLeader, OffsetOutOfRange
 from lograft.v1 import broker_service_pb2 as pb
@@ -61,7 +62,9 @@ class FakeReplicas:
         return error
 
 
-def a_call(replicas: FakeReplicas, *topics: str, bytes_max: int = 1 << 20, **request: int) -> FetchCall:
+def a_call(
+    replicas: FakeReplicas, *topics: str, bytes_max: int = 1 << 20, lease: Lease | None = None, **request: int
+) -> FetchCall:
     asked = [pb.FetchRequest.Partition(topic=topic) for topic in topics]
     return FetchCall(
         pb.FetchRequest(partitions=asked, **request),
@@ -69,6 +72,7 @@ def a_call(replicas: FakeReplicas, *topics: str, bytes_max: int = 1 << 20, **req
         Metrics(),
         bytes_max=bytes_max,
         wait_ms_max=60_000,
+        lease=lease,
     )
 
 
@@ -160,3 +164,68 @@ def test_too_many_partitions_are_refused() -> None:
 
 def test_a_call_for_nothing_is_answered_at_once() -> None:
     assert answered(a_call(FakeReplicas(), max_wait_ms=60_000)) == []
+
+
+def test_parked_calls_that_wake_together_take_no_more_than_their_connections_share_and_one_answer() -> None:
+    """Else one that reads none of its answers holds what all others need."""
+
+    async def scene() -> None:
+        replica, budget = FakeReplica(), SharedBudget(400)
+        leases = [budget.lease("ipv4:10.0.0.1:1") for _ in range(8)]
+        calls = [a_call(FakeReplicas(a=replica), "a", lease=lease, max_wait_ms=60_000) for lease in leases]
+        answers = [asyncio.create_task(call.answer()) for call in calls]
+        await asyncio.sleep(0)
+        replica.commit(b"x" * 100)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert budget.taken == 100 and [answer.done() for answer in answers].count(True) == 1
+        await asyncio.wait_for(budget.lease("ipv4:10.0.0.2:1").room(), 1)
+        for lease, answer in zip(leases, answers, strict=True):
+            assert len((await asyncio.wait_for(answer, 1)).partitions[0].batches) == 100
+            lease.end()
+        assert budget.taken == 0
+
+    asyncio.run(scene())
+
+
+def test_calls_of_many_partitions_gather_no_more_together_than_their_connections_share_and_a_turn_of_each() -> None:
+    async def scene() -> None:
+        budget = SharedBudget(400)
+        replicas = FakeReplicas(a=FakeReplica(), b=FakeReplica(b"x" * 100))
+        leases = [budget.lease("ipv4:10.0.0.1:1") for _ in range(8)]
+        topics = ["a"] * SHARES_PER_TURN + ["b"] * SHARES_PER_TURN
+        answers = [
+            asyncio.create_task(a_call(replicas, *topics, lease=lease, max_bytes=100).answer()) for lease in leases
+        ]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert budget.taken == 100
+        for answer in answers:
+            answer.cancel()
+
+    asyncio.run(scene())
+
+
+def test_a_call_that_holds_something_does_not_wait_for_room() -> None:
+    async def scene() -> None:
+        first, second, budget = FakeReplica(b"x" * 100), FakeReplica(), SharedBudget(400)
+        replicas, lease = FakeReplicas(a=first, b=second), budget.lease("ipv4:10.0.0.1:1")
+        call = a_call(replicas, "a", "b", lease=lease, min_bytes=200, max_wait_ms=60_000)
+        answer = asyncio.create_task(call.answer())
+        await asyncio.sleep(0)
+        second.commit(b"y" * 100)
+        assert [len(share.batches) for share in (await asyncio.wait_for(answer, 1)).partitions] == [100, 0]
+
+    asyncio.run(scene())
+
+
+def test_a_leader_that_is_lost_while_a_call_of_many_partitions_gathers_ends_the_wait() -> None:
+    async def scene() -> None:
+        replicas = FakeReplicas(a=FakeReplica(), b=FakeReplica())
+        topics = ["a", *["b"] * SHARES_PER_TURN]
+        answer = asyncio.create_task(a_call(replicas, *topics, max_wait_ms=60_000).answer())
+        await asyncio.sleep(0)
+        del replicas.replicas["a"]
+        assert (await asyncio.wait_for(answer, 1)).partitions[0].error.reason == "NOT_LEADER"
+
+    asyncio.run(scene())
