@@ -38,7 +38,7 @@ from ..metrics import Metrics
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas
 from ..sightings import Sightings
-from .budget import ByteBudget, SharedBudget
+from .budget import SharedBudget
 from .fetch import FetchCall
 from .limits import CALL_SECONDS_MAX, PARTITIONS_PER_REQUEST_MAX, RECORDS_PER_REQUEST_MAX, check_count
 from .produce import ProduceStream, append_entry, awaited, check_acks, durability
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from ...partitions.storage.log import PartitionLog
 
 STREAMS_AT_BOUND = 8
-"""All produce streams together may hold as many bytes as this many of them at their bound."""
+"""All produce streams together may hold as many bytes as this many of them at their bound; those of one connection a
+quarter of it, those of one address a half."""
 QUERIES_PER_TURN = 50
 """Looked up at a time, so that a request of thousands does not hold up the loop."""
 RECORDS_READ_MAX = 200_000
@@ -78,7 +79,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         self._sightings = sightings
         self._metrics = metrics
         self._limits = limits
-        self._produce_budget = ByteBudget(STREAMS_AT_BOUND * limits.produce_in_flight_bytes_max)
+        self._produce_budget = SharedBudget(STREAMS_AT_BOUND * limits.produce_in_flight_bytes_max)
         self._fetch_budget = SharedBudget(FETCHES_AT_BOUND * limits.fetch_bytes_max)
 
     async def Metadata(self, request: pb.MetadataRequest, context: grpc.aio.ServicerContext) -> pb.MetadataResponse:
@@ -99,8 +100,12 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
     async def Produce(
         self, request_iterator: AsyncIterable[pb.ProduceRequest], context: grpc.aio.ServicerContext
     ) -> None:
-        budget = ByteBudget(self._limits.produce_in_flight_bytes_max, self._produce_budget)
-        await ProduceStream(self._replicas, budget, self._metrics).serve(request_iterator, context)
+        lease = self._produce_budget.lease(context.peer())
+        try:
+            budget = lease.within(self._limits.produce_in_flight_bytes_max)
+            await ProduceStream(self._replicas, budget, self._metrics).serve(request_iterator, context)
+        finally:
+            lease.end()
 
     async def ProduceRecords(
         self, request: pb.ProduceRecordsRequest, context: grpc.aio.ServicerContext

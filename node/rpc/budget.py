@@ -119,6 +119,10 @@ class Lease:
     async def room(self) -> None:
         await self._budget.room()
 
+    def within(self, bytes_max: int) -> ByteBudget:
+        """A budget under this lease's, whose takers give back themselves, even after the end."""
+        return ByteBudget(bytes_max, self._budget)
+
     def take(self, size: int) -> None:
         """Not past the end: a call that is over holds nothing."""
         if not self._ended:

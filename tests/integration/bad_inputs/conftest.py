@@ -15,9 +15,9 @@ TOPIC = "well-behaved"
 
 
 @contextmanager
-def a_lone_broker(directory: Path) -> Iterator[Brokers]:
+def a_lone_broker(directory: Path, limits: str = "") -> Iterator[Brokers]:
     """A cluster of one broker that leads TOPIC. Its deadlines are such that tests can wait for them."""
-    settings = "[peer]\nhandshake_ms_max = 2000\n[limits]\nconnect_ms_max = 2000\n"
+    settings = f"[peer]\nhandshake_ms_max = 2000\n[limits]\nconnect_ms_max = 2000\n{limits}"
     brokers = Brokers(directory, 1, settings=settings)
     try:
         brokers.start()

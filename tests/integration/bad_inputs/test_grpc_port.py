@@ -6,13 +6,14 @@ import itertools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
 from lograft.v1 import broker_service_pb2 as pb
 from lograft.v1 import broker_service_pb2_grpc
 
-from tests.integration.bad_inputs.conftest import TOPIC
+from tests.integration.bad_inputs.conftest import TOPIC, a_lone_broker
 from tests.integration.bad_inputs.http2 import (
     CANCEL,
     END_HEADERS,
@@ -264,6 +265,36 @@ def test_client_that_reads_no_answers_to_what_it_produces_is_soon_not_read_from(
         sent = client.send_while_read(many, count_max=8_000, stream=1)
         assert sent < 8_000, "it was read from to the end"
     eventually(lambda: metric(broker, "lograft_calls") == 0)
+
+
+def test_client_that_reads_no_answers_to_many_streams_is_in_its_own_way_alone(tmp_path: Path) -> None:
+    entry = pb.ProduceRequest.Entry(topic="nowhere" * 30, partition=0, batch=b"")
+    refused = pb.ProduceRequest(request_id=1, entries=[entry] * 20)
+    good = pb.ProduceRequest.Entry(topic=TOPIC, partition=0, batch=a_batch(b"good"))
+    taken = [0] * 10
+
+    def requests(at: int) -> Iterator[pb.ProduceRequest]:
+        for taken[at] in range(3_000):
+            yield refused
+
+    limits = "".join(
+        f"{name}_bytes_max = {1 << bits}\n"
+        for name, bits in (("batch", 18), ("fetch", 19), ("message", 20), ("produce_in_flight", 20))
+    )
+    with a_lone_broker(tmp_path, limits) as (broker, *_), own_channel(broker) as greedy, own_channel(broker) as channel:
+        stub = broker_service_pb2_grpc.BrokerServiceStub(greedy)
+        calls = [stub.Produce(requests(at)) for at in range(len(taken))]
+        before = [-1]
+        while before != taken:
+            before = taken.copy()
+            time.sleep(1)
+        assert max(taken) < 2_999, "it was read from to the end"
+        served = broker_service_pb2_grpc.BrokerServiceStub(channel).Produce(
+            iter([pb.ProduceRequest(request_id=number, entries=[good]) for number in range(5)]), timeout=10
+        )
+        assert [answer.request_id for answer in served] == [0, 1, 2, 3, 4]
+        for call in calls:
+            call.cancel()
 
 
 def test_produce_request_of_a_million_empty_entries_is_refused(broker: Broker) -> None:
