@@ -72,9 +72,10 @@ class Metadata:
         self._next_refresh: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._last_good: str | None = None
-        self._leaderless: str | None = None
-        """Whoever answered last, if some partition had no leader as far as it knew. It may be cut off from the others
-        and still answer us, that it alone is alive: so next time it is asked last."""
+        self._in_vain: dict[str, None] = {}
+        """Who was asked since an answer named a leader for every partition, the latest last: they knew of a partition
+        without one, or did not answer. Brokers that are cut off from the others still answer us, that they alone are
+        alive: so everybody is asked in turn."""
         self.on_change: list[Callable[[], None]] = []
         """Called after each answer that was taken in."""
 
@@ -125,7 +126,7 @@ class Metadata:
 
     async def _ask_around(self, wanted: list[str], all_topics: bool) -> broker_service_pb2.MetadataResponse:
         request = broker_service_pb2.MetadataRequest(topics=wanted, all_topics=all_topics)
-        failures: list[str] = []
+        failures: dict[str, str] = {}
         for address in self.addresses():
             try:
                 stub = self._connection.broker(address)
@@ -133,23 +134,33 @@ class Metadata:
                     address, stub.Metadata, request, timeout_s=_ASK_TIMEOUT_S
                 )
             except LograftError as error:
-                failures.append(f"{address} ({self._origin(address)}): {error}")
+                failures[address] = f"{address} ({self._origin(address)}): {error}"
                 if self._last_good == address:
                     self._last_good = None
                 continue
-            is_leaderless = any(p.leader_id < 0 for topic in answer.topics for p in topic.partitions)
-            self._last_good, self._leaderless = (None, address) if is_leaderless else (address, None)
+            if any(partition.leader_id < 0 for topic in answer.topics for partition in topic.partitions):
+                self._note_in_vain(address, *failures)  # the dead behind it: asking them may take its time
+            else:
+                self._last_good = address
+                self._in_vain.clear()
             return answer
+        tried = "; ".join(failures.values())
         raise BrokerUnavailable(
-            f"no broker answered; tried {'; '.join(failures)}. Is the cluster running, and are these its addresses?"
+            f"no broker answered; tried {tried}. Is the cluster running, and are these its addresses?"
         )
+
+    def _note_in_vain(self, *addresses: str) -> None:
+        self._last_good = None
+        for address in addresses:
+            self._in_vain.pop(address, None)
+            self._in_vain[address] = None
 
     def _origin(self, address: str) -> str:
         return "as given" if address in self._connection.bootstrap else "as the cluster advertises it"
 
     def addresses(self) -> list[str]:
-        """Every address worth asking: the one that answered last first, those believed dead last; and behind them the
-        one that answered last, if it knew of partitions without a leader."""
+        """Every address worth asking: the one that answered last first, those believed dead last; and behind them those
+        that were asked in vain, the latest last."""
         known = list(self.brokers.values())
         self._environment.chance.shuffle(known)
         known.sort(key=lambda broker: not broker.alive)
@@ -159,10 +170,8 @@ class Metadata:
         if self._last_good in ordered:
             ordered.remove(self._last_good)
             ordered.insert(0, self._last_good)
-        if self._leaderless in ordered:
-            ordered.remove(self._leaderless)
-            ordered.append(self._leaderless)
-        return ordered
+        in_vain = [address for address in self._in_vain if address in ordered]
+        return [address for address in ordered if address not in self._in_vain] + in_vain
 
     def doubt(self, address: str | None = None) -> None:
         """Whoever is at `address` (None: who answered last) did not answer, or lags behind: ask others first."""

@@ -93,7 +93,7 @@ class FakeCluster:
         self.metadata_calls = 0
         self.hide_hints = False
         self.isolated: set[int] = set()
-        """Brokers that hear of none of the others, but still of clients."""
+        """Brokers that hear each other and clients, and of none of the others."""
         self.answers_max = 1 << 30
         """Fetches answered with batches, one batch each if it is set; later ones wait."""
         self.bytes_max = 12 << 20
@@ -181,7 +181,7 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
         self.cluster.metadata_calls += 1
         response = broker_service_pb2.MetadataResponse(cluster_id="c", controller_id=0, broker_id=self.broker_id)
         for broker in self.cluster.brokers.values():
-            heard = broker is self or not self.cluster.isolated.intersection((self.broker_id, broker.broker_id))
+            heard = (broker.broker_id in self.cluster.isolated) is (self.broker_id in self.cluster.isolated)
             response.brokers.add(
                 broker_id=broker.broker_id, address=broker.address, alive=broker.server is not None and heard
             )

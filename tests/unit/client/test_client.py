@@ -69,6 +69,42 @@ def test_a_broker_that_knows_no_leader_is_not_the_one_to_be_asked_again(with_clu
     with_cluster(scenario, brokers=3)
 
 
+def test_brokers_that_are_cut_off_together_are_not_asked_in_turn_for_ever(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=1)
+        async with Client(cluster.addresses) as client:
+            metadata = client._metadata
+            await metadata.topic("t", timeout_s=5)
+            cluster.isolated = {0, 1}
+            cluster.move("t", 0, 2)
+            metadata.topics["t"].partitions[0].leader_id = -1
+            metadata._last_good = cluster.brokers[0].address
+            asked = 0
+            while metadata.leader_address("t", 0) is None and asked < 10:
+                await metadata.refresh("t")
+                asked += 1
+            assert asked <= 3
+
+    with_cluster(scenario, brokers=5)
+
+
+def test_a_dead_broker_is_not_asked_before_each_answer_of_one_that_knows_no_leader(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=1)
+        async with Client(cluster.addresses) as client:
+            metadata = client._metadata
+            await metadata.topic("t", timeout_s=5)
+            await cluster.brokers[2].stop()
+            cluster.isolated = {0, 1}
+            dead, before = cluster.addresses[2], 0
+            for _ in range(12):
+                await metadata.refresh("t")
+                before += metadata.addresses()[0] == dead
+            assert 1 <= before <= 5
+
+    with_cluster(scenario, brokers=3)
+
+
 def test_those_who_refresh_at_once_share_the_calls(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         names = [cluster.topic(f"t{number}").name for number in range(20)]
