@@ -11,6 +11,7 @@ The identity of the directory is not kept here but in the first frame of `promis
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -283,15 +284,21 @@ def _write_durably(name: Path, content: bytes) -> None:
     _sync_directory(name.parent)
 
 
+_NOT_FOR_US = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS)
+"""Of a directory that we may pass through but not read, or of a file system that syncs none, such as squashfs."""
+
+
 def _make_durably(path: Path) -> None:
     # Of one that is there already as well: who made it may have died before its name was synced.
     made_in = [path.parent, *(parent.parent for parent in path.parents if not parent.exists())]
     path.mkdir(parents=True, exist_ok=True)
-    for parent in made_in:
+    for parent in dict.fromkeys((*made_in, path.resolve().parent)):
         try:
             _sync_directory(parent)
-        except PermissionError:
-            os.sync()  # a directory that we may pass through but not read: then everything is synced
+        except OSError as error:
+            if error.errno not in _NOT_FOR_US:
+                raise
+            os.sync()  # everything, then
 
 
 def _sync_directory(path: Path) -> None:

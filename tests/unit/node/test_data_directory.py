@@ -161,3 +161,13 @@ def test_a_note_of_a_newer_copy_that_cannot_be_read_stops_the_start_too(tmp_path
     (tmp_path / "superseded").write_text("{")
     with DataDirectory.claim(tmp_path, 1) as claimed, pytest.raises(InvalidConfig, match="unreadable"):
         claimed.check_not_superseded("d1", 6)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="no such file system here")
+def test_data_directory_may_lie_where_the_file_system_above_it_syncs_no_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As squashfs, erofs, autofs and proc do, on which its own file system may be mounted."""
+    monkeypatch.chdir(tmp_path)
+    DataDirectory.claim("/proc/self/cwd", 1).release()
+    assert (tmp_path / "format").exists()
