@@ -79,9 +79,11 @@ class HttpDoor:
                 await writer.drain()
             writer.close()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            writer.transport.abort()  # the other side went away, is too slow or has to give way: nothing to tell anyone
+            pass  # the other side went away, is too slow or has to give way: nothing to tell anyone
         finally:
             self._connections.pop(connection, None)
+            if not writer.is_closing():
+                writer.transport.abort()
 
     async def _respond(self, reader: asyncio.StreamReader, came_at: float) -> bytes:
         try:
@@ -94,8 +96,9 @@ class HttpDoor:
 
     def _gather(self, came_at: float) -> bytes:
         if self._gathered_at < came_at:
-            self._gathered_at = time.monotonic()
+            began_at = time.monotonic()
             self._gathered = self._metrics()
+            self._gathered_at = began_at
         return self._gathered
 
     def _answer(self, method: bytes, path: bytes, came_at: float) -> Answer:

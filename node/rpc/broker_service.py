@@ -281,31 +281,32 @@ def first_at(log: PartitionLog, timestamp_ms: int, start: int, end: int) -> tupl
     while (found := log.offset_for_time(timestamp_ms, position, end)) is not None:
         # The log knows batches; which record of the batch it is, only its records tell.
         batch = log.read_records(found[0], end, 1)[0]
-        for offset, recorded_ms in _times(batch):
+        times = _times(batch)
+        for offset, recorded_ms in times or ():
             if recorded_ms >= timestamp_ms and offset >= start:
                 return offset, recorded_ms
-        if found[0] >= start:
-            return found
+        if found[0] >= start or times is None:
+            return max(found[0], start), found[1]
         # Of this batch all that is young enough lies before the start.
         position = record_batch.read_header(batch).next_offset
     return end, -1
 
 
-def _times(batch: Buffer) -> Iterable[tuple[int, int]]:
-    """Offset and time of each record; none of a batch that no reader can read, or that would take the loop's time.
+def _times(batch: Buffer) -> Iterable[tuple[int, int]] | None:
+    """Offset and time of each record; None of a batch that no reader can read, or that would take the loop's time.
 
     What a client puts into a batch nobody has looked at: its records may be none, or be a thousand times its size.
     """
     if record_batch.read_header(batch).record_count > RECORDS_READ_MAX:
-        return ()
+        return None
     try:
         columns = record_batch.decode_columns(batch, inflated_bytes_max=INFLATED_BYTES_READ_MAX)
     except (BatchTooLarge, UnsupportedCompression):
-        return ()
+        return None
     except CorruptBatch as error:
         if error.facts.get("what") == "crc":
             raise  # the disk's doing, not a client's
-        return ()
+        return None
     return zip(columns.offsets, columns.timestamps_ms, strict=True)
 
 

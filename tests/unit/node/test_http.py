@@ -137,3 +137,31 @@ def test_metrics_are_gathered_once_for_a_crowd_and_anew_for_who_comes_later() ->
         await door.stop()
 
     asyncio.run(scene())
+
+
+def test_metrics_that_cannot_be_gathered_end_the_connection_and_are_not_taken_for_none() -> None:
+    outcomes = [b"", ValueError("a gauge failed")]
+
+    def gather() -> bytes:
+        outcome = outcomes.pop()
+        if isinstance(outcome, ValueError):
+            raise outcome
+        return b"gathered\n"
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is told of, as it should be
+        door = HttpDoor(metrics=gather, unready=lambda: None)
+        await door.start("127.0.0.1", 0)
+        askers = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(2)]
+        answers = []
+        for reader, writer in askers:
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            try:
+                answers.append(await asyncio.wait_for(reader.read(), 5))
+            except ConnectionResetError:
+                answers.append(b"")
+            writer.close()
+        assert answers[0] == b"" and answers[1].endswith(b"gathered\n")
+        await door.stop()
+
+    asyncio.run(scene())
