@@ -149,11 +149,14 @@ class Inode:
                 self.cache[start:end] = bytes(self.synced[start:end]).ljust(end - start, b"\0")
 
     def readable(self, *, synced: bool = False) -> bytes:
-        """All of it, as the cache or the platter has it, with other bytes where the medium gives none."""
+        """All of it, as the cache or the platter has it, with other bytes where the medium gives none.
+
+        The whole page around such a place is no better: a broker that gets an error reads no finer.
+        """
         content = bytearray(self.synced if synced else self.cache)
-        for bad in self.unreadable:
-            if bad < len(content):
-                content[bad] ^= 0xFF
+        for page in {bad // PAGE_BYTES for bad in self.unreadable}:
+            begin = page * PAGE_BYTES
+            content[begin : begin + PAGE_BYTES] = bytes(one ^ 0xFF for one in content[begin : begin + PAGE_BYTES])
         return bytes(content)
 
     def is_synced(self, position: int, size: int) -> bool:

@@ -584,13 +584,16 @@ class Invariants:
 
 @contextmanager
 def looked_at(replica: Replica) -> Iterator[None]:
-    """What a log mends while the oracle reads it is no moment for the broker to crash."""
+    """What a log mends while the oracle reads it is no moment for the broker to crash, nor for its disk to fail."""
     environment = replica._environment
     assert isinstance(environment, SimulatedEnvironment)
+    disk = environment.disk._disk
     planned, environment.crash_at_operation = environment.crash_at_operation, None
+    chance, disk.read_failure_chance = disk.read_failure_chance, 0.0
     try:
         yield
     finally:
+        disk.read_failure_chance = chance
         if planned is not None:
             environment.crash_at_operation = max(planned, environment.disk_operations + 1)
 

@@ -396,6 +396,68 @@ def test_whatever_was_synced_is_recalled_wherever_the_power_is_cut(
     asyncio.run(scenario())
 
 
+_LISTINGS = st.lists(
+    st.tuples(
+        st.sampled_from(["create", "delete", "vote", "raise", "lower", "compacted", "rewrite", "scrub", "go on"]),
+        st.integers(0, 30),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_LISTINGS, st.integers(1, 150), st.randoms(use_true_random=False))
+def test_nothing_is_ever_on_disk_that_promises_for_a_replica_that_is_not_listed(
+    steps: list[tuple[str, int]], cut_at: int, chance: Any
+) -> None:
+    """A file that did would be taken for damaged, and its broker for a wiped one."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env = FakeEnvironment(disk)
+        promises = await Promises.open(env, DATA)
+        disk.cut_power_at = disk.operations + cut_at
+
+        async def scrub() -> None:
+            file = disk.names[PATH]
+            if not promises._is_writing:
+                file.cache[chance.randrange(len(file.cache))] ^= 1
+            await promises.scrub()
+
+        try:
+            for kind, number in steps:
+                partition, point = (PARTITION, OTHER)[number % 2], Point(1, number, 1)
+                listed = promises.recall(partition) is not None
+                match kind:
+                    case "create":
+                        promises.note_created(partition, number)
+                    case "delete":
+                        promises.note_deleted(partition)
+                    case "vote" if listed:
+                        promises.note_vote(partition, number, CANDIDATE)
+                    case "raise":
+                        promises.raise_mark(partition, point)
+                    case "lower" if listed:
+                        promises.lower_mark(partition, point)
+                    case "compacted" if listed:
+                        promises.note_compacted(partition, rewritten_to=number, cleaned_to=0)
+                    case "rewrite":
+                        promises._rewrite_at_bytes = 0
+                    case "scrub":
+                        env.spawn(scrub())
+                    case "go on":
+                        await turns(number)
+                        env.run_timers()
+        except (PowerCut, Halted):
+            pass
+        await turns()
+        disk.lose_power(lambda path, page: chance.random() < 0.6)
+        assert read_rounds(bytes(disk.names[PATH].cache)).lost is None
+
+    asyncio.run(scenario())
+
+
 def test_a_scrub_writes_promises_anew_of_which_a_copy_has_decayed() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
