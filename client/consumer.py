@@ -462,7 +462,8 @@ class Consumer:
 
         Raises
             LostGrant                       names the partitions whose records were fetched under a grant that is not in
-                                            force any more: others own them now, or the group was sought elsewhere
+                                            force any more: others own them now, or the group was sought elsewhere;
+                                            with the fact outcome=unknown an earlier try may have been stored
             OffsetOutOfRange, OffsetMetadataTooLarge, UnknownTopic, UnknownPartition
             GroupNotEmpty                   this consumer is no member, and the group has some
             RequestTimedOut                 perhaps stored, perhaps not

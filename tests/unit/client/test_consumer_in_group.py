@@ -533,6 +533,32 @@ def test_a_store_survives_lost_answers_and_a_coordinator_that_moves() -> None:
     in_group(scenario, brokers=3, partitions=1, timeout_s=0.5)
 
 
+def test_a_refusal_that_follows_a_lost_answer_does_not_claim_that_nothing_was_stored() -> None:
+    async def scenario(cluster: FakeCluster, client: Client) -> None:
+        fill(cluster, 5)
+        tries = 0
+
+        def lost_answer_then_lost_grant(broker_id: int, method: str, request: Any) -> str | None:
+            nonlocal tries
+            if method != "StoreOffsets":
+                return None
+            tries += 1
+            if tries == 2:
+                cluster.groups.group().grants.pop(("t", 0))
+            return "lose" if tries == 1 else None
+
+        async with reading(client) as consumer:
+            await take(consumer, 3)
+            cluster.groups.fault = lost_answer_then_lost_grant
+            with pytest.raises(errors.LostGrant, match="may have been stored for t-0: a first try") as lost:
+                await consumer.commit()
+            assert lost.value.facts["outcome"] == "unknown"
+            assert tries == 2
+            assert cluster.groups.stored() == {("t", 0): 3}
+
+    in_group(scenario, partitions=1)
+
+
 # Sought from outside -----------------------------------------------------------------------------------------------
 
 
