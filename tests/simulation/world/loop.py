@@ -9,6 +9,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
@@ -100,14 +101,13 @@ class _Numbers:
 
 
 class WorldLoop(VirtualLoop):
-    """`on_failure` is told of exceptions that nobody handled; `connections` makes connections between hosts."""
+    """`on_failure` is told of exceptions that nobody handled."""
 
     def __init__(self) -> None:
         super().__init__()
         _Numbers.last = 0
         self.dead: list[object] = []
         """Callbacks and tasks of the dead, kept so that nothing of them runs before the end."""
-        self.connections: Any = None
         self.world: Any = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._tasks_looked_at = 1000
@@ -165,6 +165,29 @@ class WorldLoop(VirtualLoop):
             self._tasks_looked_at = 2 * len(self._tasks) + 1000
         return task
 
+    def discard(self) -> None:
+        """Take apart all that waits. Whatever code of it still runs meanwhile reaches nothing."""
+        self.is_discarded = True
+        for task in self._tasks:
+            coroutine = task.get_coro()
+            if not task.done() and isinstance(coroutine, Coroutine):
+                with contextlib.suppress(BaseException):
+                    coroutine.close()
+        self._ready.clear()  # type: ignore[attr-defined]
+        self._scheduled.clear()  # type: ignore[attr-defined]
+        self.dead.clear()
+        self._tasks.clear()
+        self.world = self.sockets = None
+
+    def close(self) -> None:
+        """It has nothing to close, and what is taken apart may still ask for it."""
+
+    def _check_closed(self) -> None:
+        pass
+
+    def __del__(self) -> None:
+        pass
+
     # -- what a real loop does with threads and sockets ------------------------------------------------------------------
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
@@ -180,9 +203,3 @@ class WorldLoop(VirtualLoop):
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
         return self.call_soon(callback, *args, context=context)
-
-    async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
-        return await self.connections.create_server(protocol_factory, host, port)
-
-    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
-        return await self.connections.create_connection(protocol_factory, host, port)

@@ -90,6 +90,8 @@ class Machine:
             process.is_started = True
         except (LograftError, OSError) as error:
             process.owner.end(f"could not start: {error}")
+        except Exception as error:
+            self.world.fail(error)
 
     async def stop(self) -> None:
         """Cleanly. Called outside of any owner; the process may die on the way."""

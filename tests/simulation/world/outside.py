@@ -160,7 +160,7 @@ class WorldOutside(Outside):
         return _Worker(environment)
 
     def rpc_server(self, interceptors: Sequence[Any], options: Sequence[tuple[str, int]]) -> Any:
-        return self._machine.world.rpc_server(interceptors)
+        return self._machine.world.rpc_server(interceptors, options)
 
     def check_free(self, address: str) -> None:
         pass

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import structlog
+from lograft import TopicPartition
+from lograft.client.environment import _CHANNEL_OPTIONS as CHANNEL_OPTIONS
 from lograft.node.config import (
     AdvertiseSection,
     BrokerConfig,
@@ -23,13 +28,18 @@ from lograft.node.config import (
     RetentionSection,
     ScrubSection,
 )
+from lograft.node.node import Node
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.replica import Replica
 
 from tests.simulation.disk import ROOT, Crashed
 from tests.simulation.invariants import Violation
+from tests.simulation.rpc_client import channel_opener
+from tests.simulation.rpc_server import SimulatedServer
+from tests.simulation.sockets import Sockets
 from tests.simulation.trace import Trace
 from tests.simulation.wires import Weather, Wires
+from tests.simulation.world.history import History
 from tests.simulation.world.loop import OWNER, WorldLoop
 from tests.simulation.world.machine import Machine
 
@@ -57,11 +67,20 @@ class World:
         self.random = Random(f"{seed} world")
         self.write_back_chance = options.write_back_chance
         self.failure: BaseException | None = None
+        self.history: History
+        self.topics: dict[str, int] = {}
+        """Name -> how many partitions, of those that clients use."""
+        self.counts: Counter[str] = Counter()
+        self._leaders: dict[tuple[str, str], str] = {}
+        self._lost: set[str] = set()
+        """Directory ids on disks that are gone, and that may still vote by somebody's log."""
         self.wires = Wires(loop, Random(f"{seed} wires"), options.weather, note=trace.note)
         self.machines = {
             number: Machine(self, number, self._config(number)) for number in range(1, options.brokers + 1)
         }
         loop.world = self
+        self.open_channel = channel_opener(self.wires, CHANNEL_OPTIONS)
+        loop.sockets = Sockets(self.wires)
         loop.after_step = self._after_step
         loop.set_exception_handler(self._on_loop_failure)
 
@@ -97,6 +116,12 @@ class World:
     def note_log(self, name: str, event: str, facts: dict[str, Any]) -> None:
         told = " ".join(f"{fact}={value}" for fact, value in facts.items() if fact != "exc_info")
         self.trace.note("log", f"{name} {event} {told}")
+        self.counts[event] += 1
+        if event == "leading":
+            reign = (str(facts["partition"]), str(facts["term"]))
+            other = self._leaders.setdefault(reign, name)
+            if other != name:
+                self.fail(Violation("one-leader", f"{name} and {other} lead {reign[0]} in term {reign[1]}"))
 
     def in_harness(self, callback: Callable[..., object], *args: Any) -> None:
         """Soon, and as nobody's code."""
@@ -116,16 +141,59 @@ class World:
             return  # said when memory is collected, that is at any time
         self.fail(failure if failure is not None else Violation("loop", str(context)))
 
+    # -- what they are given ---------------------------------------------------------------------------------------------
+
+    def rpc_server(self, interceptors: Sequence[Any], options: Sequence[tuple[str, int]]) -> Any:
+        return SimulatedServer(self.wires, interceptors=interceptors, options=options)
+
+    def lose_disk(self, machine: Machine) -> None:
+        if machine.process is not None and machine.is_up:
+            self._lost.add(machine.process.node._promises.directory_id)
+        machine.lose_disk()
+
     # -- what can be asked ---------------------------------------------------------------------------------------------
+
+    def is_short_of_a_disk(self) -> bool:
+        """May any set of voters that counts name a lost disk? Then the others are all needed."""
+        if not self._lost:
+            return False
+        if not all(machine.is_ready for machine in self.machines.values()):
+            return True
+        named = {
+            voter.directory_id
+            for partition in self.known_partitions()
+            for replica in self.replicas(partition)
+            for voter in replica.voters
+        }
+        self._lost &= named
+        return bool(self._lost)
+
+    def known_partitions(self) -> list[PartitionId]:
+        """Of which a replica lives."""
+        return sorted({partition for node in self._nodes() for partition in node._replicas.table})
+
+    def partitions_of(self, topics: Sequence[str]) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for topic in topics for number in range(self.topics[topic])]
+
+    def topic_ids(self) -> dict[str, str]:
+        return {name: topic.topic_id for node in self._nodes() for name, topic in node._replicas.state.topics.items()}
+
+    def leader_of(self, partition: PartitionId) -> Replica | None:
+        """The one of the highest term."""
+        leaders = [replica for replica in self.replicas(partition) if replica.is_leader]
+        return max(leaders, key=lambda replica: replica.term, default=None)
+
+    def _nodes(self) -> list[Node]:
+        return [
+            machine.process.node
+            for machine in self.machines.values()
+            if machine.is_up and machine.process is not None and machine.process.is_started
+        ]
 
     def replicas(self, partition: PartitionId) -> list[Replica]:
         """Those that live."""
-        return [
-            machine.process.node._replicas.table[partition]
-            for machine in self.machines.values()
-            if machine.is_up and machine.process is not None and machine.process.is_started
-            if partition in machine.process.node._replicas.table
-        ]
+        tables = [node._replicas.table for node in self._nodes()]
+        return [table[partition] for table in tables if partition in table]
 
 
 def _to_world(logger: Any, method: str, event: dict[str, Any]) -> Any:
@@ -135,6 +203,7 @@ def _to_world(logger: Any, method: str, event: dict[str, Any]) -> Any:
         name = event.pop("event")
         world.note_log(owner.name, name, event)
         error = event.get("exc_info")
+        error = sys.exc_info()[1] if error is True else error
         if method in ("error", "exception", "critical") and owner.is_alive:
             world.fail(error if isinstance(error, BaseException) else Violation("no-errors-logged", f"{name} {event}"))
     raise structlog.DropEvent
@@ -145,6 +214,7 @@ class LogsToWorld:
 
     def __enter__(self) -> None:
         self._before = structlog.get_config()
+        logging.disable(logging.CRITICAL)  # clients warn their users, of whom there are none
         structlog.configure(
             processors=[_to_world],
             wrapper_class=structlog.make_filtering_bound_logger(20),
@@ -153,3 +223,4 @@ class LogsToWorld:
 
     def __exit__(self, *error: object) -> None:
         structlog.configure(**self._before)
+        logging.disable(logging.NOTSET)
