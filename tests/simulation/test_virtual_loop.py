@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -48,6 +49,26 @@ def test_after_step_runs_after_every_round_of_callbacks(loop: VirtualLoop) -> No
     loop.run_until_complete(asyncio.sleep(1))
     assert times[0] == 0
     assert times[-1] == pytest.approx(1)
+
+
+def test_a_generator_that_is_dropped_half_way_is_closed(loop: VirtualLoop) -> None:
+    closed: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append("closed")
+
+    async def take_one() -> int:
+        async for number in numbers():
+            return number
+        return 0
+
+    assert loop.run_until_complete(take_one()) == 1
+    loop.run_until_complete(asyncio.sleep(0.1))
+    assert closed == ["closed"]
 
 
 def test_threads_are_refused(loop: VirtualLoop) -> None:

@@ -121,6 +121,17 @@ def test_what_a_reset_catches_under_way_is_gone_and_both_ends_are_told_once(town
     assert (near.heard, far.heard) == (["lost"], ["lost"])
 
 
+def test_of_a_wire_that_breaks_at_one_end_the_other_learns_once_it_sends(town: Town) -> None:
+    near, far = town.connect()
+    far.send(*MANY)
+    town.wires.break_half("a", "b")
+    town.wait()
+    assert (near.heard, far.heard) == (["lost"], [])
+    far.send("anyone?")
+    town.wait()
+    assert (near.heard, far.heard) == (["lost"], ["lost"])
+
+
 def test_a_close_comes_after_what_was_sent(town: Town) -> None:
     near, far = town.connect()
     near.send(*MANY)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HERE: ContextVar[str] = ContextVar("host")
 """The host on which the running code runs; who starts a process sets it in the process's context."""
@@ -84,6 +84,8 @@ class End:
         self.on_lost: Callable[[str], None] = _nothing_because
         """The wire broke; the argument says why."""
         self.other: End
+        self.user: Any = None
+        """Whoever uses this end: so that a parcel finds it there."""
         self._row: _Row  # what this end sends
         self._early: deque[Callable[[], None]] | None = None
         self._is_deaf = False
@@ -98,6 +100,12 @@ class End:
     def under_way_bytes(self) -> int:
         """Sent here, and not yet arrived."""
         return self._row.bytes
+
+    @property
+    def unacknowledged_since(self) -> float | None:
+        """Since when (the loop's clock) something that was sent here has had no acknowledgement; None: all has, or will
+        have in a moment."""
+        return self._row.unacknowledged_since()
 
     def send(self, size: int, deliver: Callable[[], None]) -> None:
         """Send a parcel of `size` bytes. Into a wire that has ended it goes unheard, as into a socket."""
@@ -121,6 +129,13 @@ class End:
         self.is_open = False
         self._row.cut_short()
         self._row.add(0, lambda: self.other._lose(why))
+        self.wire._end_if_over()
+
+    def abandon(self) -> None:
+        """Give it up without a word, as TCP does when nothing is acknowledged. What still comes gets a reset."""
+        self._is_deaf = True
+        self.is_open = False
+        self._row.clear()
         self.wire._end_if_over()
 
     # What the rows and the wires do
@@ -198,6 +213,14 @@ class _Row:
         self._last_arrival = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_held = False
+        self._unheard_since: float | None = None  # an acknowledgement could not come back
+
+    def unacknowledged_since(self) -> float | None:
+        if self._is_held and self._parcels:
+            return self._parcels[0].arrival
+        if not self._wires.is_cut(self._way.receiver, self._way.sender):
+            self._unheard_since = None
+        return self._unheard_since
 
     def add(self, size: int, arrive: Callable[[], None]) -> None:
         wires = self._wires
@@ -242,6 +265,10 @@ class _Row:
             parcel = self._parcels.popleft()
             self.bytes -= parcel.size
             self._wires.delivered += 1
+            if not self._wires.is_cut(self._way.receiver, self._way.sender):
+                self._unheard_since = None
+            elif self._unheard_since is None:
+                self._unheard_since = now
             parcel.arrive()
 
     def _break(self) -> None:
@@ -258,9 +285,15 @@ class Wire:
     def reset(self, why: str) -> None:
         """Break it from outside: both ends are told at once, what was under way is gone."""
         self.wires.resets += 1
-        self.wires._note("wire reset", f"{self.ends[0].address} {self.ends[1].address} {why}")
+        self.wires.note("wire reset", f"{self.ends[0].address} {self.ends[1].address} {why}")
         for end in self.ends:
             end._lose(why)
+
+    def reset_at(self, end: End, why: str) -> None:
+        """Only this end is told; the other learns of it once it sends something."""
+        self.wires.resets += 1
+        self.wires.note("wire reset at one end", f"{end.address} {end.other.address} {why}")
+        end._lose(why)
 
     def _end_if_over(self) -> None:
         if not any(end.is_open for end in self.ends):
@@ -294,7 +327,7 @@ class Wires:
         """Parcels that arrived."""
         self.opened = 0
         self.resets = 0
-        self._note = note
+        self.note = note
         self._context = Context()  # the network's own: it belongs to no process
         self._living: dict[Wire, None] = {}
         self._listeners: dict[str, _Listener] = {}
@@ -381,6 +414,13 @@ class Wires:
         """Reset all wires between two hosts; both sides are told."""
         for wire in self.between(one, other):
             wire.reset("connection reset between the hosts")
+
+    def break_half(self, host: str, other: str) -> None:
+        """Reset all wires between two hosts as `host` sees it; `other` learns of it once it sends something."""
+        for wire in self.between(host, other):
+            for end in wire.ends:
+                if end.host == host:
+                    wire.reset_at(end, "connection reset at one end")
 
     def reset_all(self, host: str, *, silently: bool = False) -> None:
         """All processes of `host` died: nobody listens there any more, and its wires end.
@@ -481,6 +521,7 @@ class _Knock:
             return
         listener = wires._listeners.get(self._address)
         if listener is None:
+            wires.note("refused", f"{self._host} {self._address}")
             if self._home not in wires._down:
                 wires._go(_Way(self._home, self._host), lambda: wires._soon(self._context, self._refused))
             return
