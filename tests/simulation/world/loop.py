@@ -20,6 +20,11 @@ from tests.simulation.disk import Crashed
 from tests.simulation.virtual_loop import NothingLeftToHappen, VirtualLoop
 from tests.simulation.wires import HERE
 
+ROUND_S = 1e-6
+"""What a round of callbacks takes: a clock that stood still meanwhile would let those spin who wait for it to move."""
+CALLBACKS_MAX = 200_000
+"""Within a tenth of a second: far more than any load here brings."""
+
 _T = TypeVar("_T")
 
 
@@ -73,6 +78,16 @@ class Owner:
 OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
 
 
+def _who(handle: asyncio.Handle) -> str:
+    owner = handle._context.get(OWNER)  # type: ignore[attr-defined]
+    return "harness" if owner is None else owner.name
+
+
+def _what(handle: asyncio.Handle) -> str:
+    callback: Any = handle._callback  # type: ignore[attr-defined]
+    return str(getattr(callback, "__self__", callback))[:200]
+
+
 class _Task(asyncio.Task[Any]):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._number = _Numbers.draw()  # first: the base enters itself in a set
@@ -109,10 +124,13 @@ class WorldLoop(VirtualLoop):
         self.dead: list[object] = []
         """Callbacks and tasks of the dead, kept so that nothing of them runs before the end."""
         self.world: Any = None
+        self.callbacks = 0
+        self._looked_at = 0.0
+        self._looked_callbacks = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._tasks_looked_at = 1000
 
-    # -- what runs -----------------------------------------------------------------------------------------------------
+    # -- what runs ---------------------------------------------------------------------------------------------------
 
     def _run_once(self) -> None:
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
@@ -131,12 +149,20 @@ class WorldLoop(VirtualLoop):
                 raise NothingLeftToHappen("no callback is ready and no timer is set")
             if scheduled[0]._when > self._now:
                 self._now = scheduled[0]._when
+        self._now += ROUND_S
         due = self._now + self._clock_resolution
         while scheduled and scheduled[0]._when < due:
             handle = heapq.heappop(scheduled)
             handle._scheduled = False
             ready.append(handle)
-        for _ in range(len(ready)):
+        count = len(ready)
+        self.callbacks += count
+        if self._now - self._looked_at > 0.1:
+            self._looked_at, self._looked_callbacks = self._now, self.callbacks
+        elif self.callbacks - self._looked_callbacks > CALLBACKS_MAX:
+            waiting = ", ".join(f"{_who(handle)}: {_what(handle)}" for handle in list(ready)[:5])
+            raise AssertionError(f"{CALLBACKS_MAX} callbacks within {self._now - self._looked_at:.3f} s: {waiting}")
+        for _ in range(count):
             handle = ready.popleft()
             if handle._cancelled:
                 continue
@@ -188,7 +214,7 @@ class WorldLoop(VirtualLoop):
     def __del__(self) -> None:
         pass
 
-    # -- what a real loop does with threads and sockets ------------------------------------------------------------------
+    # -- what a real loop does with threads and sockets ----------------------------------------------------------------
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         """In no time, and in no other thread."""

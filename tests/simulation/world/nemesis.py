@@ -75,7 +75,7 @@ class Nemesis:
             if client.owner is not None and client.is_up:
                 client.owner.resume()
 
-    # -- processes and machines ----------------------------------------------------------------------------------------
+    # -- processes and machines --------------------------------------------------------------------------------------
 
     def kill(self, machine: Machine | None = None) -> None:
         machine = machine or self._some_machine()
@@ -151,7 +151,7 @@ class Nemesis:
         one = self._random.choice([*self._world.machines.values(), *self._clients])
         one.wall_offset_ms += self._random.choice((-3_600_000, -5_000, 5_000, 3_600_000))
 
-    # -- clients -------------------------------------------------------------------------------------------------------
+    # -- clients -----------------------------------------------------------------------------------------------------
 
     def crash_client(self) -> None:
         client = self._random.choice(self._clients)
@@ -165,7 +165,7 @@ class Nemesis:
             owner.pause()
             self._later(self._random.choice((400, 3000, 9000)), owner.resume)
 
-    # -- disks ---------------------------------------------------------------------------------------------------------
+    # -- disks -------------------------------------------------------------------------------------------------------
 
     def slow_disk(self) -> None:
         disk = self._some_machine().disk
@@ -208,7 +208,7 @@ class Nemesis:
     def _is_short_of_a_disk(self) -> bool:
         return self._world.is_short_of_a_disk()
 
-    # -- network -------------------------------------------------------------------------------------------------------
+    # -- network -----------------------------------------------------------------------------------------------------
 
     def isolate(self) -> None:
         one = self._some_machine().name
@@ -266,7 +266,7 @@ class Nemesis:
     def _fair_weather(self) -> None:
         self._world.wires.weather = Weather(late_chance=0.0) if self._is_over else self._world.options.weather
 
-    # ------------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------------------------
 
     def _brokers(self) -> list[str]:
         return [machine.name for machine in self._world.machines.values()]

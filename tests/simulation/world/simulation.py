@@ -197,7 +197,7 @@ class WorldSimulation:
         await self._errand(self._read_all)
         self._note_replicas()
 
-    # -- errands -------------------------------------------------------------------------------------------------------
+    # -- errands -----------------------------------------------------------------------------------------------------
 
     async def _errand(
         self, what: Callable[[Client, str], Coroutine[Any, Any, None]], within_s: float = SETTLE_S
@@ -260,7 +260,7 @@ class WorldSimulation:
         topics = await client.admin.list_topics()
         self.history.ok(op, topics={topic.name: topic.topic_id for topic in topics})
 
-    # -- what is demanded ------------------------------------------------------------------------------------------------
+    # -- what is demanded ----------------------------------------------------------------------------------------------
 
     async def _until(self, holds: Callable[[], bool], within_s: float, otherwise: str | Callable[[], str]) -> None:
         deadline = self.loop.time() + within_s
@@ -318,7 +318,7 @@ class WorldSimulation:
                         ],
                     )
 
-    # -- the end -------------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------------------
 
     def _report(self, report: Report) -> None:
         world = self.world

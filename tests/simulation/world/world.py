@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 from lograft import TopicPartition
-from lograft.client.environment import _CHANNEL_OPTIONS as CHANNEL_OPTIONS
 from lograft.node.config import (
     AdvertiseSection,
     BrokerConfig,
@@ -34,8 +33,7 @@ from lograft.partitions.replica import Replica
 
 from tests.simulation.disk import ROOT, Crashed
 from tests.simulation.invariants import Violation
-from tests.simulation.rpc_client import channel_opener
-from tests.simulation.rpc_server import SimulatedServer
+from tests.simulation.rpc import Rpc
 from tests.simulation.sockets import Sockets
 from tests.simulation.trace import Trace
 from tests.simulation.wires import Weather, Wires
@@ -79,7 +77,8 @@ class World:
             number: Machine(self, number, self._config(number)) for number in range(1, options.brokers + 1)
         }
         loop.world = self
-        self.open_channel = channel_opener(self.wires, CHANNEL_OPTIONS)
+        self.rpc = Rpc(self.wires)
+        self.open_channel = self.rpc.open_channel
         loop.sockets = Sockets(self.wires)
         loop.after_step = self._after_step
         loop.set_exception_handler(self._on_loop_failure)
@@ -107,7 +106,7 @@ class World:
             scrub=ScrubSection(interval_ms=20_000),
         )
 
-    # -- what is told ----------------------------------------------------------------------------------------------------
+    # -- what is told --------------------------------------------------------------------------------------------------
 
     def fail(self, failure: BaseException) -> None:
         if self.failure is None:
@@ -141,17 +140,17 @@ class World:
             return  # said when memory is collected, that is at any time
         self.fail(failure if failure is not None else Violation("loop", str(context)))
 
-    # -- what they are given ---------------------------------------------------------------------------------------------
+    # -- what they are given -------------------------------------------------------------------------------------------
 
     def rpc_server(self, interceptors: Sequence[Any], options: Sequence[tuple[str, int]]) -> Any:
-        return SimulatedServer(self.wires, interceptors=interceptors, options=options)
+        return self.rpc.server(interceptors=interceptors, options=options)
 
     def lose_disk(self, machine: Machine) -> None:
         if machine.process is not None and machine.is_up:
             self._lost.add(machine.process.node._promises.directory_id)
         machine.lose_disk()
 
-    # -- what can be asked ---------------------------------------------------------------------------------------------
+    # -- what can be asked -------------------------------------------------------------------------------------------
 
     def is_short_of_a_disk(self) -> bool:
         """May any set of voters that counts name a lost disk? Then the others are all needed."""
