@@ -17,6 +17,7 @@ from typer.exceptions import Abort, TyperException
 
 from . import (
     broker_commands,
+    check_commands,
     cluster_commands,
     group_commands,
     local_commands,
@@ -77,6 +78,7 @@ _topic = typer.Typer(help="Create, list, describe, alter, grow, trim and delete 
 _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and moving them.", **_APP)
 _partition = typer.Typer(help="List partitions, move their replicas, and go on where a majority is lost.", **_APP)
 _broker = typer.Typer(**{**_APP, "no_args_is_help": False})
+_check = typer.Typer(help="Did the log keep its word? Judges a history of what applications saw.", **_APP)
 _cluster = typer.Typer(help="The whole cluster: who is in it, is it well, is it even, and its settings.", **_APP)
 
 app.command()(local_commands.up)
@@ -92,6 +94,7 @@ app.add_typer(_group, name="group")
 app.add_typer(_cluster, name="cluster")
 app.add_typer(_partition, name="partition")
 app.add_typer(_broker, name="broker")
+app.add_typer(_check, name="check")
 
 _topic.command()(topic_commands.create)
 _topic.command("list")(topic_commands.list_topics)
@@ -116,6 +119,8 @@ _broker.command()(broker_commands.add)
 _broker.command()(broker_commands.drain)
 _broker.command()(broker_commands.undrain)
 _broker.command()(broker_commands.remove)
+
+_check.command()(check_commands.history)
 
 _cluster.command()(cluster_commands.info)
 _cluster.command()(cluster_commands.health)

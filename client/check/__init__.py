@@ -1,0 +1,1 @@
+"""What shows whether a log kept its word: `lograft check`."""

@@ -1,0 +1,68 @@
+"""Where logs were said to begin and end. Rows: stale-end, end-regress, start-regress.
+
+The end of a log by its leader's word is linearizable: asked for after something was acknowledged or read, it lies
+behind that.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from .frontier import Frontier
+from .history import Ends, Event, History
+from .places import Places
+from .rows import Rows
+from .sends import Sends, facts, who
+
+
+class Bounds:
+    """All that was said of starts and ends so far."""
+
+    def __init__(self, history: History, sends: Sends, places: Places, rows: Rows) -> None:
+        self._history, self._sends, self._places, self._rows = history, sends, places, rows
+        self._starts: dict[str, Frontier] = defaultdict(Frontier)
+        self._ends: dict[str, Frontier] = defaultdict(Frontier)
+
+    def told(self, event: Ends, begun: Event) -> None:
+        if event.type != "ok":
+            return
+        for name, (start, end) in (event.ends or {}).items():
+            log = self._places.log(name)
+            if log.highest_start is None or start > log.highest_start:
+                log.highest_start = start
+            self._one(name, "end", end, self._ends[name], event, begun)
+            self._one(name, "start", start, self._starts[name], event, begun)
+            acked, seen = log.acked.before(begun.seq), log.seen.before(begun.seq)
+            self._rows["stale-end"].judged += acked is not None or seen is not None
+            if acked is not None and acked.value >= end:
+                why, offset = f"after {acked.value} had been acknowledged to {self._sends.who(acked.who)}", acked.value
+            elif seen is not None and seen.value >= end:
+                why, offset = f"after {seen.value} had been read (op {seen.who})", seen.value
+            else:
+                continue
+            self._rows["stale-end"].add(
+                log.topic,
+                f"{name}: {who(self._history, event)} was told that the end is {end}, asked at {begun.t:.6f}, {why}",
+                partition=name,
+                offset=offset,
+                end=end,
+                asked_s=begun.t,
+                **facts(self._history, event),
+            )
+
+    def _one(self, name: str, bound: str, value: int, known: Frontier, event: Event, begun: Event) -> None:
+        before = known.before(begun.seq)
+        row = self._rows[f"{bound}-regress"]
+        row.judged += 1
+        if before is not None and value < before.value:
+            row.add(
+                self._places.log(name).topic,
+                f"{name}: {who(self._history, event)} was told that the {bound} is {value}, asked at {begun.t:.6f}, "
+                f"and op {before.who} had been told {before.value} before",
+                partition=name,
+                before=before.value,
+                now=value,
+                asked_s=begun.t,
+                **facts(self._history, event),
+            )
+        known.rise(event.seq, value, event.op)
