@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import traceback
@@ -11,7 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.simulation.world.planted_bugs import PLANTED, planted
-from tests.simulation.world.simulation import Plan, Report, simulate
+from tests.simulation.world.simulation import TRIMMED, Plan, Report, simulate
+from tests.simulation.world.verdict import write
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
             if not arguments.keep_going:
                 break
     if arguments.history and reports:
-        write_history(Path(arguments.history), reports[-1])
+        write(reports[-1].history, Path(arguments.history), brokers=3, trimmed=[TRIMMED])
     failed = [report.seed for report in reports if report.failure is not None]
     if not arguments.digests:
         print_summary(reports, time.process_time() - started)
@@ -69,15 +69,11 @@ def print_summary(reports: list[Report], seconds: float) -> None:
     print(f"  {'simulated seconds':<32} {round(simulated):>10,}")
     for name, total in counts.items():
         print(f"  {name:<32} {total:>10,}")
+    judged = sum((report.judged for report in reports), Counter())
+    print("  judged: " + ", ".join(f"{row} {count:,}" for row, count in judged.items()))
     print(f"  {'faults':<32} {sum(faults.values()):>10,}")
     for fault, count in faults.most_common():
         print(f"    {fault:<30} {count:>10,}")
-
-
-def write_history(path: Path, report: Report) -> None:
-    lines = [json.dumps({"lograft_history": 1, "idempotent": True, "trimmed": ["u"]})]
-    lines += [json.dumps(event) for event in report.history]
-    path.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ class Nemesis:
 
     def inflict(self, kind: str) -> None:
         if not self._is_over:
-            self._note(kind, begins=True)
+            if not self.done:
+                self._world.history.note("nemesis", "fault", what="nemesis", on="all", begins=True)
+            self._note(kind)
             self.done[kind] += 1
             getattr(self, kind)()
 
@@ -295,9 +297,8 @@ class Nemesis:
 
         self._later(self._random.choice((200, 800, 2000, 4000, 10_000)), mend)
 
-    def _note(self, kind: str, *, begins: bool) -> None:
+    def _note(self, kind: str) -> None:
         self._world.trace.note("fault", kind)
-        self._world.history.note("nemesis", "fault", what=kind, on="", begins=begins)
 
     def _later(self, delay_ms: float, callback: Callable[[], object]) -> None:
         self._world.loop.call_later(delay_ms / 1000.0, callback, context=Context())
