@@ -137,6 +137,11 @@ class Producing(ClientProcess):
         self.acknowledged = 0
         self.open: dict[int, None] = {}
 
+    def start(self) -> None:
+        if not self.is_up:
+            self.open = {}  # what an earlier process had under way, nobody waits for
+        super().start()
+
     async def work(self, client: Client) -> None:
         producer = client.producer(
             linger_ms=self.random.choice((0, 5, 20)),

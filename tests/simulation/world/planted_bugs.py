@@ -4,9 +4,9 @@ green. Each says what it does to the code; the faults of the same seeds alone do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -20,13 +20,16 @@ from lograft.partitions.producers import Fresh, ProducerTable
 from lograft.partitions.replica import Chunk, Replica
 from lograft.proto.errors import LograftError
 
+from tests.simulation.world.simulation import Plan
+
 
 @dataclass(frozen=True, slots=True)
 class PlantedBug:
-    """`seeds`: it must be found within so many."""
+    """It must be found in one of these seeds, under this plan."""
 
     plant: Callable[[pytest.MonkeyPatch], None]
-    seeds: int = 10
+    plan: Plan = field(default_factory=lambda: Plan(span_ms=12_000.0, fault_count=6))
+    seeds: Sequence[int] = range(10)
 
 
 def coordinator_takes_stores_of_the_fenced(patch: pytest.MonkeyPatch) -> None:
