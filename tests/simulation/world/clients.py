@@ -135,11 +135,11 @@ class Producing(ClientProcess):
         self.value_bytes = value_bytes
         self.sent = 0
         self.acknowledged = 0
-        self.open: dict[int, None] = {}
+        self.hearing: dict[asyncio.Task[None], None] = {}
 
     def start(self) -> None:
         if not self.is_up:
-            self.open = {}  # what an earlier process had under way, nobody waits for
+            self.hearing = {}  # what an earlier process had under way, nobody waits for
         super().start()
 
     async def work(self, client: Client) -> None:
@@ -154,8 +154,7 @@ class Producing(ClientProcess):
                 for _ in range(self.random.choice((1, 1, 2, 5))):
                     await self.send(producer, instance)
                 await asyncio.sleep(self.random.expovariate(1000 / self.pace_ms))
-            while self.open:
-                await asyncio.sleep(0.05)
+            await asyncio.gather(*self.hearing)
 
     async def send(self, producer: Any, instance: str) -> None:
         self.sent += 1
@@ -165,17 +164,17 @@ class Producing(ClientProcess):
         op = self.history.invoke(
             self.process, "send", topic=self.topic, partition=partition, producer=instance, values=[value]
         )
-        self.open[op] = None
         content = value.encode() + b"|" + b"." * self.random.randint(0, self.value_bytes)
         try:
             delivery = await producer.send(
                 self.topic, content, key=f"k{self.random.randrange(5)}".encode() if keyed else None, partition=partition
             )
         except LograftError as error:
-            self.open.pop(op)
             self.history.fail(op, error=str(error))
             return
-        asyncio.ensure_future(self._hear(op, delivery))
+        hearing = asyncio.ensure_future(self._hear(op, delivery))
+        self.hearing[hearing] = None
+        hearing.add_done_callback(self.hearing.pop)
 
     async def _hear(self, op: int, delivery: Delivery) -> None:
         try:
@@ -187,7 +186,6 @@ class Producing(ClientProcess):
             self.acknowledged += 1
             offset = None if got.offset < 0 else got.offset
             self.history.ok(op, partition=got.partition, offsets=[offset], term=got.term)
-        self.open.pop(op)
 
 
 class Reading(ClientProcess):
@@ -312,8 +310,8 @@ class Grouped(ClientProcess):
         if not records:
             return
         self.records += len(records)
-        if self.random.random() < 0.1:
-            await asyncio.sleep(self.random.uniform(0, 1.5))
+        if self.random.random() < 0.3:
+            await asyncio.sleep(self.random.uniform(0, 1.0))
         history.note(self.process, "process", group=self.group, records=[[where, at] for where, at, _, _ in records])
         if self.stores_always or self.random.random() < 0.8:
             for partition, taken in polled.items():
@@ -399,7 +397,7 @@ class Watching(ClientProcess):
                 except LograftError as error:
                     self.history.fail(op, error=repr(error))
                     return
-                self.history.ok(op, offsets={} if offset is None else {name_of(partition): offset})
+                self.history.ok(op, offsets={name_of(partition): offset})
 
     async def _list(self, client: Client) -> None:
         op = self.history.invoke(self.process, "list_topics")
@@ -430,13 +428,18 @@ class Watching(ClientProcess):
         self.made.pop(name, None)
 
     async def create(self, client: Client, name: str, partitions: int, **settings: str) -> bool:
-        op = self.history.invoke(self.process, "create_topic", topic=name)
+        chance = client._connection.environment.chance
+        before = chance.getstate()
+        topic_id = f"{chance.getrandbits(128):032x}"  # what the client is about to draw
+        chance.setstate(before)
+        op = self.history.invoke(self.process, "create_topic", topic=name, topic_id=topic_id)
         try:
             made = await client.admin.create_topic(name, partitions=partitions, config=settings or None)
         except LograftError as error:
             end = self.history.fail if isinstance(error, _SURELY_NOT) else self.history.info
             end(op, error=repr(error))
             return isinstance(error, TopicExists)
+        assert made.topic_id == topic_id, "the client draws the id first"
         self.history.ok(op, topic_id=made.topic_id)
         self.made[name] = made.topic_id
         return True

@@ -31,7 +31,7 @@ class Process:
 
 
 class Machine:
-    """`power_fails`: what ends the process next takes the power with it. `may_halt`: something is wrong with the disk."""
+    """`power_fails`: what ends the process next takes the power with it. `may_halt`: its disk is not well."""
 
     def __init__(self, world: World, broker_id: int, config: BrokerConfig) -> None:
         self.world = world

@@ -233,8 +233,7 @@ class Nemesis:
         near = count // 2 // 2 or 1
         links = []
         for at, one in enumerate(brokers):
-            for steps in range(near + 1, count - near):
-                links.append((one, brokers[(at + steps) % count]))
+            links += [(one, brokers[(at + steps) % count]) for steps in range(near + 1, count - near)]
         if count == 3:
             links = both(brokers[0], brokers[1:2])
         self._cut(links)

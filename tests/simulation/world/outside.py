@@ -1,4 +1,4 @@
-"""What one incarnation of a simulated broker or client has around it: `node.outside.Outside`, its environment, its disk.
+"""What one incarnation of a simulated broker has around it: `node.outside.Outside`, its environment, its disk.
 
 Invariants
     after the end of its owner no byte reaches the disk

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from lograft.node.groups.office import Office
 from lograft.partitions.producers import Fresh, ProducerTable
 from lograft.partitions.replica import Chunk, Replica
 from lograft.proto.errors import LograftError
+from msgspec.structs import replace
 
 from tests.simulation.world.simulation import Plan
 
@@ -115,17 +116,21 @@ def duplicates_are_appended_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ProducerTable, "check", lambda *_: Fresh())
 
 
+_MEMBERS = Plan(faults=("pause_client", "pause_client", "crash_client"), fault_count=15, span_ms=20_000.0, brokers=3)
+_CUTS = Plan(faults=("isolate", "isolate", "cut_one_way", "pause"), fault_count=12, span_ms=20_000.0, brokers=3)
+_KILLS = Plan(faults=("kill", "isolate", "lose_power"), fault_count=12, span_ms=20_000.0, brokers=3)
+
 PLANTED = {
-    plant.__name__.replace("_", "-"): PlantedBug(plant)
-    for plant in (
-        coordinator_takes_stores_of_the_fenced,
-        partitions_are_granted_before_they_are_released,
-        stored_offsets_are_forgotten_at_failover,
-        controller_answers_before_it_is_committed,
-        client_numbers_anew_at_a_retry,
-        consumer_skips_after_a_leader_change,
-        fetch_serves_beyond_committed,
-        duplicates_are_appended_again,
+    bug.plant.__name__.replace("_", "-"): bug
+    for bug in (
+        PlantedBug(coordinator_takes_stores_of_the_fenced, _MEMBERS),
+        PlantedBug(partitions_are_granted_before_they_are_released, _MEMBERS),
+        PlantedBug(stored_offsets_are_forgotten_at_failover, _KILLS),
+        PlantedBug(controller_answers_before_it_is_committed, _CUTS),
+        PlantedBug(client_numbers_anew_at_a_retry),
+        PlantedBug(consumer_skips_after_a_leader_change),
+        PlantedBug(fetch_serves_beyond_committed, _CUTS),
+        PlantedBug(duplicates_are_appended_again),
     )
 }
 

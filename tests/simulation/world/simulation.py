@@ -1,4 +1,4 @@
-"""One run of a world: a cluster forms, clients work, faults happen, all heals, and then everything must be as it should.
+"""One run of a world: a cluster forms, clients work, faults happen, all heals, and then all must be as it should.
 
 Invariants
     all that a run does follows from its seed and its plan
@@ -246,7 +246,7 @@ class WorldSimulation:
                 while True:
                     op = self.history.invoke(process, "fetch_stored", group=GROUP)
                     stored = await consumer.committed(partition)
-                    self.history.ok(op, offsets={} if stored is None else {name_of(partition): stored})
+                    self.history.ok(op, offsets={name_of(partition): stored})
                     if stored == end:
                         break
                     await asyncio.sleep(0.5)
