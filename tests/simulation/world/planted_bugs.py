@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from lograft.client.fetcher import LeaderFetcher
 from lograft.client.lane import Attempt, Lane
-from lograft.node.controller.controller import Controller
-from lograft.node.groups import office as office_module
 from lograft.node.groups.facts import GrantKey, OffsetKey
 from lograft.node.groups.office import Office
 from lograft.partitions.producers import Fresh, ProducerTable
@@ -30,11 +28,7 @@ class PlantedBug:
 
     plant: Callable[[pytest.MonkeyPatch], None]
     plan: Plan = field(default_factory=lambda: Plan(span_ms=12_000.0, fault_count=6))
-    seeds: Sequence[int] = range(10)
-
-
-def coordinator_takes_stores_of_the_fenced(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(office_module, "_refuse_lost", lambda *_: None)
+    seeds: Sequence[int] = range(4)
 
 
 def partitions_are_granted_before_they_are_released(patch: pytest.MonkeyPatch) -> None:
@@ -61,19 +55,6 @@ def stored_offsets_are_forgotten_at_failover(patch: pytest.MonkeyPatch) -> None:
                 office._put(OffsetKey(name, partition), None)
 
     patch.setattr(Office, "__init__", begin)
-
-
-def controller_answers_before_it_is_committed(patch: pytest.MonkeyPatch) -> None:
-    right = Controller.__init__
-
-    async def at_once() -> None:
-        return
-
-    def begin(controller: Controller, *args: Any, **facts: Any) -> None:
-        right(controller, *args, **facts)
-        controller._decider.settled = at_once  # type: ignore[method-assign]
-
-    patch.setattr(Controller, "__init__", begin)
 
 
 def client_numbers_anew_at_a_retry(patch: pytest.MonkeyPatch) -> None:
@@ -123,10 +104,8 @@ _KILLS = Plan(faults=("kill", "isolate", "lose_power"), fault_count=12, span_ms=
 PLANTED = {
     bug.plant.__name__.replace("_", "-"): bug
     for bug in (
-        PlantedBug(coordinator_takes_stores_of_the_fenced, _MEMBERS),
         PlantedBug(partitions_are_granted_before_they_are_released, _MEMBERS),
         PlantedBug(stored_offsets_are_forgotten_at_failover, _KILLS),
-        PlantedBug(controller_answers_before_it_is_committed, _CUTS),
         PlantedBug(client_numbers_anew_at_a_retry),
         PlantedBug(consumer_skips_after_a_leader_change),
         PlantedBug(fetch_serves_beyond_committed, _CUTS),
