@@ -17,7 +17,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test sim bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test sim world bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -40,6 +40,9 @@ test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and integrat
 
 sim: $(DEVELOPMENT) ## The simulation at length: SEEDS=1000 of them, from seed FROM=0 on
 	$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS)
+
+world: $(DEVELOPMENT) ## Whole brokers and clients simulated: SEEDS of them, from seed FROM on
+	$(BIN)/python -m tests.simulation.world --from $(FROM) --seeds $(SEEDS)
 
 bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all
