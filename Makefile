@@ -24,7 +24,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 FUZZER := $(VENV)/.fuzzer-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim fuzz chaos bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test test-long sim world fuzz chaos bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -58,6 +58,9 @@ fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=3; wha
 chaos: $(DEVELOPMENT) ## Real brokers under real faults: MINUTES=3 of MIX=mixed (or power, failover: ROUNDS=20), from SEED on
 	@$(BIN)/python -m tests.chaos.install
 	$(BIN)/python -m tests.chaos $(MIX) --minutes $(MINUTES) --rounds $(ROUNDS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED))
+
+world: $(DEVELOPMENT) ## Whole brokers and clients simulated: SEEDS of them, from seed FROM on
+	$(BIN)/python -m tests.simulation.world --from $(FROM) --seeds $(SEEDS)
 
 bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all
