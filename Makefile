@@ -24,7 +24,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 FUZZER := $(VENV)/.fuzzer-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim world fuzz chaos bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -51,6 +51,10 @@ test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves o
 sim: $(DEVELOPMENT) ## Seeds of the simulation on all cores: SEEDS=1000, FROM=0 (TWICE=1 each twice, KEEP_GOING=1, NEVER_REACHED=1)
 	@$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) \
 		$(if $(TWICE),--twice) $(if $(KEEP_GOING),--keep-going) $(if $(NEVER_REACHED),--never-reached)
+
+planted-bugs: $(DEVELOPMENT) ## Known-wrong behaviours, planted one by one: by which means, and how soon, is each found? (10 minutes)
+	@$(BIN)/python -m tests.chaos.install
+	$(BIN)/python -m tests.planted_bugs
 
 fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=3; what it finds is kept in tests/fuzz/crashes
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
