@@ -24,7 +24,7 @@ from tests.simulation.world.simulation import Plan
 
 @dataclass(frozen=True, slots=True)
 class PlantedBug:
-    """It must be found in one of these seeds, under this plan."""
+    """It must be found in one of these seeds, under this plan; those that did so far come first."""
 
     plant: Callable[[pytest.MonkeyPatch], None]
     plan: Plan = field(default_factory=lambda: Plan(span_ms=12_000.0, fault_count=6))
@@ -104,11 +104,11 @@ _KILLS = Plan(faults=("kill", "isolate", "lose_power"), fault_count=12, span_ms=
 PLANTED = {
     bug.plant.__name__.replace("_", "-"): bug
     for bug in (
-        PlantedBug(partitions_are_granted_before_they_are_released, _MEMBERS),
+        PlantedBug(partitions_are_granted_before_they_are_released, _MEMBERS, (1, 2, 3, 4)),
         PlantedBug(stored_offsets_are_forgotten_at_failover, _KILLS),
-        PlantedBug(client_numbers_anew_at_a_retry),
+        PlantedBug(client_numbers_anew_at_a_retry, seeds=(2, 3, 4, 5)),
         PlantedBug(consumer_skips_after_a_leader_change),
-        PlantedBug(fetch_serves_beyond_committed, _CUTS),
+        PlantedBug(fetch_serves_beyond_committed, _CUTS, (2, 3, 4, 5)),
         PlantedBug(duplicates_are_appended_again),
     )
 }

@@ -335,8 +335,6 @@ class WorldSimulation:
 
     def _report(self, report: Report) -> None:
         world = self.world
-        for what in ("leading", "peer.session_up", "voters_changed"):
-            world.counts[what] += 0
         report.digest = self.trace.digest
         report.simulated_ms = self.loop.now_ms()
         report.steps = self.loop.steps
@@ -349,7 +347,9 @@ class WorldSimulation:
                 "records read in groups": sum(member.records for member in self.members),
                 "rebalances": sum(member.rebalances for member in self.members),
                 "leaders elected": world.counts["leading"],
-                "voter changes": world.counts["voters_changed"],
+                "moves of a log start": world.counts["log_start_moves"],
+                "replicas in doubt": world.counts["replica_doubtful"],
+                "replicas deleted": world.counts["replica_deleted"],
                 "sessions of brokers": world.counts["peer.session_up"],
                 "process starts": sum(machine.starts for machine in world.machines.values()),
                 "client starts": sum(client.incarnation for client in self.clients),
