@@ -1,7 +1,7 @@
-"""Plants every known-wrong behaviour in turn, and says by which means and after how much it was found: `make planted-bugs`.
+"""Plants every known-wrong behaviour in turn, and says by which means and how soon it was found: `make planted-bugs`.
 
-A kit that does not find bugs that are there proves nothing by being green. A bug counts as found if a seed fails with it
-and the same seed is clean without it.
+A kit that does not find bugs that are there proves nothing by being green. A bug counts as found if a seed fails with
+it and the same seed is clean without it.
 """
 
 from __future__ import annotations
@@ -120,10 +120,8 @@ def main() -> int:
     missed = []
     for finding in findings(with_chaos=with_chaos):
         verdict = "found" if finding.is_found else "MISSED"
-        print(
-            f"{verdict:<7}{finding.name:<58} {finding.means:<23}{finding.after:>9}  {finding.seconds:6.1f} s  {finding.what}",
-            flush=True,
-        )
+        means = f"{finding.means:<23}{finding.after:>9}  {finding.seconds:6.1f} s"
+        print(f"{verdict:<7}{finding.name:<58} {means}  {finding.what}", flush=True)
         if not finding.is_found:
             missed.append(finding.name)
     print(f"missed: {', '.join(missed)}" if missed else "every planted bug was found")

@@ -331,8 +331,10 @@ class Grouped(ClientProcess):
         except (InvalidRequest, OffsetOutOfRange) as error:
             history.fail(op, error=repr(error))
         except LograftError as error:
-            # LostGrant too: an earlier try of this store, of which no answer came, may have been in time.
-            history.info(op, error=repr(error))
+            if isinstance(error, LostGrant) and "outcome" not in error.facts:
+                history.fail(op, error=repr(error))
+            else:
+                history.info(op, error=repr(error))
         else:
             history.ok(op)
 
