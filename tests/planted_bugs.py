@@ -62,8 +62,9 @@ def by_replicas(bug: PlantedBug) -> Finding:
 
 def by_worlds(name: str) -> Finding:
     began = time.process_time()
-    bug, what = PLANTED[name], ""
-    for count, seed in enumerate(bug.seeds, 1):
+    bug, what, tried = PLANTED[name], "", 0
+    for seed in bug.seeds:
+        tried += 1
         with planted(name):
             failure = world.simulate(seed, bug.plan).failure
         if failure is not None:
@@ -73,7 +74,7 @@ def by_worlds(name: str) -> Finding:
     clean = world.simulate(seed, bug.plan).failure
     found = bool(what) and clean is None
     shown = name.replace("-", " ")
-    return Finding(shown, "simulation of clusters", found, _seeds(count), seconds, what + _if_unclean(clean))
+    return Finding(shown, "simulation of clusters", found, _seeds(tried), seconds, what + _if_unclean(clean))
 
 
 def by_chaos(name: str) -> Finding:

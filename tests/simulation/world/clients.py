@@ -20,6 +20,7 @@ from lograft.proto.errors import (
     BatchTooLarge,
     InvalidRequest,
     LograftError,
+    LostGrant,
     OffsetOutOfRange,
     TopicExists,
     UnknownTopic,
