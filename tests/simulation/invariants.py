@@ -365,7 +365,11 @@ class Invariants:
                 progress.place, progress.committed = oracle.places[committed], committed
                 break
             if not items:
-                return
+                known = self._last_known(replica, progress.committed)
+                if known is None:
+                    return  # later, when some replica of those that live has it again
+                progress.place, progress.committed = oracle.places[known], known
+                continue
             for item in items:
                 if oracle.take(progress.place, item, who):
                     self._check_durable(replica, item.point)
@@ -417,7 +421,14 @@ class Invariants:
                     raise
         if replica.committed in self.committed[replica.partition].places:
             return None  # seen when another committed it, and dropped or compacted since by all that are whole
-        return ()  # later, when some replica of those that live has it again
+        return ()
+
+    def _last_known(self, replica: Replica, after: Point) -> Point | None:
+        """The last point beyond that is known to be committed, and is in this log: up to there nothing is new, though
+        nobody can read it now."""
+        journal, upto = replica.log.journal, replica.committed
+        places = self.committed[replica.partition].places
+        return max((point for point in places if after < point <= upto and journal.holds(point)), default=None)
 
     def forget(self, replica: Replica) -> None:
         """Its process has ended."""

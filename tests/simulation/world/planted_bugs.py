@@ -28,7 +28,7 @@ class PlantedBug:
 
     plant: Callable[[pytest.MonkeyPatch], None]
     plan: Plan = field(default_factory=lambda: Plan(span_ms=12_000.0, fault_count=6))
-    seeds: Sequence[int] = range(4)
+    seeds: Sequence[int] = range(10)
 
 
 def partitions_are_granted_before_they_are_released(patch: pytest.MonkeyPatch) -> None:
@@ -100,15 +100,16 @@ def duplicates_are_appended_again(patch: pytest.MonkeyPatch) -> None:
 _MEMBERS = Plan(faults=("pause_client", "pause_client", "crash_client"), fault_count=15, span_ms=20_000.0, brokers=3)
 _CUTS = Plan(faults=("isolate", "isolate", "cut_one_way", "pause"), fault_count=12, span_ms=20_000.0, brokers=3)
 _KILLS = Plan(faults=("kill", "isolate", "lose_power"), fault_count=12, span_ms=20_000.0, brokers=3)
+_BREAKS = Plan(faults=("break_connections", "break_connections", "kill"), fault_count=20, span_ms=20_000.0, brokers=3)
 
 PLANTED = {
     bug.plant.__name__.replace("_", "-"): bug
     for bug in (
-        PlantedBug(partitions_are_granted_before_they_are_released, _MEMBERS, (1, 2, 3, 4)),
+        PlantedBug(partitions_are_granted_before_they_are_released, _MEMBERS),
         PlantedBug(stored_offsets_are_forgotten_at_failover, _KILLS),
-        PlantedBug(client_numbers_anew_at_a_retry, seeds=(2, 3, 4, 5)),
+        PlantedBug(client_numbers_anew_at_a_retry, _BREAKS),
         PlantedBug(consumer_skips_after_a_leader_change),
-        PlantedBug(fetch_serves_beyond_committed, _CUTS, (2, 3, 4, 5)),
+        PlantedBug(fetch_serves_beyond_committed, _CUTS),
         PlantedBug(duplicates_are_appended_again),
     )
 }

@@ -298,8 +298,8 @@ def test_by_the_rule_latest_nothing_is_stored_past_what_is_to_be_handed_out_stil
             consumer._positions[T0]._batches.clear()
             consumer._wake_fetchers()
             await until(lambda: consumer._positions[T0].failed_tries > 1)
-            # That of the beginning, or if there was time to store it that of the seek.
-            assert cluster.groups.stored() in ({("t", 0): 10}, {("t", 0): 0})
+            # That of the beginning, or if there was time to store them that of the seek, or of what was finished since.
+            assert cluster.groups.stored()[("t", 0)] in (10, 0, 1, 2)
             assert await take(consumer, 7) == [(0, offset) for offset in range(3, 10)]
             reading_on = asyncio.ensure_future(take(consumer, 1))
             await until(lambda: cluster.groups.stored() == {("t", 0): 40})
