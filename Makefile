@@ -24,7 +24,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 FUZZER := $(VENV)/.fuzzer-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim fuzz chaos bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -52,12 +52,19 @@ sim: $(DEVELOPMENT) ## Seeds of the simulation on all cores: SEEDS=1000, FROM=0 
 	@$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) \
 		$(if $(TWICE),--twice) $(if $(KEEP_GOING),--keep-going) $(if $(NEVER_REACHED),--never-reached)
 
+planted-bugs: $(DEVELOPMENT) ## Known-wrong behaviours, planted one by one: by which means, and how soon, is each found? (10 minutes)
+	@$(BIN)/python -m tests.chaos.install
+	$(BIN)/python -m tests.planted_bugs
+
 fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=3; what it finds is kept in tests/fuzz/crashes
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 chaos: $(DEVELOPMENT) ## Real brokers under real faults: MINUTES=3 of MIX=mixed (or power, failover: ROUNDS=20), from SEED on
 	@$(BIN)/python -m tests.chaos.install
 	$(BIN)/python -m tests.chaos $(MIX) --minutes $(MINUTES) --rounds $(ROUNDS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED))
+
+world: $(DEVELOPMENT) ## Whole brokers and clients simulated: SEEDS of them, from seed FROM on
+	$(BIN)/python -m tests.simulation.world --from $(FROM) --seeds $(SEEDS)
 
 bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
 	$(BIN)/python -m tests.bench.spine all

@@ -326,8 +326,9 @@ class Consumer:
         for partition in wanted:
             self._positions[partition] = before.get(partition) or Position(partition, _RESETS[self._reset])
         self._turn = list(self._positions.values())
-        for dropped in before.keys() - self._positions.keys():
-            before[dropped].close()  # answers under way to it are not for us any more
+        for partition, dropped in before.items():
+            if partition not in self._positions:
+                dropped.close()  # answers under way to it are not for us any more
         self._route()
 
     def drop(self, partition: TopicPartition) -> None:
@@ -462,7 +463,8 @@ class Consumer:
 
         Raises
             LostGrant                       names the partitions whose records were fetched under a grant that is not in
-                                            force any more: others own them now, or the group was sought elsewhere
+                                            force any more: others own them now, or the group was sought elsewhere;
+                                            with the fact outcome=unknown an earlier try may have been stored
             OffsetOutOfRange, OffsetMetadataTooLarge, UnknownTopic, UnknownPartition
             GroupNotEmpty                   this consumer is no member, and the group has some
             RequestTimedOut                 perhaps stored, perhaps not
@@ -657,10 +659,10 @@ class Consumer:
         if self._closed or self._caretaker is None:
             return
         believed = (self._metadata.leader_address(*partition) for partition in self._positions)
-        leaders = {address for address in believed if address is not None}
+        leaders = dict.fromkeys(address for address in believed if address is not None)  # a set has no order
         if self._leaderless():
             self._attention.set()  # nobody fetches those until a refresh names a leader
-        for address in self._fetchers.keys() - leaders:
+        for address in [address for address in self._fetchers if address not in leaders]:
             self._fetchers.pop(address).task.cancel()
         for address in leaders:
             if address not in self._fetchers:

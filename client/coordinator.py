@@ -56,6 +56,23 @@ class StoredOffset(NamedTuple):
     topic_id: str
 
 
+class Tried:
+    """What is known of the tries of one call that were in vain."""
+
+    def __init__(self) -> None:
+        self.may_be_done = False
+        """One of them got no answer, or one that leaves open whether it was carried out."""
+
+    def note(self, error: LograftError) -> None:
+        if isinstance(error, BrokerUnavailable | RequestTimedOut | UnknownOutcome):
+            self.may_be_done = True
+
+    def mark(self, error: LograftError) -> None:
+        """A refusal speaks of the last try alone."""
+        if self.may_be_done:
+            error.facts["outcome"] = "unknown"
+
+
 class Coordinator:
     """Calls to the coordinator of `group`, wherever it is.
 
@@ -102,8 +119,13 @@ class Coordinator:
         self._hints_followed = 0
         return answer
 
-    async def call(self, method: str, request: Any, timeout_s: float | None = None) -> Any:
-        """The coordinator's answer, through moves and elections, within `timeout_s` (default: the client's)."""
+    async def call(
+        self, method: str, request: Any, timeout_s: float | None = None, *, tried: Tried | None = None
+    ) -> Any:
+        """The coordinator's answer, through moves and elections, within `timeout_s` (default: the client's).
+
+        `tried` is told of tries of which nobody knows what became.
+        """
         given_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = self._now() + given_s
         attempt = 0
@@ -117,6 +139,8 @@ class Coordinator:
             except LograftError as error:
                 if not error.retriable:
                     raise
+                if tried is not None:
+                    tried.note(error)
                 why = error
                 hinted = isinstance(error, NotLeader) and self._address is not None
                 wait_s = 0.0 if hinted else backoff_s(attempt, self._connection.environment.chance)
@@ -169,23 +193,37 @@ class Coordinator:
     async def store(
         self, entries: Sequence[OffsetToStore], *, member_id: str = "", timeout_s: float | None = None
     ) -> list[LograftError | None]:
-        """Store all entries that can be. For each, in order: None once it is stored, else why it is not."""
+        """Store all entries that can be. For each, in order: None once it is stored, else why it is not.
+
+        A refusal has the fact outcome=unknown if an earlier try may have stored the entry.
+        """
         given_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = self._now() + given_s
         results: list[LograftError | None] = [None] * len(entries)
         left = list(range(len(entries)))
         attempt = 0
+        tried = Tried()
         while left:
             request = groups_service_pb2.StoreOffsetsRequest(
                 group=self.group,
                 member_id=member_id,
                 entries=[groups_service_pb2.StoreOffsetsRequest.Entry(**entries[at]._asdict()) for at in left],
             )
-            answer = await self.call("StoreOffsets", request, deadline - self._now() if attempt else given_s)
+            try:
+                answer = await self.call(
+                    "StoreOffsets", request, deadline - self._now() if attempt else given_s, tried=tried
+                )
+            except LograftError as error:
+                tried.mark(error)
+                raise
             self._check_count(answer.results, left, "StoreOffsets")
             errors = _errors(left, answer.results)
             for at in left:
                 results[at] = errors.get(at)
+            for refusal in errors.values():
+                tried.mark(refusal)
+            for refusal in errors.values():
+                tried.note(refusal)
             left = [at for at, error in errors.items() if error.retriable]
             if not left or not await self._wait(attempt, deadline):
                 break

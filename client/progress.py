@@ -65,11 +65,16 @@ class Progress:
                 raise type(why)(f"{which} at offset {entry.offset}: {why.message}", **why.facts) from why
         if lost:
             names = ", ".join(map(str, lost[:_NAMED_MAX])) + (", ..." if len(lost) > _NAMED_MAX else "")
-            raise LostGrant(
-                f"no offset was stored for {names}: since the records were fetched it went to another member, or the "
-                "group was sought elsewhere; whoever has it now goes on at its stored offset",
-                partitions=names,
-            )
+            since = "since the records were fetched it went to another member, or the group was sought elsewhere"
+            then = "whoever has it now goes on at its stored offset"
+            if any(why.facts.get("outcome") == "unknown" for why in refused.values()):
+                raise LostGrant(
+                    f"an offset may have been stored for {names}: a first try got no answer, the next was refused, as "
+                    f"{since}; {then}",
+                    partitions=names,
+                    outcome="unknown",
+                )
+            raise LostGrant(f"no offset was stored for {names}: {since}; {then}", partitions=names)
 
     async def store_finished(self, positions: Iterable[Position], *, timeout_s: float | None = None) -> None:
         """Store what the application has finished with. A failure is only noted: what is not stored is read again."""

@@ -101,8 +101,9 @@ class LeaderStream:
     def lanes_of(self, number: int) -> list[Lane]:
         return [lane for lane, _ in self._requests[number].attempts]
 
-    def lanes_under_way(self) -> set[Lane]:
-        return {lane for request in self._requests.values() for lane, _ in request.attempts}
+    def lanes_under_way(self) -> list[Lane]:
+        """Each once, in the order in which they were first sent."""
+        return list(dict.fromkeys(lane for request in self._requests.values() for lane, _ in request.attempts))
 
     def stop_waiting(self, number: int) -> None:
         """Count the request no more; its answer is not listened to."""

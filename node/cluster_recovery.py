@@ -65,7 +65,7 @@ async def _claimed(config: BrokerConfig) -> AsyncIterator[_Stopped]:
             )
         yield _Stopped(environment, promises, ClusterSet.decode(promises.cluster_set), directory)
         await promises.close()
-        environment.disk.stop()
+        environment.stop()
     finally:
         claimed.release()
 

@@ -12,9 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import os
-import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -25,13 +22,11 @@ from ..partitions.environment import PartitionId
 from ..partitions.flusher import Flusher
 from ..partitions.raft.messages import Voter
 from ..partitions.raft.points import Point
-from ..partitions.real_environment import RealEnvironment
 from ..partitions.replica import Replica
 from ..partitions.storage.promises import Promises
 from ..proto.errors import BrokerUnavailable, InvalidConfig, InvalidRequest, LograftError, NoLeader
 from ..proto.peer_frames import FrameType
 from .cluster_view import DAMAGE_CALL, STATUS_CALL, ClusterView
-from .compaction_process import CompactionProcess
 from .compactions import Compactions
 from .config import BrokerConfig, GroupsSection, host_and_port
 from .controller.absences import Absences
@@ -42,7 +37,6 @@ from .controller.facts import OFFSETS_TOPIC, OFFSETS_TOPIC_ID
 from .controller.recoveries import KnownRecoveries
 from .controller.settings import GONE_AFTER_MS, value_of
 from .controller.state import ClusterState
-from .data_directory import DataDirectory, raise_open_files_limit
 from .decision_log import DecisionLog
 from .formation import ClusterSet, Formation
 from .groups.coordinators import Coordinators
@@ -54,6 +48,7 @@ from .holdings import HOLDING_CALL, Holdings
 from .http import HttpDoor
 from .metrics import Metrics
 from .moves import LET_GO_CALL, Moves
+from .outside import Outside
 from .peer.handshake import PeerIdentity
 from .peer.links import PeerLinks
 from .peer.raft_codec import decode_raft_bundle
@@ -92,8 +87,9 @@ class Node:
         InvalidConfig  the configuration, the data directory or a port stands in the way; one line says how
     """
 
-    def __init__(self, config: BrokerConfig, *, loop_kind: str = "asyncio") -> None:
+    def __init__(self, config: BrokerConfig, *, loop_kind: str = "asyncio", outside: Outside | None = None) -> None:
         self.config = config
+        self._outside = outside or Outside()
         self.metrics = Metrics(loop_kind)
         self._broker_id = config.broker.id
         self._ready = False
@@ -115,11 +111,11 @@ class Node:
 
     async def start(self) -> None:
         config = self.config
-        began = time.monotonic()
+        began = self._outside.monotonic_s()
         self._http = HttpDoor(self.metrics.exposition, self.unready, connections_max=config.limits.http_connections_max)
-        open_files_max = raise_open_files_limit()
-        self._directory = DataDirectory.claim(config.broker.data_directory, self._broker_id)
-        self._environment = RealEnvironment(
+        open_files_max = self._outside.open_files_max()
+        self._directory = self._outside.claim(config.broker.data_directory, self._broker_id)
+        self._environment = self._outside.environment(
             config.broker.data_directory, log=_log_event, on_sync=self.metrics.fsync_seconds.observe
         )
         self._promises = await Promises.open(
@@ -143,7 +139,7 @@ class Node:
             http_address=self._addresses.http,
         )
         self._links = PeerLinks(
-            self._identity, config.cluster.secret, self, config.peer, log=_log_event, chance=random.Random()
+            self._identity, config.cluster.secret, self, config.peer, log=_log_event, chance=self._outside.chance()
         )
         self.metrics.watch_peer_refusals(lambda: self._links.refused_connections)
         self._sightings = ExchangedSightings(self._send_sighting, self._on_sightings)
@@ -154,7 +150,7 @@ class Node:
             wanted=self._publish_whole_soon,
             clock_ms=self._environment.monotonic_ms,
             tick_ms=config.peer.heartbeat_interval_ms,
-            chance=random.Random(),
+            chance=self._outside.chance(),
             log=_log_event,
         )
         self._wire_replicas(open_files_max)
@@ -191,7 +187,7 @@ class Node:
             start_number=start_number,
             cluster_id=self._identity.cluster_id,
             replicas=len(self._replicas.table),
-            seconds=round(time.monotonic() - began, 3),
+            seconds=round(self._outside.monotonic_s() - began, 3),
         )
 
     async def stop(self) -> None:
@@ -217,13 +213,13 @@ class Node:
         await self._links.stop()
         await self._promises.close()
         await self._http.stop()
-        self._environment.disk.stop()
+        self._environment.stop()
         self._directory.release()
         log.info("stopped")
 
     async def _hand_over(self) -> None:
         """Lead nothing any more. While the doors are still open, clients are told who does."""
-        began = time.monotonic()
+        began = self._outside.monotonic_s()
         led = len(self._replicas.led)
         try:
             async with asyncio.timeout(HAND_OVER_S_MAX):
@@ -233,7 +229,7 @@ class Node:
         kept = [str(replica.partition) for replica in self._replicas.led]
         # The rest resigns now: the sooner the others hear of it, the shorter they are without a leader.
         self._replicas.set_willing(False)
-        log.info("handed_over", led=led, kept=kept, seconds=round(time.monotonic() - began, 3))
+        log.info("handed_over", led=led, kept=kept, seconds=round(self._outside.monotonic_s() - began, 3))
 
     async def _takes_over(self, broker_id: int) -> bool:
         """Would this broker lead what it is handed? One that stops as well would not."""
@@ -294,7 +290,7 @@ class Node:
             self._replicas,
             self._environment,
             config.compaction,
-            CompactionProcess(config.compaction.bytes_per_s),
+            self._outside.compaction_worker(config.compaction.bytes_per_s, self._environment),
             self._seen_offset,
             self._retention.clocks_apart,
             self.metrics,
@@ -312,13 +308,16 @@ class Node:
         self.metrics.watch_copies(self._view.copying.left_bytes)
         self._holdings = Holdings(self._broker_id, replicas, self._promises, links, self._environment.disk)
         self._admin = AdminService(self._broker_id, replicas, links, sightings, self._view, self._holdings)
-        self._broker = BrokerService(self._broker_id, replicas, links, sightings, self.metrics, config.limits)
+        self._broker = BrokerService(
+            self._broker_id, replicas, links, sightings, self.metrics, config.limits, self._environment
+        )
         self._rpc = RpcServer(
             self._broker,
             self._admin,
             GroupsService(self._broker_id, self._coordinators, sightings),
             self.metrics,
             replicas.with_address,
+            self._outside,
             limits=config.limits,
         )
 
@@ -514,7 +513,7 @@ class Node:
         with contextlib.suppress(OSError):
             self._directory.note_superseded(self._promises.directory_id, self._identity.start_number, why)
         # At once, and without a clean stop: the other process uses the directory already.
-        os._exit(EXIT_SUPERSEDED)
+        self._outside.end_process(EXIT_SUPERSEDED)
 
     def _answers(self, session: PeerSession) -> bool:
         now_ms = asyncio.get_running_loop().time() * 1000

@@ -140,7 +140,7 @@ class Replicas:
         self._may_create = False
         self._stopping = False
         self._awake_ms = environment.monotonic_ms()
-        self._led: set[PartitionId] = set()
+        self._led: dict[PartitionId, None] = {}
         self._produce_stopped = False
         self._replication_stopped = False
         metrics.watch_partitions(lambda: len(self.table), lambda: len(self._led))
@@ -401,7 +401,10 @@ class Replicas:
         partition = replica.partition
         if replica.is_leader != (partition in self._led):
             self._metrics.leader_changes.inc()
-            (self._led.add if replica.is_leader else self._led.discard)(partition)
+            if replica.is_leader:
+                self._led[partition] = None
+            else:
+                self._led.pop(partition, None)
             if replica.is_leader:
                 self._environment.call_soon(self.set_learners)
         if partition in self.table:
@@ -596,7 +599,7 @@ class Replicas:
 
     async def _close(self, partition: PartitionId) -> None:
         replica = self.table.pop(partition, None)
-        self._led.discard(partition)
+        self._led.pop(partition, None)
         self.heartbeats.closed(partition)
         if replica is not None:
             for watcher in self.watchers:

@@ -29,7 +29,7 @@ import pysyncobj.pickle
 import pysyncobj.syncobj
 from msgspec import Meta
 from pysyncobj import SyncObj, SyncObjConf, SyncObjConsumer, replicated
-from pysyncobj.node import Node as Member
+from pysyncobj.node import Node as SyncObjNode
 from pysyncobj.transport import Transport
 
 from ..proto.errors import UNDECODABLE
@@ -205,6 +205,14 @@ pysyncobj.journal.dumps = pysyncobj.journal.loads = None
 pysyncobj.syncobj.monotonicTime = _now_s
 # It raises the alarm for what is harmless to hints (an applied entry cut away); what is not, the board sees and tells.
 logging.getLogger("pysyncobj").setLevel(logging.CRITICAL + 1)
+
+
+class Member(SyncObjNode):
+    """One of the brokers that keep the log. pysyncobj sends to them in the order of a set, which is the same everywhere
+    only if their hashes are."""
+
+    def __hash__(self) -> int:
+        return int(self.id)
 
 
 class _Link(Transport):

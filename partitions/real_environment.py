@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any, NoReturn
 
-from .environment import Buffer, Environment, File, PartitionId, TimerHandle, Transport
+from .environment import Buffer, Disk, Environment, File, PartitionId, TimerHandle, Transport
 from .raft.messages import Message
 
 SYNC_THREADS = 8
@@ -263,7 +263,8 @@ class RealEnvironment(Environment):
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
         self.random = random.Random(int.from_bytes(os.urandom(32), "big"))
-        self.disk: RealDisk = RealDisk(self._loop, root=directory, sync_threads=sync_threads, on_sync=on_sync)
+        self._disk = RealDisk(self._loop, root=directory, sync_threads=sync_threads, on_sync=on_sync)
+        self.disk: Disk = self._disk
         self.transport: Transport = transport if transport is not None else NoTransport()
 
     def monotonic_ms(self) -> float:
@@ -300,6 +301,10 @@ class RealEnvironment(Environment):
             self._log(event, **facts)
         else:
             _log.info("%s %s", event, " ".join(f"{name}={fact}" for name, fact in facts.items()))
+
+    def stop(self) -> None:
+        """Wait for the syncs in flight, and end the threads."""
+        self._disk.stop()
 
     def _guarded(self, callback: Callable[[], None]) -> None:
         # A callback of the log or of a replica that raises has left something half done.

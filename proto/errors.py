@@ -192,7 +192,8 @@ class FencedInstance(LograftError):
 class LostGrant(LograftError):
     """The partition is not the sender's, or was granted anew (another owner, a seek) since the record was fetched.
 
-    Facts: generation (of the grant in force, if there is one).
+    Facts: generation (of the grant in force, if there is one); outcome=unknown if an earlier try got no answer, and may
+    have stored what it was to store.
     """
 
     reason, grpc_status, kafka_code, retriable = "LOST_GRANT", "FAILED_PRECONDITION", 22, False

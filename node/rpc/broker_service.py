@@ -8,8 +8,6 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ import grpc
 from lograft.v1 import broker_service_pb2 as pb
 from lograft.v1 import broker_service_pb2_grpc
 
-from ...partitions.environment import Buffer, PartitionId
+from ...partitions.environment import Buffer, Environment, PartitionId
 from ...proto import record_batch
 from ...proto.errors import (
     BatchTooLarge,
@@ -71,6 +69,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         sightings: Sightings,
         metrics: Metrics,
         limits: LimitsSection,
+        environment: Environment,
     ) -> None:
         self.cluster_id = ""
         self._broker_id = broker_id
@@ -79,6 +78,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         self._sightings = sightings
         self._metrics = metrics
         self._limits = limits
+        self._environment = environment
         self._produce_budget = SharedBudget(STREAMS_AT_BOUND * limits.produce_in_flight_bytes_max)
         self._fetch_budget = SharedBudget(FETCHES_AT_BOUND * limits.fetch_bytes_max)
 
@@ -192,7 +192,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         """The records, each under its partition."""
         count = len(topic.partitions)
         drawn: int | None = None
-        now_ms = _wall_ms()
+        now_ms = self._environment.wall_ms()
         found: defaultdict[int, list[NewRecord]] = defaultdict(list)
         for record in request.records:
             key = record.key if record.HasField("key") else None
@@ -215,7 +215,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
             for number in numbers
             if self._replicas.leader_of(PartitionId(topic.topic_id, number)).broker_id == self._broker_id
         ]
-        return random.choice(led_here or numbers)
+        return self._environment.random.choice(led_here or numbers)
 
     async def _produce_records(
         self, topic: TopicFact, number: int, records: list[NewRecord], acks: int
@@ -246,7 +246,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
                 end = await replica.confirm_read()
                 result.offset, result.timestamp_ms = first_at(replica.log, query.timestamp_ms, replica.log_start, end)
             elif where == "unread_from":
-                unread = await unread_from(replica, query.unread_from, _wall_ms)
+                unread = await unread_from(replica, query.unread_from, self._environment.wall_ms)
                 check_within(query, unread)
                 result.log_start_offset, result.offset, result.timestamp_ms, result.age_ms = unread
             elif query.bound == pb.ListOffsetsRequest.BOUND_START:
@@ -308,7 +308,3 @@ def _times(batch: Buffer) -> Iterable[tuple[int, int]] | None:
             raise  # the disk's doing, not a client's
         return None
     return zip(columns.offsets, columns.timestamps_ms, strict=True)
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -8,7 +8,8 @@ Invariants
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -75,6 +76,16 @@ def check_free(address: str) -> None:
         probe.listen()
 
 
+class Door(Protocol):
+    """Where the server comes from: `node.outside.Outside`."""
+
+    def rpc_server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, int]]
+    ) -> grpc.aio.Server: ...
+
+    def check_free(self, address: str) -> None: ...
+
+
 class RpcServer:
     """Listens for clients. `complete` adds the address to an error that names a leader.
 
@@ -88,6 +99,7 @@ class RpcServer:
         groups: GroupsService,
         metrics: Metrics,
         complete: Callable[[LograftError], LograftError],
+        door: Door,
         *,
         limits: LimitsSection,
     ) -> None:
@@ -95,7 +107,8 @@ class RpcServer:
         metrics.watch_calls(lambda: calls.total)
         self._interception = ErrorTranslation(metrics, complete, calls)
         self._health = HealthServicer()
-        self._server = grpc.aio.server(interceptors=[self._interception], options=server_options(limits))
+        self._door = door
+        self._server = door.rpc_server([self._interception], server_options(limits))
         broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(broker, self._server)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._server)
         groups_service_pb2_grpc.add_GroupsServiceServicer_to_server(groups, self._server)
@@ -105,7 +118,7 @@ class RpcServer:
     async def start(self, address: str) -> None:
         await self.say_ready(False)
         try:
-            check_free(address)
+            self._door.check_free(address)
             self._server.add_insecure_port(address)
         except (OSError, RuntimeError) as error:
             raise InvalidConfig(

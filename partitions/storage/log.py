@@ -509,10 +509,10 @@ class PartitionLog:
             self._env.halt(f"dropping segments of {self.partition}: {error}")
 
     def remove_rewritten(self) -> None:
-        """Remove what compaction wrote and nobody put in place."""
+        """Remove what compaction wrote and nobody put in place. It writes no heads: a new one is a repair's."""
         if not self._is_replacing and not self._is_cutting:
             for name in segment_files(self._env.disk, self._directory):
-                if name.endswith(NEW):
+                if name.endswith(NEW) and not name.endswith(".head" + NEW):
                     self._env.disk.unlink(f"{self._directory}/{name}")
 
     def _forget_places_in(self, segments: list[Segment]) -> None:

@@ -267,8 +267,10 @@ class Belong(Workload):
             try:
                 await consumer.commit({partition: records[-1].offset + 1})
             except lograft.LograftError as error:
-                # Also a LostGrant: it answers the last try, and an earlier one may have been carried out.
-                self.history.info(op, error=str(error)[:200])
+                if isinstance(error, lograft.errors.LostGrant) and "outcome" not in error.facts:
+                    self.history.fail(op, error=str(error)[:200])
+                else:
+                    self.history.info(op, error=str(error)[:200])
             else:
                 self.history.ok(op)
 

@@ -37,7 +37,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from lograft.partitions.environment import PartitionId
@@ -56,7 +56,6 @@ from lograft.partitions.storage.log import DamagedLog
 from lograft.partitions.storage.zero_width import decode_log_start, decode_voters
 from lograft.proto.record_batch import Record, decode, read_header, read_zero_width
 
-from tests.simulation.environment import SimulatedEnvironment
 from tests.simulation.keys import compacted_to, identity_of, is_compacted, what_is_missing
 
 
@@ -366,7 +365,11 @@ class Invariants:
                 progress.place, progress.committed = oracle.places[committed], committed
                 break
             if not items:
-                return
+                known = self._last_known(replica, progress.committed)
+                if known is None:
+                    return  # later, when some replica of those that live has it again
+                progress.place, progress.committed = oracle.places[known], known
+                continue
             for item in items:
                 if oracle.take(progress.place, item, who):
                     self._check_durable(replica, item.point)
@@ -418,7 +421,14 @@ class Invariants:
                     raise
         if replica.committed in self.committed[replica.partition].places:
             return None  # seen when another committed it, and dropped or compacted since by all that are whole
-        return ()  # later, when some replica of those that live has it again
+        return ()
+
+    def _last_known(self, replica: Replica, after: Point) -> Point | None:
+        """The last point beyond that is known to be committed, and is in this log: up to there nothing is new, though
+        nobody can read it now."""
+        journal, upto = replica.log.journal, replica.committed
+        places = self.committed[replica.partition].places
+        return max((point for point in places if after < point <= upto and journal.holds(point)), default=None)
 
     def forget(self, replica: Replica) -> None:
         """Its process has ended."""
@@ -585,8 +595,7 @@ class Invariants:
 @contextmanager
 def looked_at(replica: Replica) -> Iterator[None]:
     """What a log mends while the oracle reads it is no moment for the broker to crash, nor for its disk to fail."""
-    environment = replica._environment
-    assert isinstance(environment, SimulatedEnvironment)
+    environment: Any = replica._environment  # of the simulation of replicas, or of that of whole brokers
     disk = environment.disk._disk
     planned, environment.crash_at_operation = environment.crash_at_operation, None
     chance, disk.read_failure_chance = disk.read_failure_chance, 0.0

@@ -12,6 +12,8 @@ from tests.simulation.simulation import Report
 
 FOLDERS = ("partitions",)
 """Whose code is followed."""
+NOT_SIMULATED = ("partitions/storage/checks/", "partitions/real_environment.py")
+"""Below those folders, and meant for real disks and for stopped brokers."""
 
 
 @dataclass(slots=True)
@@ -107,6 +109,8 @@ class Summary:
         yield f"code reached, in the {self.followed:,} seeds that were followed"
         by_path: dict[str, list[Function]] = defaultdict(list)
         for function in functions_in(FOLDERS):
+            if function.path.startswith(NOT_SIMULATED):
+                continue
             by_path[function.path].append(function)
         shares = {path: self._share(functions) for path, functions in by_path.items()}
         for path, functions in sorted(by_path.items(), key=lambda item: shares[item[0]]):

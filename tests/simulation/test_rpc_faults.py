@@ -17,6 +17,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 from lograft.client.connection import Connection
 from lograft.client.environment import MESSAGE_BYTES_MAX, Environment
+from lograft.node.config import LimitsSection
 from lograft.node.metrics import Metrics
 from lograft.node.rpc.budget import ByteBudget
 from lograft.node.rpc.interception import ErrorTranslation
@@ -88,9 +89,8 @@ class Town:
 
     def start_broker(self) -> None:
         async def start() -> SimulatedServer:
-            server = self.rpc.server(
-                interceptors=[ErrorTranslation(Metrics())], options=server_options(MESSAGE_BYTES_MAX)
-            )
+            options = server_options(LimitsSection(message_bytes_max=MESSAGE_BYTES_MAX))
+            server = self.rpc.server(interceptors=[ErrorTranslation(Metrics())], options=options)
             broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(self.broker, server)
             server.add_insecure_port(BROKER)
             await server.start()

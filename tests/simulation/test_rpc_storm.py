@@ -11,6 +11,7 @@ from zlib import crc32
 
 import grpc
 import pytest
+from lograft.node.config import LimitsSection
 from lograft.node.rpc.server import server_options
 
 from tests.simulation.rpc import Rpc
@@ -66,7 +67,7 @@ class Storm:
             await asyncio.sleep(0.01)
             return request[::-1]
 
-        server = self.rpc.server(options=server_options(MESSAGE_BYTES_MAX))
+        server = self.rpc.server(options=server_options(LimitsSection(message_bytes_max=MESSAGE_BYTES_MAX)))
         handlers = {
             "echo": grpc.stream_stream_rpc_method_handler(echo),
             "turn": grpc.unary_unary_rpc_method_handler(turn),

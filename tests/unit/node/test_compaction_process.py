@@ -115,11 +115,12 @@ def test_who_stops_waiting_ends_the_process_and_what_it_wrote_is_removed(tmp_pat
         with pytest.raises(asyncio.CancelledError):
             await working
         assert child.returncode is not None
-        for name in ("0.log.new", "7.log.0a1b2c3d.new", "7.index.0a1b2c3d.new"):
+        repairing = f"{7:020d}.head.new"
+        for name in ("0.log.new", "7.log.0a1b2c3d.new", "7.index.0a1b2c3d.new", "7.head.new"):
             number, _, suffix = name.partition(".")
             log._env.disk.open(f"{log.directory}/{int(number):020d}.{suffix}", create=True).close()
         log.remove_rewritten()
-        assert not [name for name in log._env.disk.list(log.directory) if name.endswith(".new")]
+        assert [name for name in log._env.disk.list(log.directory) if name.endswith(".new")] == [repairing]
 
     asyncio.run(scenario())
 

@@ -446,6 +446,6 @@ def test_a_real_disk_keeps_a_log(tmp_path: Path) -> None:
         assert points_of(again) == expected and verdict.damage is None and not verdict.cut_bytes
         await again.delete()
         assert list((tmp_path / "partitions").iterdir()) == []
-        env.disk.stop()
+        env.stop()
 
     asyncio.run(scenario())

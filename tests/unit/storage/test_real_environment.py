@@ -138,6 +138,6 @@ def test_promises_are_kept_on_a_real_disk(tmp_path: Path) -> None:
         again = await Promises.open(env, str(tmp_path / "data"))
         assert (again.directory_id, again.start_number) == (promises.directory_id, 7)
         assert not again.boot_changed and not again.lost_word
-        env.disk.stop()
+        env.stop()
 
     asyncio.run(scenario())

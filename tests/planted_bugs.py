@@ -1,0 +1,133 @@
+"""Plants every known-wrong behaviour in turn, and says by which means and how soon it was found: `make planted-bugs`.
+
+A kit that does not find bugs that are there proves nothing by being green. A bug counts as found if a seed fails with
+it and the same seed is clean without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from tests.chaos import tools
+from tests.simulation.planted_bugs import PLANTED_BUGS, PlantedBug
+from tests.simulation.simulation import simulate
+from tests.simulation.world import simulation as world
+from tests.simulation.world.planted_bugs import PLANTED, planted
+
+BY_CHAOS = {
+    "acknowledges_before_the_flush": ("power", "--rounds", "3"),
+    "skips_some_syncs": ("power", "--rounds", "3"),
+    "never_syncs_directories": ("power", "--rounds", "3"),
+    "takes_a_batch_twice": ("mixed", "--only", "reset links,kill leader", "--minutes", "1", "--disk", "plain"),
+    "serves_what_is_not_committed": (
+        *("mixed", "--only", "partition leader alone,partition one way", "--minutes", "1", "--disk", "plain"),
+    ),
+}
+
+
+class Finding(NamedTuple):
+    name: str
+    means: str
+    is_found: bool
+    after: str
+    """Seeds, or seconds of a real cluster."""
+    seconds: float
+    what: str
+    """The rule that was broken."""
+
+
+def by_replicas(bug: PlantedBug) -> Finding:
+    began = time.process_time()
+    what = ""
+    with pytest.MonkeyPatch.context() as patch:
+        bug.plant(patch)
+        for tried in range(bug.seeds):
+            failure = simulate(tried, bug.plan).failure
+            if failure is not None:
+                what = _rule(failure)
+                break
+    seconds = time.process_time() - began
+    clean = simulate(tried, bug.plan).failure
+    found = bool(what) and clean is None
+    return Finding(bug.name, "simulation of replicas", found, _seeds(tried + 1), seconds, what + _if_unclean(clean))
+
+
+def by_worlds(name: str) -> Finding:
+    began = time.process_time()
+    bug, what, tried = PLANTED[name], "", 0
+    for seed in bug.seeds:
+        tried += 1
+        with planted(name):
+            failure = world.simulate(seed, bug.plan).failure
+        if failure is not None:
+            what = _rule(failure)
+            break
+    seconds = time.process_time() - began
+    clean = world.simulate(seed, bug.plan).failure
+    found = bool(what) and clean is None
+    shown = name.replace("-", " ")
+    return Finding(shown, "simulation of clusters", found, _seeds(tried), seconds, what + _if_unclean(clean))
+
+
+def by_chaos(name: str) -> Finding:
+    began = time.monotonic()
+    command = [sys.executable, "-m", "tests.chaos", *BY_CHAOS[name], "--seed", "3", "--bug", name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    seconds = time.monotonic() - began
+    failing = re.findall(r"^\s*([a-z0-9-]+)\s+FAIL", done.stdout, re.MULTILINE)
+    wrong = re.findall(r"WRONG[: ]+(.*)", done.stdout)
+    what = ", ".join(failing) or (wrong[0][:60] if wrong else "")
+    found = done.returncode == 1 and bool(failing or wrong)
+    return Finding(name.replace("_", " "), "chaos, " + BY_CHAOS[name][0], found, f"{seconds:.0f} s", seconds, what)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
+
+
+def _rule(failure: BaseException) -> str:
+    return str(failure).partition(":")[0][:60] or type(failure).__name__
+
+
+def _if_unclean(clean: BaseException | None) -> str:
+    return "" if clean is None else f" (but fails without it too: {_rule(clean)})"
+
+
+def findings(*, with_chaos: bool) -> Iterator[Finding]:
+    for bug in PLANTED_BUGS:
+        yield by_replicas(bug)
+    for name in PLANTED:
+        yield by_worlds(name)
+    if with_chaos:
+        for name in BY_CHAOS:
+            yield by_chaos(name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.planted_bugs", description=__doc__)
+    parser.add_argument("--no-chaos", action="store_true", help="only by simulation: a minute or two instead of eight")
+    with_chaos = not parser.parse_args().no_chaos
+    if with_chaos and (lacking := tools.missing("fuse")) is not None:
+        print(f"no chaos: {lacking}")
+        with_chaos = False
+    missed = []
+    for finding in findings(with_chaos=with_chaos):
+        verdict = "found" if finding.is_found else "MISSED"
+        means = f"{finding.means:<23}{finding.after:>9}  {finding.seconds:6.1f} s"
+        print(f"{verdict:<7}{finding.name:<58} {means}  {finding.what}", flush=True)
+        if not finding.is_found:
+            missed.append(finding.name)
+    print(f"missed: {', '.join(missed)}" if missed else "every planted bug was found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
