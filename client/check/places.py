@@ -53,8 +53,10 @@ class Log:
     """Acknowledged, and handed out to nobody yet."""
     contested: list[tuple[int, str]] = field(default_factory=list)
     """Acknowledged at an offset at which another value stands."""
-    unplaced: list[str] = field(default_factory=list)
-    """Acknowledged without an offset."""
+    unplaced: dict[str, None] = field(default_factory=dict)
+    """Acknowledged without an offset, in their order."""
+    late: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of those, once read: when they were acknowledged, where they stand, whose they are."""
     acked: Frontier = field(default_factory=Frontier)
     seen: Frontier = field(default_factory=Frontier)
     highest_read: int = -1
@@ -123,7 +125,7 @@ class Places:
         for value, offset in zip(begun.values, offsets, strict=True):
             if offset is None or offset < 0:
                 if value not in log.where:
-                    log.unplaced.append(value)
+                    log.unplaced[value] = None
                 continue
             lowest = offset if lowest < 0 else min(lowest, offset)
             highest = max(highest, offset)
@@ -225,6 +227,9 @@ class Places:
             if lag_s > self.lag_s_worst and not isinstance(event, ReadAll):
                 self.lag_s_worst = lag_s
                 self.lag_of = f"{value!r} at {offset} of {log.name}, read by {who(self._history, event)}"
+            if value in log.unplaced:  # the acknowledgement did not say where: now it is known
+                self._order.found(number, log.name, offset, log.acked, log.seen)
+                log.late.append((self._sends.ended_seq[number], offset, number))
         elif status == OPEN:
             self._order.placed(number, log.name, offset, log.acked, log.seen)
 
@@ -249,13 +254,44 @@ class Places:
         self._rows["duplicate"].judged = sum(len(log.where) for log in self.logs.values())
         self._tell_aborted()
         for log in self.logs.values():
+            self._order_late(log)
+        for log in self.logs.values():
             self._tell_terms(log)
             left = self._tell_other_places(log)
-            if not log.compacted:
-                self._tell_missing(log, left)
+            if log.compacted:  # what is missing inside may have been taken; the end of a log stays where it was
+                end = self._end_of_final(log)
+                left = [(offset, value) for offset, value in left if offset is not None and offset >= end]
+            self._tell_missing(log, left)
         # Where nobody recorded sends, that nobody had sent what stands there says nothing.
         for topic in sorted(self._sends.topics):
             self._rows["garbage-read"].take(self._strange, topic)
+
+    def _order_late(self, log: Log) -> None:
+        """What was sent after an acknowledgement that named no offset stands behind what it acknowledged, too."""
+        acked = Frontier()
+        for ended, offset, number in sorted(log.late):
+            acked.rise(ended, offset, number)
+        if acked.highest is None:
+            return
+        for value, offset in [*log.where.items(), *((value, offset) for offset, value in log.unread.items())]:
+            number = self._sends.of_value.get(value)
+            if number is not None and self._sends.partition[number] == log.name:
+                self._order.placed(number, log.name, offset, acked, Frontier())
+        row = self._rows["int-nonmonotonic-send"]
+        found = [(self._sends.of_value[value], log.where[value]) for value in log.unplaced if value in log.where]
+        for (one, before), (number, offset) in pairwise(found):
+            if one != number:
+                continue
+            row.judged += 1
+            if offset < before:
+                row.add(
+                    log.topic,
+                    f"{log.name}: of the values of {self._sends.who(number)} a later one stands at {offset}, before "
+                    f"{before}",
+                    partition=log.name,
+                    offsets=[before, offset],
+                    **self._sends.facts(number),
+                )
 
     def _tell_aborted(self) -> None:
         row = self._rows["aborted-read"]
@@ -332,18 +368,25 @@ class Places:
         left += [(None, value) for value in log.unplaced if value not in log.where]
         return left
 
+    def _end_of_final(self, log: Log) -> int:
+        """Behind all that the final read of `log` found, or told of."""
+        if log.final is None:
+            return 0
+        values = log.final.event.values or []
+        return max([log.final.end, *(offset + 1 for offset, _ in values)])
+
     def _tell_missing(self, log: Log, left: list[tuple[int | None, str]]) -> None:
         """Of what was acknowledged and read by nobody: what a reader went past, and what lies behind the final read."""
         starts, ends = _merged(log.spans)
         began = log.final.began_seq if log.final is not None else -1
-        self._rows["lost-write"].judged += len(log.where) if log.spans else 0
+        self._rows["lost-write"].judged += len(log.where) if log.spans and not log.compacted else 0
         if log.final is not None or log.finals_open:
             self._rows["unseen"].judged += len(log.where) + len(left)
         for offset, value in left:
             number = self._sends.of_value[value]
             if log.trimmed and (offset is None or (log.highest_start is not None and offset < log.highest_start)):
                 continue
-            covering = -1 if offset is None else bisect_right(starts, offset) - 1
+            covering = -1 if offset is None or log.compacted else bisect_right(starts, offset) - 1
             if offset is not None and covering >= 0 and offset < ends[covering]:
                 row, why = "lost-write", "readers went past it, and nobody got it"
             elif log.final is not None and self._sends.ended_seq[number] < began:

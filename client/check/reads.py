@@ -11,6 +11,7 @@ Always
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from .history import Assign, Event, History, Own, Poll, Polled, ReadAll, Seek, Subscribe
 from .places import Final, Log, Places, Span
@@ -153,7 +154,7 @@ class Reads:
         if not back and log.trimmed:
             self._perhaps_trimmed.append((log, self._rows[name], span.end, record, event))
         elif back or not log.compacted:
-            self._tell_jump(log, self._rows[name], span.end, record, event)
+            self._tell_jump(log, self._rows[name], span.end, record.offset, record.value, event)
         # Over what was trimmed nobody went; over what compaction took, everybody did.
         return self._begin(reader, log.name, record.offset) if back or log.trimmed else span
 
@@ -175,11 +176,18 @@ class Reads:
         must_have = before.value + 1 if before is not None else 0
         first = log.start_for(event.start)
         gaps = _gaps([offset for offset, _ in values], first, max(event.end, must_have))
-        if not log.compacted:
-            self._rows["vanished-read"].judged += len(log.read)
+        self._rows["vanished-read"].judged += len(log.read)
+        self._rows["int-nonmonotonic-poll"].judged += len(values) > 1
+        for (earlier, _), (later, value) in pairwise(values):
+            if later <= earlier:
+                self._tell_jump(log, self._rows["int-nonmonotonic-poll"], earlier + 1, later, value, event)
+        if log.compacted:  # in the middle anything may be missing; behind it, nothing
+            behind = max([event.end, *(offset + 1 for offset, _ in values)])
+            gaps = [(max(start, behind), end) for start, end in gaps if end > behind]
+        else:
             self._rows["log-hole"].judged += 1
-            for start, end in gaps:
-                self._tell_gap(log, start, end, must_have, event)
+        for start, end in gaps:
+            self._tell_gap(log, start, end, must_have, event)
         for offset, value in values:
             self._places.place(log, offset, value, None, event)
         log.spans.append(Span(first, event.end))
@@ -221,16 +229,16 @@ class Reads:
         """Tell of the jumps that no log start explains."""
         for log, row, expected, record, event in self._perhaps_trimmed:
             if log.highest_start is not None and record.offset > log.highest_start:
-                self._tell_jump(log, row, expected, record, event)
+                self._tell_jump(log, row, expected, record.offset, record.value, event)
 
-    def _tell_jump(self, log: Log, row: Row, expected: int, record: Polled, event: Poll) -> None:
+    def _tell_jump(self, log: Log, row: Row, expected: int, offset: int, value: str, event: Event) -> None:
         row.add(
             log.topic,
-            f"{log.name}: {who(self._history, event)} got offset {record.offset} where {expected} was due",
+            f"{log.name}: {who(self._history, event)} got offset {offset} where {expected} was due",
             partition=log.name,
-            offset=record.offset,
+            offset=offset,
             due=expected,
-            values=[record.value],
+            values=[value],
             **facts(self._history, event),
         )
 

@@ -167,6 +167,14 @@ class SendOrder:
             pipeline = self._pipelines.setdefault((event.process, begun.producer, name), array("q"))
             pipeline.extend((number, lowest, highest))
 
+    def found(self, number: int, name: str, offset: int, acked: Frontier, read: Frontier) -> None:
+        """A value stands at `offset`, and the acknowledgement of its send, number `number`, had not said where."""
+        self.placed(number, name, offset, acked, read)
+        producer = self._sends.producer[number]
+        if producer is not None and self._idempotent:
+            pipeline = self._pipelines.setdefault((self._sends.process[number], producer, name), array("q"))
+            pipeline.extend((number, offset, offset))
+
     def placed(self, number: int, name: str, offset: int, acked: Frontier, read: Frontier) -> None:
         """It is known, for the first time or once more, that a value of send `number` stands at `offset`."""
         began = self._sends.began_seq[number]

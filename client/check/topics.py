@@ -35,6 +35,8 @@ class Topics:
         self._named: dict[str, Register[str | None]] = defaultdict(Register)
         self._creating: dict[tuple[int, int], tuple[str, Write]] = {}
         self._deleting: dict[tuple[int, int], tuple[Write, str | None]] = {}
+        self._before: dict[tuple[int, int], _Deletion | None] = {}
+        self._newest: dict[str, tuple[int, int]] = {}
         self._ids: dict[str, str] = {}
         self._gone: dict[str, tuple[int, str]] = {}  # by id: since when, by whose word
         self.deletions: dict[str, _Deletion] = {}
@@ -71,6 +73,8 @@ class Topics:
         assert event.topic is not None
         write = self._named[event.topic].begin(None, event.seq)
         self._deleting[event.file, event.op] = write, self._ids.get(event.topic)
+        self._before[event.file, event.op] = self.deletions.get(event.topic)
+        self._newest[event.topic] = event.file, event.op
         self.deletions[event.topic] = _Deletion(event.seq)
 
     def deleted(self, event: DeleteTopic, begun: DeleteTopic) -> None:
@@ -79,12 +83,23 @@ class Topics:
         register = self._named[begun.topic]
         if event.type == "fail":
             register.failed(None, write)
+            self._forget(begun.topic, (event.file, event.op))
         elif event.type == "ok":
             register.acknowledged(write, event.seq)
             self._row.judged += 1
             self.deletions[begun.topic].ended = event.seq
             if topic_id is not None:
                 self._gone.setdefault(topic_id, (event.seq, who(self._history, event)))
+
+    def _forget(self, topic: str, op: tuple[int, int]) -> None:
+        """The deletion surely did not happen: it excuses nothing."""
+        if self._newest[topic] != op:
+            return
+        before = self._before[op]
+        if before is None:
+            del self.deletions[topic]
+        else:
+            self.deletions[topic] = before
 
     def listed(self, event: ListTopics, begun: ListTopics) -> None:
         if event.type != "ok" or event.topics is None:

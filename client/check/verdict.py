@@ -43,13 +43,19 @@ class Verdict:
         return not any(row.failed for row in self.rows)
 
     @property
+    def applying(self) -> int:
+        """How many rows the history could be held against. If none, `ok` says nothing."""
+        return sum(1 for row in self.rows if row.judged or row.count)
+
+    @property
     def failing(self) -> list[Row]:
         return [row for row in self.rows if row.failed]
 
     def as_json(self) -> dict[str, Any]:
         seen = self.liveness
         return {
-            "ok": self.ok,
+            "ok": self.ok and self.applying > 0,
+            "rows_applying": self.applying,
             "files": self.history.paths,
             "events": seen.events,
             "seconds": round(seen.last_t - (seen.first_t or 0.0), 6) if seen.events else 0.0,

@@ -44,7 +44,7 @@ def history(
     the verdict is a promise: ok, FAIL with examples, or not applicable where the history says nothing of it. See
     docs/history.md for all events and rows; `lograft.client.check.history.Recorder` writes such files.
 
-    Exit code: 0 nothing found, 1 a row fails, 2 a file that cannot be judged.
+    Exit code: 0 nothing found, 1 a row fails, 2 a file that cannot be judged, or holds nothing to judge.
     """
     from ..check.history import BadHistory
     from ..check.verdict import judge
@@ -68,6 +68,9 @@ def history(
         show(told(verdict))
     if not verdict.ok:
         raise Ended(FAILED)
+    if not verdict.applying:
+        say("lograft: nothing in this history can be judged; record sends and a final read (docs/history.md)")
+        raise Ended(WRONG_USAGE)
 
 
 def told(verdict: Verdict) -> str:
@@ -107,11 +110,13 @@ def told(verdict: Verdict) -> str:
         )
     lines += [f"note: {note}" for note in verdict.notes]
     failing = [row.name for row in verdict.failing]
-    judged = sum(1 for row in verdict.rows if row.judged)
     lines.append("")
-    lines.append(
-        f"FAIL: {', '.join(failing)}" if failing else f"ok: {judged} of {len(rows)} rows apply, and nothing was found"
-    )
+    if failing:
+        lines.append(f"FAIL: {', '.join(failing)}")
+    elif verdict.applying:
+        lines.append(f"ok: {verdict.applying} of {len(rows)} rows apply, and nothing was found")
+    else:
+        lines.append(f"nothing was judged: none of {len(rows)} rows applies")
     return "\n".join(lines)
 
 

@@ -407,6 +407,67 @@ def nobody_is_answered_though_a_majority_is_well(story: Story, wrong: bool) -> N
     story.end(story.begin("p", "ends"), ends={"t/0": [0, 1]})
 
 
+@case("int-nonmonotonic-poll")
+def the_final_read_hands_out_a_record_before_an_earlier_one(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", "b", at=0)
+    story.read_all(*([(1, "b"), (0, "a")] if wrong else [(0, "a"), (1, "b")]))
+
+
+@case("int-nonmonotonic-poll")
+def the_final_read_hands_out_a_record_twice(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", "b", at=0)
+    story.read_all((0, "a"), *([(0, "a")] if wrong else []), (1, "b"))
+
+
+@case("unseen", compacted=["t"])
+def the_end_of_a_compacted_log_is_lost(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", at=0)
+    story.sent("p", "b", at=1)
+    story.sent("p", "c", at=2)
+    story.read_all((0, "a"), end=1 if wrong else 3)
+
+
+@case("vanished-read", compacted=["t"])
+def the_end_of_a_compacted_log_that_was_read_is_lost(story: Story, wrong: bool) -> None:
+    story.sending("p", "a", "b", "c")
+    story.polled("c", (0, "a"), (1, "b"), (2, "c"))
+    story.read_all((0, "a"), end=2 if wrong else 3)
+
+
+@case("unseen")
+def a_record_is_lost_and_a_deletion_that_failed_excuses_nothing(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", at=0)
+    story.read_all(*([] if wrong else [(0, "a")]))
+    story.end(story.begin("a", "delete_topic", topic="t"), "fail")
+
+
+@case("realtime-order")
+def an_acknowledgement_names_no_offset_and_the_record_stands_too_early(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", at=0 if not wrong else 1)
+    story.sent("q", "b", at=[None])
+    story.read_all(*([(0, "b"), (1, "a")] if wrong else [(0, "a"), (1, "b")]))
+
+
+@case("realtime-order")
+def what_is_sent_after_an_acknowledgement_without_an_offset_stands_before_it(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", at=[None])
+    story.sent("q", "b", at=0 if wrong else 1)
+    story.read_all(*([(0, "b"), (1, "a")] if wrong else [(0, "a"), (1, "b")]))
+
+
+@case("nonmonotonic-send")
+def one_producer_is_told_no_offsets_and_its_records_change_places(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", at=[None], producer="p/1")
+    story.sent("p", "b", at=[None], producer="p/1")
+    story.read_all(*([(0, "b"), (1, "a")] if wrong else [(0, "a"), (1, "b")]))
+
+
+@case("int-nonmonotonic-send")
+def no_offsets_are_told_and_the_values_of_a_send_change_places(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", "b", at=[None, None])
+    story.read_all(*([(0, "b"), (1, "a")] if wrong else [(0, "a"), (1, "b")]))
+
+
 ALL = [pytest.param(row, one, id=f"{row}-{one.tell.__name__}") for row, cases in CASES.items() for one in cases]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,24 @@ def test_an_acknowledgement_needs_an_offset_for_each_value(tmp_path: Path, capsy
     story.acked(story.sending("p", "a", "b"), 0)
     assert main(["check", "history", written(story, tmp_path / "h")]) == 2
     assert "was of 2 values, and was told 1 offsets; an ok has an offset for each" in capsys.readouterr().err
+
+
+def test_a_history_that_holds_nothing_to_judge_is_not_called_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story = Story()
+    story.sending("p", "a")
+    path = written(story, tmp_path / "h")
+    assert main(["check", "history", path]) == 2
+    seen = capsys.readouterr()
+    assert "nothing was judged: none of 30 rows applies" in seen.out and "record sends and a final read" in seen.err
+    assert main(["check", "history", "-o", "json", path]) == 2
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_a_pipe_is_refused_because_its_beginning_would_not_be_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")  # as of `check history <(zcat run.jsonl.gz)`
+    assert main(["check", "history", str(tmp_path / "pipe")]) == 2
+    assert "pipe: is no file but a pipe or a device, and is read twice; write it to a file" in capsys.readouterr().err
