@@ -309,6 +309,11 @@ class Replica:
                 # With a word to keep, it was found damaged, maybe by a read in the midst of it.
                 suspects=None if known.word is not None else (),
             )
+            if log.end.term > term:
+                # A crash came between items of a newer term and the promise to follow in it. They will be acknowledged
+                # now, and recovery counts on it that nothing past the promised term ever was.
+                term, voted_for = log.end.term, None
+                await promises.sync(promises.note_vote(partition, term, None))
             await _promise_thinned(promises, log)
             doubtful = doubtful or verdict.doubtful
             if verdict.damage is not None:

@@ -143,6 +143,8 @@ class Reading(NamedTuple):
     """After the last readable round; what follows was never answered, unless `lost`."""
     lost: str | None
     """Why the word of this file is lost; None if it is good."""
+    is_mistake: bool = False
+    """No disk does that: the rounds are as they were written, and should never have been."""
 
 
 class _RoundHeader(NamedTuple):
@@ -186,7 +188,7 @@ def read_rounds(content: bytes, path: str = "promises.log") -> Reading:
     if not rounds[0].frames or not isinstance(rounds[0].frames[0], DirectoryFrame):
         return Reading([], 0, "its first frame is not the directory id")
     if (unlisted := _unlisted(rounds)) is not None:
-        return Reading([], 0, unlisted)
+        return Reading([], 0, unlisted, is_mistake=True)
     later = next((header for _, header in _headers_in(content, position) if header.number > len(rounds)), None)
     if later is not None:
         return Reading([], 0, f"both copies of round {len(rounds)} are unreadable, but round {later.number} is there")

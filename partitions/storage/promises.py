@@ -336,6 +336,13 @@ class Promises(Promised):
                 f"{self._path} cannot be read at {failed_at[0]}, nor the other copy: {error.strerror}; "
                 "start again, and if it stays so, replace the disk and begin with an empty data directory"
             ) from error
+        if reading.is_mistake:
+            # To begin anew as somebody else would be wrong: what one broker wrote by mistake, all of them may have.
+            file.close()
+            raise OSError(
+                f"{self._path}: {reading.lost}; that is a mistake of lograft's, not of the disk's: leave the file as it is, "
+                "start the version that ran before, and report it"
+            )
         if reading.lost is not None:
             file.close()
             return reading.lost

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from lograft.partitions.real_environment import RealEnvironment
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
 from lograft.partitions.storage.compaction import CompactionSettings
+from lograft.partitions.storage.promised import ReplicaPromises
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.replacement import Replacement, decide_replacement
 from lograft.partitions.storage.rewriting import Job, Outcome, Rewritten, Take, rewrite
@@ -249,6 +252,37 @@ def test_what_a_leader_thinned_is_promised_as_rewritten_before_it_is_acknowledge
     asyncio.run(go())
 
 
+@asynccontextmanager
+async def after_a_crash(root: Path, trio: Trio, replica: Replica) -> AsyncIterator[tuple[ReplicaPromises, Replica]]:
+    """What the replica's disk had promised at this moment, and what the next process makes of it."""
+    directory = str(root / "crashed")
+    shutil.copytree(root / "0", directory)
+    environment = RealEnvironment(directory)
+    environment.transport = trio.network
+    promises = await Promises.open(environment, directory)
+    known = promises.recall(PARTITION)
+    assert known is not None
+    flusher = Flusher(environment)
+    again = await Replica.open(
+        environment=environment,
+        promises=promises,
+        flusher=flusher,
+        directory=directory,
+        partition=PARTITION,
+        voter=replica.voter,
+        first_voters=replica.voters,
+        config=ReplicaConfig(),
+        observer=trio.watch,
+    )
+    try:
+        yield known, again
+    finally:
+        await again.stop()
+        await flusher.drain()
+        await promises.close()
+        environment.disk.stop()
+
+
 def test_what_a_leader_thinned_is_promised_as_rewritten_though_a_crash_came_before_the_promise(tmp_path: Path) -> None:
     """The page cache outlives the process: what it was about to promise, the next one finds in the log."""
 
@@ -266,31 +300,33 @@ def test_what_a_leader_thinned_is_promised_as_rewritten_though_a_crash_came_befo
             items = replace(thinned, data=bounds), a_record(term, 2, b"new")
             replica.receive(AppendRequest(sender, replica.voter, term, 1, after, after, Point(0, 0, 0), items, 1))
             await deaf.has_flushed(Point(term, 3, 1))
-            shutil.copytree(tmp_path / "0", tmp_path / "crashed")
+            async with after_a_crash(tmp_path, trio, replica) as (known, again):
+                assert known.rewritten_to == 0
+                assert (again.log.end, again.compacted_to) == (Point(term, 3, 1), (2, 0))
+                assert again._promises.synced == again._promised
             deaf.gate.set()
 
-            environment = RealEnvironment(str(tmp_path / "crashed"))
-            environment.transport = trio.network
-            promises = await Promises.open(environment, str(tmp_path / "crashed"))
-            known = promises.recall(PARTITION)
-            assert known is not None and known.rewritten_to == 0
-            flusher = Flusher(environment)
-            again = await Replica.open(
-                environment=environment,
-                promises=promises,
-                flusher=flusher,
-                directory=str(tmp_path / "crashed"),
-                partition=PARTITION,
-                voter=replica.voter,
-                first_voters=replica.voters,
-                config=ReplicaConfig(),
-                observer=trio.watch,
-            )
-            assert (again.log.end, again.compacted_to) == (Point(term, 3, 1), (2, 0))
-            assert promises.synced == again._promised
-            await again.stop()
-            await flusher.drain()
-            await promises.close()
-            environment.disk.stop()
+    asyncio.run(go())
+
+
+def test_the_term_of_what_the_log_holds_is_promised_though_a_crash_came_before_the_promise(tmp_path: Path) -> None:
+    """Recovery counts on it that nothing past the promised term was ever acknowledged."""
+
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            term = deaf.replica.term + 1
+            deaf.gate.clear()
+            deaf.is_told(1, term, Point(0, 0, 0), a_record(term, 0, b"old"))
+            await deaf.has_flushed(Point(term, 1, 1))
+            deaf.is_told(2, term + 1, Point(term, 1, 1), a_record(term + 1, 1, b"new"))
+            await deaf.has_flushed(Point(term + 1, 2, 1))
+            async with after_a_crash(tmp_path, trio, deaf.replica) as (known, again):
+                assert known.term == term
+                assert again.log.end == Point(term + 1, 2, 1)
+                promised = again._promises.recall(PARTITION)
+                assert promised is not None and (promised.term, promised.voted_for) == (term + 1, None)
+                assert again._promises.synced == again._promised
+            deaf.gate.set()
 
     asyncio.run(go())

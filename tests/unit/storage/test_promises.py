@@ -12,7 +12,7 @@ from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.storage import promises as promises_module
-from lograft.partitions.storage.promise_frames import read_rounds
+from lograft.partitions.storage.promise_frames import MarkFrame, encode_round, read_rounds
 from lograft.partitions.storage.promised import ReplicaPromises
 from lograft.partitions.storage.promises import Promises
 from lograft.proto.errors import NewerFormat
@@ -475,5 +475,24 @@ def test_a_scrub_writes_promises_anew_of_which_a_copy_has_decayed() -> None:
         held = again.recall(PARTITION)
         assert held is not None
         assert held.term == 3
+
+    asyncio.run(scenario())
+
+
+def test_promises_that_only_a_mistake_can_have_written_are_refused_and_left_as_they_are() -> None:
+    """Begun anew as other brokers, all that made the same mistake would forget their word together."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        await with_a_vote(disk)
+        file = disk.open(PATH)
+        written = read_rounds(file.read(0, file.size()))
+        unlisted = encode_round(len(written.rounds), [MarkFrame(OTHER, Point(5, 1, 1))])
+        file.write(written.end_position, unlisted)
+        file.close()
+        before = bytes(disk.names[PATH].cache)
+        with pytest.raises(OSError, match="not listed; that is a mistake of lograft's"):
+            await opened(disk)
+        assert bytes(disk.names[PATH].cache) == before
 
     asyncio.run(scenario())
