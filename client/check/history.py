@@ -368,7 +368,9 @@ class History:
         """None: whoever was to write the file was killed before it had written a line."""
         kind = stat.S_IFMT(os.stat(path).st_mode)
         if kind not in (stat.S_IFREG, stat.S_IFDIR):  # what is read once would be judged without its beginning
-            raise BadHistory(path, None, "is no file but a pipe or a device, and is read twice", "write it to a file first")
+            raise BadHistory(
+                path, None, "is no file but a pipe or a device, and is read twice", "write it to a file first"
+            )
         with open(path, "rb") as file:
             line = file.readline()
         if not line.strip():
