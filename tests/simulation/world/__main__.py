@@ -37,7 +37,7 @@ def main() -> int:
         if arguments.digests:
             print(f"{seed} {report.digest:08x} {report.steps}", flush=True)
         if report.failure is not None:
-            print_failure(report)
+            print_failure(report, arguments.plant)
             if not arguments.keep_going:
                 break
     if arguments.history and reports:
@@ -49,12 +49,19 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def print_failure(report: Report) -> None:
+def print_failure(report: Report, plant: str | None) -> None:
     print(report.events, file=sys.stderr)
     print(f"\n{report}\n{dict(report.faults)}\n{report.drawn}", file=sys.stderr)
     if report.failure is not None:
         traceback.print_exception(report.failure, limit=-8)
-    print(f"replay: python -m tests.simulation.world --from {report.seed} --seeds 1\n", file=sys.stderr, flush=True)
+    print(f"replay: {replay(report.seed, plant)}\n", file=sys.stderr, flush=True)
+
+
+def replay(seed: int, plant: str | None) -> str:
+    """What to say for the same seed once more, with the same bug in the code."""
+    if plant is None:
+        return f"make world FROM={seed} SEEDS=1"
+    return f".venv/bin/python -m tests.simulation.world --from {seed} --seeds 1 --plant {plant}"
 
 
 def print_summary(reports: list[Report], seconds: float) -> None:
