@@ -21,6 +21,7 @@ class FirstLook:
     def __init__(self, paths: Iterable[Path]) -> None:
         self.wrong: list[str] = []
         self.operations: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.acknowledged = 0
         self.silence_s = 0.0
         """The longest time without an acknowledgement."""
@@ -42,6 +43,8 @@ class FirstLook:
                     self.operations[f"{f} {kind}"] += 1
                 if kind == "ok" and f != "poll":
                     done[f] += path.name != REFEREE
+                if f == "fault" and event["begins"]:
+                    self.faults[event["what"]] += 1
                 if f == "send" and kind == "invoke":
                     sent[path.name, event["op"]] = [event["topic"], *event["values"]]
                 elif f == "send" and kind == "ok":

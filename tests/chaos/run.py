@@ -200,7 +200,7 @@ async def end(referee: Referee, nemesis: Nemesis, workers: Workers) -> None:
 
 
 def report(plan: Plan, nemesis: Nemesis, verdict: Verdict, kept: Path) -> None:
-    begun = ", ".join(f"{name} {count}" for name, count in sorted(nemesis.begun.items()))
+    begun = ", ".join(f"{name} {count}" for name, count in sorted((nemesis.begun or verdict.faults).items()))
     print(f"\nfaults        {begun or 'none'}")
     if nemesis.passed_over:
         print("passed over   " + ", ".join(f"{name} {count}" for name, count in sorted(nemesis.passed_over.items())))
