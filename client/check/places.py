@@ -260,7 +260,7 @@ class Places:
             left = self._tell_other_places(log)
             if log.compacted:  # what is missing inside may have been taken; the end of a log stays where it was
                 end = self._end_of_final(log)
-                left = [(offset, value) for offset, value in left if offset is not None and offset >= end]
+                left = [one for one in left if one[0] is not None and one[0] >= end]
             self._tell_missing(log, left)
         # Where nobody recorded sends, that nobody had sent what stands there says nothing.
         for topic in sorted(self._sends.topics):
@@ -274,9 +274,9 @@ class Places:
         if acked.highest is None:
             return
         for value, offset in [*log.where.items(), *((value, offset) for offset, value in log.unread.items())]:
-            number = self._sends.of_value.get(value)
-            if number is not None and self._sends.partition[number] == log.name:
-                self._order.placed(number, log.name, offset, acked, Frontier())
+            sender = self._sends.of_value.get(value)
+            if sender is not None and self._sends.partition[sender] == log.name:
+                self._order.placed(sender, log.name, offset, acked, Frontier())
         row = self._rows["int-nonmonotonic-send"]
         found = [(self._sends.of_value[value], log.where[value]) for value in log.unplaced if value in log.where]
         for (one, before), (number, offset) in pairwise(found):

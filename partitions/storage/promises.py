@@ -340,7 +340,7 @@ class Promises(Promised):
             # To begin anew as somebody else would be wrong: what one broker wrote by mistake, all of them may have.
             file.close()
             raise OSError(
-                f"{self._path}: {reading.lost}; that is a mistake of lograft's, not of the disk's: leave the file as it is, "
+                f"{self._path}: {reading.lost}; that is a mistake of lograft's, not of the disk's: leave the file, "
                 "start the version that ran before, and report it"
             )
         if reading.lost is not None:

@@ -47,6 +47,15 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names of faults, by commas: instead of the mix's")
     parser.add_argument("--bug", default="", choices=["", *bugs.BUGS], help="planted in every broker")
     given = parser.parse_args()
+    if not 0 < given.minutes < float("inf"):
+        parser.error(f"--minutes {given.minutes:g}: a run lasts longer than 0 minutes")
+    if given.rounds < 1:
+        parser.error(f"--rounds {given.rounds}: there is at least 1 round")
+    if given.seed is not None and given.seed < 0:
+        parser.error(f"--seed {given.seed}: a seed is 0 or more")
+    known = [*(kind.name() for kind in faults.ALL), *failover.TROUBLES]
+    if strangers := sorted(set(given.only.split(",")) - {"", *known}):
+        parser.error(f"--only {', '.join(strangers)}: no such fault; there are {', '.join(known)}")
     enter_namespace()
     kinds = MIXES.get(given.mix, ())
     if given.only:

@@ -11,6 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+REFEREE = "referee.jsonl"
+"""What the referee and the script asked: their probes are nobody's work."""
+
 
 class FirstLook:
     """Of the histories of one run."""
@@ -18,10 +21,14 @@ class FirstLook:
     def __init__(self, paths: Iterable[Path]) -> None:
         self.wrong: list[str] = []
         self.operations: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.acknowledged = 0
         self.silence_s = 0.0
         """The longest time without an acknowledgement."""
         self.read = 0
+        self.idle: list[str] = []
+        """What no client at work got done even once, of what all of them try: without it a run shows little."""
+        done: Counter[str] = Counter()
         sent: dict[tuple[str, int], list[str]] = {}
         places: dict[str, set[tuple[str, int]]] = defaultdict(set)
         held: dict[tuple[str, int], set[str]] = defaultdict(set)
@@ -34,6 +41,10 @@ class FirstLook:
                 f, kind = event["f"], event["type"]
                 if kind != "invoke":
                     self.operations[f"{f} {kind}"] += 1
+                if kind == "ok" and f != "poll":
+                    done[f] += path.name != REFEREE
+                if f == "fault" and event["begins"]:
+                    self.faults[event["what"]] += 1
                 if f == "send" and kind == "invoke":
                     sent[path.name, event["op"]] = [event["topic"], *event["values"]]
                 elif f == "send" and kind == "ok":
@@ -46,6 +57,7 @@ class FirstLook:
                 elif f == "send" and kind == "fail":
                     failed.update(sent[path.name, event["op"]][1:])
                 elif f == "poll" and kind == "ok":
+                    done["poll"] += len(event["records"])
                     for partition, offset, value, _ in event["records"]:
                         held[partition, offset].add(value)
                 elif f == "read_all" and kind == "ok":
@@ -69,6 +81,7 @@ class FirstLook:
                 self.wrong.append(f"{value} is there more than once: {sorted(at)}")
             if value in failed:
                 self.wrong.append(f"{value} is there, and was said to have failed")
+        self.idle = [f for f in ("send", "poll", "own", "store") if not done[f]]
         acks.sort()
         self.silence_s = max((later - earlier for earlier, later in pairwise(acks)), default=0.0)
 

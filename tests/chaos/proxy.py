@@ -111,7 +111,10 @@ class Proxies:
             assert task is not None
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            with contextlib.suppress(OSError, RuntimeError, asyncio.IncompleteReadError, TimeoutError):
+            # Cancelled when all is closed: nobody waits for this task, and the streams would print it as a failure.
+            with contextlib.suppress(
+                OSError, RuntimeError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError
+            ):
                 await self._carry(reader, writer, to_port, acceptor, is_peer=is_peer)
 
         self._servers.append(await asyncio.start_server(accept, "127.0.0.1", port))

@@ -43,9 +43,13 @@ class Verdict:
     answering_s: float = 0.0
     whole_s: float = 0.0
     operations: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    """That began, by the history: also those of scripts."""
     acknowledged: int = 0
     read: int = 0
     silence_s: float = 0.0
+    idle: list[str] = field(default_factory=list)
+    """What the clients tried and got done not once."""
     checker: str = ""
     """Its report."""
 
@@ -194,7 +198,8 @@ class Referee:
         verdict = self.verdict
         look = FirstLook(paths)
         verdict.operations, verdict.acknowledged, verdict.read = look.operations, look.acknowledged, look.read
-        verdict.silence_s = look.silence_s
+        verdict.faults = look.faults
+        verdict.silence_s, verdict.idle = look.silence_s, look.idle
         verdict.wrong += [f"first look: {wrong}" for wrong in look.wrong[:20]]
         if len(look.wrong) > 20:
             verdict.wrong.append(f"first look: {len(look.wrong) - 20} more of the kind")

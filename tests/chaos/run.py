@@ -175,6 +175,8 @@ async def run(plan: Plan) -> Verdict:
                     async with asyncio.timeout(5.0):
                         await client.close()
         verdict = await asyncio.to_thread(referee.judge, sorted(directory.glob("*.jsonl")))
+        if plan.hires and verdict.idle:
+            verdict.wrong.append(f"the clients got nothing done of: {', '.join(verdict.idle)}; the run shows nothing")
         if verdict.wrong:
             await asyncio.to_thread(keep_data, cluster, kept)
     report(plan, nemesis, verdict, kept)
@@ -198,7 +200,7 @@ async def end(referee: Referee, nemesis: Nemesis, workers: Workers) -> None:
 
 
 def report(plan: Plan, nemesis: Nemesis, verdict: Verdict, kept: Path) -> None:
-    begun = ", ".join(f"{name} {count}" for name, count in sorted(nemesis.begun.items()))
+    begun = ", ".join(f"{name} {count}" for name, count in sorted((nemesis.begun or verdict.faults).items()))
     print(f"\nfaults        {begun or 'none'}")
     if nemesis.passed_over:
         print("passed over   " + ", ".join(f"{name} {count}" for name, count in sorted(nemesis.passed_over.items())))

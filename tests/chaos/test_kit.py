@@ -175,6 +175,13 @@ def test_first_look_finds_an_acknowledged_record_that_is(tmp_path: Path, values:
     assert FirstLook([history(tmp_path / "h", *sent(1, "a", 0), *sent(2, "b", 1), read_back(*values))]).wrong
 
 
+def test_what_no_client_got_done_is_named_and_the_probes_of_the_referee_do_not_count(tmp_path: Path) -> None:
+    probes = history(tmp_path / "referee.jsonl", *sent(1, "probe", 0), read_back((0, "probe")))
+    silent = {"f": "poll", "type": "ok", "records": []}
+    assert FirstLook([probes, history(tmp_path / "h", silent)]).idle == ["send", "poll", "own", "store"]
+    assert FirstLook([probes, history(tmp_path / "h", *sent(1, "a", 1))]).idle == ["poll", "own", "store"]
+
+
 def test_first_look_finds_a_record_that_was_read_and_is_there_no_more(tmp_path: Path) -> None:
     polled = {"f": "poll", "type": "ok", "records": [["t/0", 1, "ghost", 3]]}
     assert FirstLook([history(tmp_path / "h", *sent(1, "a", 0), polled, read_back((0, "a")))]).wrong

@@ -50,7 +50,7 @@ def run_seed(seed: int, orders: Orders) -> Outcome:
         if (again.digest, again.steps) != (report.digest, report.steps):
             why = (
                 f"seed {seed} gave two traces: {report.digest:08x} in {report.steps} steps, "
-                f"then {again.digest:08x} in {again.steps}\n{replay(seed)}"
+                f"then {again.digest:08x} in {again.steps}\n{replay(seed)} TWICE=1"
             )
     report.failure = None
     report.events = ""

@@ -25,19 +25,26 @@ def main() -> int:
     parser.add_argument("--history", metavar="FILE", help="write the last seed's history there")
     parser.add_argument("--plant", choices=sorted(PLANTED), help="with a known wrong behaviour")
     arguments = parser.parse_args()
+    if arguments.seeds < 1 or arguments.first < 0:
+        parser.error(f"--seeds {arguments.seeds} --from {arguments.first}: at least 1 seed, from 0 on")
     reports: list[Report] = []
     started = time.process_time()
+    interrupted = False
     for seed in range(arguments.first, arguments.first + arguments.seeds):
-        with planted(arguments.plant):
-            report = simulate(seed, Plan(events_shown=arguments.events))
-            again = simulate(seed, Plan(events_shown=arguments.events)) if arguments.twice else report
+        try:
+            with planted(arguments.plant):
+                report = simulate(seed, Plan(events_shown=arguments.events))
+                again = simulate(seed, Plan(events_shown=arguments.events)) if arguments.twice else report
+        except KeyboardInterrupt:
+            interrupted = True
+            break
         if again.digest != report.digest:
             report.failure = report.failure or AssertionError(f"{report.digest:08x}, then {again.digest:08x}")
         reports.append(report)
         if arguments.digests:
             print(f"{seed} {report.digest:08x} {report.steps}", flush=True)
         if report.failure is not None:
-            print_failure(report)
+            print_failure(report, replay(report.seed, arguments.plant, twice=arguments.twice))
             if not arguments.keep_going:
                 break
     if arguments.history and reports:
@@ -46,15 +53,26 @@ def main() -> int:
     if not arguments.digests:
         print_summary(reports, time.process_time() - started)
         print(f"failed: {failed}" if failed else "no seed failed")
+    if interrupted:
+        print(f"interrupted after {len(reports)} of {arguments.seeds} seeds", file=sys.stderr)
+        return 130
     return 1 if failed else 0
 
 
-def print_failure(report: Report) -> None:
+def print_failure(report: Report, again: str) -> None:
     print(report.events, file=sys.stderr)
     print(f"\n{report}\n{dict(report.faults)}\n{report.drawn}", file=sys.stderr)
     if report.failure is not None:
         traceback.print_exception(report.failure, limit=-8)
-    print(f"replay: python -m tests.simulation.world --from {report.seed} --seeds 1\n", file=sys.stderr, flush=True)
+    print(f"replay: {again}\n", file=sys.stderr, flush=True)
+
+
+def replay(seed: int, plant: str | None, *, twice: bool = False) -> str:
+    """What to say for the same seed once more, with the same bug in the code."""
+    if plant is None and not twice:
+        return f"make world FROM={seed} SEEDS=1"
+    more = (" --twice" if twice else "") + (f" --plant {plant}" if plant else "")
+    return f".venv/bin/python -m tests.simulation.world --from {seed} --seeds 1{more}"
 
 
 def print_summary(reports: list[Report], seconds: float) -> None:
