@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from .frontier import Frontier
-from .history import Ends, Event, History
+from .history import Ends, Event, History, ReadAll
 from .places import Places
 from .rows import Rows
 from .sends import Sends, facts, who
@@ -49,6 +49,12 @@ class Bounds:
                 asked_s=begun.t,
                 **facts(self._history, event),
             )
+
+    def read_all(self, event: ReadAll, begun: Event) -> None:
+        """A final read says where it began and ended: by the leader's word too, asked after it had begun."""
+        if event.type == "ok" and event.partition is not None and event.end is not None and event.start is not None:
+            self._one(event.partition, "end", event.end, self._ends[event.partition], event, begun)
+            self._one(event.partition, "start", event.start, self._starts[event.partition], event, begun)
 
     def _one(self, name: str, bound: str, value: int, known: Frontier, event: Event, begun: Event) -> None:
         before = known.before(begun.seq)

@@ -130,7 +130,7 @@ def judge(
         "fetch_stored": (groups.fetched,),
         "process": (groups.processed,),
         "ends": (bounds.told,),
-        "read_all": (topics.read_all, reads.read_all),
+        "read_all": (topics.read_all, bounds.read_all, reads.read_all),
         "replica": (replicas.told,),
         "create_topic": (topics.created,),
         "delete_topic": (topics.deleted,),

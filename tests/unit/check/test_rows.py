@@ -604,6 +604,18 @@ def test_an_end_asked_for_before_an_acknowledgement_may_be_the_old_one() -> None
     assert flagged(story) == set()
 
 
+@pytest.mark.parametrize(("end", "rows"), [(1, {"end-regress"}), (3, set())])
+def test_a_final_read_does_not_end_before_an_end_that_was_told(end: int, rows: set[str]) -> None:
+    story = Story()
+    for value in "abc":
+        story.sending("p", value)  # of which nobody knows what became
+    story.end(story.begin("c", "ends"), ends={"t/0": [0, 3]})
+    op = story.begin("d", "read_all", partition="t/0")
+    values = [[offset, value] for offset, value in enumerate("abc")]
+    story.end(op, partition="t/0", start=0, end=end, values=values[:end])
+    assert flagged(story) == rows
+
+
 def test_stores_that_were_open_together_may_be_found_in_any_order_but_only_one() -> None:
     story = Story()
     one, other = story.storing("m", 5), story.storing("n", 7)
