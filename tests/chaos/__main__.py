@@ -72,8 +72,8 @@ def main() -> int:
     )
     if given.mix == "power":
         if (why := tools.missing("fuse")) is not None:
-            print(f"skipped: nothing here can lose what was not synced: {why}")
-            return 0
+            print(f"not done: nothing here can lose what was not synced: {why}", file=sys.stderr)
+            return 1
         again = f"make chaos MIX=power ROUNDS={given.rounds} SEED={seed}"
         plan = replace(plan, disk="volatile", script=power.rounds_of(given.rounds), again=again)
     if given.mix == "failover":

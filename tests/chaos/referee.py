@@ -178,6 +178,8 @@ class Referee:
         by_offset: dict[int, int] = {}
         for offset, crc in sums:  # items without width stand at the offset of what follows them
             by_offset[offset] = crc32c(crc.to_bytes(4, "big"), by_offset.get(offset, 0))
+        if not sums and committed:
+            self.verdict.wrong.append(f"{directory} holds nothing, though {name} is committed to {committed}")
         if sums:
             op = self._history.invoke("referee", "replica", partition=name, broker=broker_id)
             # What follows the last item below the end may not be everywhere yet: nothing is compared there.
