@@ -90,7 +90,8 @@ class RealRelay:
             while data := await reader.read(1 << 16):
                 if not self._is_stalled:
                     writer.write(data)
-            writer.close()
+            if not self._is_stalled:
+                writer.close()
 
 
 class SimulatedWays:
