@@ -163,6 +163,8 @@ class Repairer:
         replica, wait_ms = self._replica, FIRST_RETRY_MS
         while not self._stopped and replica.awaits_repair and (hole := replica.log.hole) is not None:
             why = await self._fill(hole)
+            if not why and replica.log.hole == hole:
+                why = f"the hole after {hole.where} was filled, and was found again"
             if not why:
                 self.refused_by = ()
                 wait_ms = FIRST_RETRY_MS

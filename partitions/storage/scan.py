@@ -127,9 +127,11 @@ class _Scanner:
         while found.unreadable is None and len(found.segments) < len(self._bases):
             if not self._take_unread(found, found.contents):
                 self._read_segment(found, found.contents)
-        if found.unreadable is None and found.contents.start_offset < self._bases[0]:
-            # The items said that the log starts earlier: segments before the first one are gone.
-            missing = Unreadable(f"no segment holds offset {found.contents.start_offset}", 0, 0, False, False)
+        start_offset = max(first.start_offset, found.contents.start_offset)
+        if found.unreadable is None and start_offset < self._bases[0]:
+            # All that is there says that the log starts earlier: segments before the first one are gone. (Where a log
+            # began anew the first head says so; later heads may be older, and what moved the start may be yet to come.)
+            missing = Unreadable(f"no segment holds offset {start_offset}", 0, 0, False, False)
             found = self._nothing()
             found.unreadable = missing
         return found

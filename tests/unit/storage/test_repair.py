@@ -223,6 +223,21 @@ def test_a_log_of_which_nothing_is_left_is_copied() -> None:
     asyncio.run(scenario())
 
 
+def test_a_log_that_lost_its_first_segments_begins_where_another_one_begins_whatever_later_heads_say() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        mark, held = await a_synced_log(disk, CONFIG)
+        disk.remove(FIRST + ".log")
+        disk.remove(FIRST + ".head")
+        log = await filled(disk, mark, held, CONFIG)
+        heads = [path for path in disk.names if path.endswith(".head")]
+        assert len(heads) > 1, "no later head says that the log starts at 0"
+        assert log.start_offset == log.base.offset > 0
+        assert points_of(log) == [item.point for item in held if item.point > log.base]
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("suffix", [".log", ".head"])
 def test_a_crash_at_any_moment_of_a_repair_leaves_what_can_be_repaired_again(suffix: str) -> None:
     async def scenario() -> None:
