@@ -888,7 +888,8 @@ class PartitionLog:
                     verify(batch)
                     placed = place(after, header, batch)
                     if placed.point > upto:
-                        return tuple(items)
+                        upto = after
+                        break
                     items.append(item_of(placed.point, placed.kind, placed.payload, batch))
                     after = placed.point
                     position += header.size
@@ -934,7 +935,8 @@ class PartitionLog:
                         position += header.size
                         continue
                     if header.next_offset > upto_offset:
-                        return found
+                        upto_offset = offset
+                        break
                     if found and header.size > left:
                         break
                     verify(batch)
@@ -953,7 +955,7 @@ class PartitionLog:
                     break
                 raise DamagedLog(segment.path, position, str(error)) from error
             if len(found) == count:
-                if found:
+                if found or offset >= upto_offset:
                     break
                 if position == begin:
                     raise DamagedLog(segment.path, position, f"no batch holds offset {offset}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lograft.partitions.environment import ReplicaConfig
@@ -25,6 +26,7 @@ from tests.unit.storage.fakes import (
     VOTERS,
     FakeDisk,
     FakeEnvironment,
+    FakeFile,
     Halted,
     a_log,
     items_of,
@@ -126,6 +128,33 @@ def test_records_are_read_from_the_batch_that_holds_the_offset_and_without_zero_
         # The batch of three at 12 does not lie wholly below 14.
         assert log.read_records(12, 14, 1 << 20) == []
         assert len(log.read_records(12, 15, 1 << 20)) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("reads_records", [True, False])
+def test_who_reads_up_to_what_is_committed_reads_on_from_there(reads_records: bool, monkeypatch: Any) -> None:
+    async def scenario() -> None:
+        config = ReplicaConfig(segment_bytes_max=1 << 20, index_interval_bytes=1 << 20)
+        log = await a_log(FakeEnvironment(FakeDisk()), "T1", *([1] * 20), config=config)
+        committed = Point(1, 15, 1)
+        positions: list[int] = []
+        read = FakeFile.read
+
+        def noted(file: FakeFile, position: int, size: int) -> bytes:
+            positions.append(position)
+            return read(file, position, size)
+
+        def read_up_to(before: Point, upto: Point) -> object:
+            if reads_records:
+                return log.read_records(before.offset, upto.offset, 1 << 20)
+            return log.read_items(before, upto, 1 << 20)
+
+        assert read_up_to(ORIGIN, committed)
+        monkeypatch.setattr(FakeFile, "read", noted)
+        assert read_up_to(committed, committed._replace(offset=16))
+        size = log.size_bytes // 21
+        assert min(positions) >= 14 * size, "what stands before was read again"
 
     asyncio.run(scenario())
 
