@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from ..partitions.commit_news import CommitNews
 from ..partitions.environment import PartitionId
 from ..partitions.flusher import Flusher
 from ..partitions.raft.messages import Voter
@@ -126,6 +127,7 @@ class Node:
         held = None if self._promises.cluster_set is None else ClusterSet.decode(self._promises.cluster_set)
         self._own = Voter(self._broker_id, self._promises.directory_id, CLUSTER_REPLICA_NUMBER)
         self._flusher = Flusher(self._environment)
+        self._news = CommitNews(self._environment)
         self._addresses = Addresses(config.advertise.grpc, config.advertise.peer, config.advertise.http)
         self._identity = PeerIdentity(
             cluster_id=None if held is None else held.cluster_id,
@@ -269,6 +271,7 @@ class Node:
             self._environment,
             self._promises,
             self._flusher,
+            self._news,
             config,
             self._sightings,
             self.metrics,

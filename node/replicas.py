@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
+from ..partitions.commit_news import CommitNews
 from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.flusher import Flusher
 from ..partitions.raft.messages import AppendRequest, Message, Voter
@@ -103,6 +104,7 @@ class Replicas:
         environment: Environment,
         promises: Promises,
         flusher: Flusher,
+        news: CommitNews,
         config: BrokerConfig,
         sightings: Sightings,
         metrics: Metrics,
@@ -123,6 +125,7 @@ class Replicas:
         self._environment = environment
         self._promises = promises
         self._flusher = flusher
+        self._news = news
         self._broker_id = config.broker.id
         self._sightings = sightings
         self._metrics = metrics
@@ -571,6 +574,8 @@ class Replicas:
                 first_voters=first_voters,
                 config=config,
                 observer=self,
+                # Every broker acts on the cluster's decisions as soon as it hears of them.
+                news=None if partition == CLUSTER_PARTITION else self._news,
                 repair_counts=self.repairs,
             )
         except (DamagedLog, OSError) as error:

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 from ..proto.errors import NoLeader, NotLeader, OffsetOutOfRange, ReplicaDamaged, UnknownOutcome, VotersUnchanged
 from ..proto.record_batch import BatchHeader, read_header, stamp
+from .commit_news import CommitNews
 from .environment import Environment, PartitionId, ReplicaConfig, TimerHandle
 from .flusher import Flusher
 from .producers import Duplicate
@@ -46,6 +47,7 @@ from .raft.events import (
     SetThrottled,
     SetWilling,
     StepDown,
+    TellCommitted,
     TimerFired,
     TransferAbandoned,
     TransferTo,
@@ -193,6 +195,7 @@ class Replica:
         partition: PartitionId,
         config: ReplicaConfig,
         observer: ReplicaObserver,
+        news: CommitNews | None = None,
         repair_counts: RepairCounts | None = None,
     ) -> None:
         self.partition = partition
@@ -202,6 +205,7 @@ class Replica:
         self._environment = environment
         self._promises = promises
         self._flusher = flusher
+        self._news = news
         self._data_directory = log.data_directory
         self._core = core
         self._config = config
@@ -270,12 +274,14 @@ class Replica:
         first_voters: tuple[Voter, ...],
         config: ReplicaConfig,
         observer: ReplicaObserver,
+        news: CommitNews | None = None,
         repair_counts: RepairCounts | None = None,
     ) -> Replica:
         """Recover the replica if `promises` lists it, else create it.
 
         Only an identity among the partition's first voters begins with that voter set; any other begins as a learner.
-        `directory` is the broker's data directory. Raises OSError, NewerFormat.
+        `directory` is the broker's data directory. Without `news` followers hear at once what is committed.
+        Raises OSError, NewerFormat.
         """
         known = promises.recall(partition)
         doubtful = damaged = False
@@ -350,6 +356,7 @@ class Replica:
             partition=partition,
             config=config,
             observer=observer,
+            news=news,
             repair_counts=repair_counts,
         )
         if not damaged:
@@ -590,12 +597,20 @@ class Replica:
             self._set_timer(effects.timer_ms)
         for event, facts in effects.notes:
             self._environment.log(event, partition=str(self.partition), **facts)
+        if effects.has_news:
+            self._tell_committed()
         if effects.committed is not None:
             self._on_committed()
         if effects.reads_confirmed or effects.reads_refused:
             self._answer_reads(effects)
         if effects.role_changed:
             self._on_role_changed()
+
+    def _tell_committed(self) -> None:
+        if self._news is not None:
+            self._news.note(self)
+        else:
+            self.take(TellCommitted())
 
     def _append(self, items: tuple[Item, ...], append_time_ms: int) -> None:
         try:

@@ -47,6 +47,7 @@ from .events import (
     SetThrottled,
     SetWilling,
     StepDown,
+    TellCommitted,
     TermSeen,
     TimerFired,
     TransferAbandoned,
@@ -264,6 +265,8 @@ class RaftCore:
                 self._on_peer_heard(event, effects)
             case PeerSilent():
                 self._on_peer_silent(event, effects)
+            case TellCommitted():
+                self._on_tell_committed(effects)
             case LeaderResigned():
                 self._on_leader_resigned(event, effects)
             case TermSeen():
@@ -630,8 +633,23 @@ class RaftCore:
             if room > 0:
                 self._replicate(progress, min(room, self._append_bytes_max), effects)
         elif progress.committed_sent < self.committed:
-            progress.committed_sent = self.committed
-            effects.send_now.append(self._append_request(progress))
+            effects.has_news = True
+
+    def _on_tell_committed(self, effects: Effects) -> None:
+        for progress in self.progress.values():
+            if self._lacks_news(progress):
+                progress.committed_sent = self.committed
+                effects.send_now.append(self._append_request(progress))
+
+    def _lacks_news(self, progress: Progress) -> bool:
+        """Was it sent all that this log holds, but not how far that is committed?"""
+        return (
+            progress.committed_sent < self.committed
+            and progress.pace is Pace.STREAM
+            and progress.next == self.last
+            and not progress.filling
+            and self.is_heard(progress.voter)
+        )
 
     def _replicate(self, progress: Progress, bytes_max: int, effects: Effects) -> None:
         request = self._append_request(progress)

@@ -58,6 +58,11 @@ class PeerSilent:
 
 
 @dataclass(frozen=True, slots=True)
+class TellCommitted:
+    """The followers that have not heard what is committed should: `Effects.has_news` asked for it a while ago."""
+
+
+@dataclass(frozen=True, slots=True)
 class LeaderResigned:
     """The broker that led in `term` says that it does not lead any more."""
 
@@ -189,6 +194,7 @@ Event = (
     | TimerFired
     | PeerHeard
     | PeerSilent
+    | TellCommitted
     | LeaderResigned
     | TermSeen
     | ReadIndex
@@ -250,6 +256,8 @@ class Effects:
     replicate: list[Replicate] = field(default_factory=list)
     offers: list[HeadOffer] = field(default_factory=list)
     """Fill in the head of our first segment, and send."""
+    has_news: bool = False
+    """Followers have not heard what is committed, and nothing on its way tells them: step `TellCommitted` soon."""
     committed: Point | None = None
     reads_confirmed: list[int] = field(default_factory=list)
     reads_refused: list[int] = field(default_factory=list)

@@ -46,6 +46,8 @@ class Options:
     clock_rates: tuple[float, ...]
     write_back_chance: float = 0.05
     flush_threads: int = 4
+    news_delay_ms: float = 0.0
+    """How long followers wait to hear what is committed, at most, where no items come that tell them."""
     retention: RetentionLimits | None = None
     """What every partition may keep."""
     compaction_pace_ms: float = 0.0

@@ -21,6 +21,7 @@ from lograft.node.replicas import _is_small, remove_tree
 from lograft.node.retention import is_clock_trusted
 from lograft.node.throttle import Throttle
 from lograft.node.voter_steps import ChangeVoters, HandOver, next_step
+from lograft.partitions.commit_news import CommitNews
 from lograft.partitions.compactor import compact
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.flusher import Flusher
@@ -85,6 +86,7 @@ class BrokerProcess:
         """How many decisions are applied, but for the first."""
         self._decided_before = 0
         self._flusher: Flusher | None = None
+        self._news: CommitNews | None = None
         self._produce_stopped = False
         self._replication_stopped = False
 
@@ -123,6 +125,8 @@ class BrokerProcess:
         assert self.promises is not None
         self.lineages = Lineages(self.environment, self.promises, ROOT)
         self._flusher = Flusher(self.environment, syncs_at_once=self._cluster.options.flush_threads)
+        delay_ms = self._cluster.options.news_delay_ms
+        self._news = CommitNews(self.environment, delay_ms=delay_ms) if delay_ms else None
         for partition in self.promises.listed():
             if await self.lineages.admit(partition, self._cluster.options.config) is not None:
                 continue
@@ -201,6 +205,7 @@ class BrokerProcess:
             first_voters=first_voters,
             config=self._cluster.options.config,
             observer=self,
+            news=self._news,
         )
         if self._cluster.options.waits_for_decisions:
             replica.set_willing(self._is_caught_up)

@@ -350,6 +350,8 @@ class Simulation:
             write_back_chance=random.choice((0.0, 0.05, 0.3)),
             flush_threads=random.choice((1, 4)),
             scrub_pace_ms=self.plan.scrub_pace_ms,
+            # Of its own chance, so that what else is drawn for a seed stays as it was.
+            news_delay_ms=Random(f"{self.seed} news").choice((0.0, 10.0, 50.0)),
             **self._draw_compaction(config),
         )
 

@@ -72,6 +72,7 @@ class Scene:
             environment,  # type: ignore[arg-type]
             SimpleNamespace(directory_id="mine"),  # type: ignore[arg-type]
             SimpleNamespace(),  # type: ignore[arg-type]
+            SimpleNamespace(),  # type: ignore[arg-type]
             CONFIG,
             self.sightings,
             Metrics(),

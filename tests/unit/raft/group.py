@@ -18,6 +18,7 @@ from lograft.partitions.raft.events import (
     Propose,
     Sent,
     SetLearners,
+    TellCommitted,
     TimerFired,
 )
 from lograft.partitions.raft.messages import AppendReply, Message, Voter
@@ -108,6 +109,8 @@ class Group:
         self.members: dict[int, Member] = {}
         self.network: list[Message] = []
         self.slow_disks: set[int] = set()
+        self.tells_at_once = True
+        """Do leaders say what is committed as soon as it is?"""
         for core in cores:
             terms = (logs or {}).get(core.voter.broker_id, ())
             self.members[core.voter.broker_id] = Member(core, list(items_of_terms(*terms)))
@@ -171,6 +174,8 @@ class Group:
                     size += len(item.data)
             self.network.append(replace(asked.request, items=tuple(items)))
             self.step(broker_id, Sent(asked.request.to, asked.request.session, items[-1].point, size))
+        if effects.has_news and self.tells_at_once:
+            self.step(broker_id, TellCommitted())
         for offer in effects.offers:
             self.network.append(replace(offer, voters=member.core.voters, head=b"head"))
         member.waiting.extend(effects.send_when_persisted)
