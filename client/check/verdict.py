@@ -190,6 +190,15 @@ def _notes(history: History, rows: Rows, places: Places, topics: Topics) -> list
             notes.append(f"no final read, so that an end that was lost is not seen: {_few(without)}")
     elif any(log.unread for log in places.logs.values()):
         notes.append("no final read (`read_all`): acknowledged records behind the last that was read are not judged")
+    late = {name: log.unjudged for name, log in places.logs.items() if log.unjudged and log.topic not in deleted}
+    if late:
+        notes.append(
+            f"{sum(late.values())} records were acknowledged after the final read had begun, are not in it, and are "
+            f"not judged: {_few(sorted(late))}"
+        )
+    for name, why in sorted(places.beyond.items()):
+        if places.logs[name].topic not in deleted:
+            notes.append(f"{why}: whether what is missing was forgotten or lost cannot be told")
     return notes
 
 
