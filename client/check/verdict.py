@@ -166,10 +166,12 @@ def judge(
     for event in open_ops.values():
         liveness.counts[names[event.__class__]]["info"] += 1
     liveness.records_read = sum(len(log.read) for log in places.logs.values())
-    return Verdict(history, rows, liveness, places.lag_s_worst, places.lag_of, _notes(history, rows, places, topics))
+    return Verdict(
+        history, rows, liveness, places.lag_s_worst, places.lag_of, _notes(history, rows, places, topics, replicas)
+    )
 
 
-def _notes(history: History, rows: Rows, places: Places, topics: Topics) -> list[str]:
+def _notes(history: History, rows: Rows, places: Places, topics: Topics, replicas: Replicas) -> list[str]:
     """What a reader of the verdict should know of what was not judged."""
     notes = list(history.notes)
     deleted = sorted(topics.deletions)
@@ -196,6 +198,9 @@ def _notes(history: History, rows: Rows, places: Places, topics: Topics) -> list
             f"{sum(late.values())} records were acknowledged after the final read had begun, are not in it, and are "
             f"not judged: {_few(sorted(late))}"
         )
+    if replicas.lagging:
+        lagging = _few(sorted(replicas.lagging))
+        notes.append(f"replicas that know less committed than others, and are judged up to there only: {lagging}")
     for name, why in sorted(places.beyond.items()):
         if places.logs[name].topic not in deleted:
             notes.append(f"{why}: whether what is missing was forgotten or lost cannot be told")

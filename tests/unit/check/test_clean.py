@@ -377,3 +377,15 @@ def test_time_without_a_success_is_told_also_before_the_first_and_after_the_last
     waiting.pass_s(60)
     waiting.note("p", "crash")
     assert round(verdict_of(waiting).liveness.longest_silence_s) == 60
+
+
+def test_a_replica_that_knows_less_committed_than_others_is_named() -> None:
+    for committed in (0, 2):
+        story = Story()
+        for broker, end in (("b0", committed), ("b1", 2)):
+            told = {"committed": end, "sums": [[0, 7]][:end]}
+            story.did("reader", "replica", None, partition="t/0", broker=broker, start=0, **told)
+        verdict = verdict_of(story)
+        notes = [note for note in verdict.notes if "know less" in note]
+        assert verdict.ok and len(notes) == (committed == 0)
+        assert not notes or "broker b0 of t/0 (0 of 2)" in notes[0]

@@ -485,6 +485,12 @@ def a_replica_lacks_what_is_committed(story: Story, wrong: bool) -> None:
         story.did("reader", "replica", None, partition="t/0", broker=broker, start=0, committed=4, sums=sums)
 
 
+@case("replica-divergence")
+def two_replicas_differ_and_a_third_that_says_nothing_is_committed_hides_it_not(story: Story, wrong: bool) -> None:
+    for broker, committed, sums in (("b0", 0, []), ("b1", 2, [[0, 7]]), ("b2", 2, [[0, 8 if wrong else 7]])):
+        story.did("reader", "replica", None, partition="t/0", broker=broker, start=0, committed=committed, sums=sums)
+
+
 @case("dead-window")
 def nobody_is_answered_though_all_is_well(story: Story, wrong: bool) -> None:
     story.fault("partition", "b1", True)
