@@ -88,7 +88,7 @@ def by_chaos(name: str) -> Finding:
     command = [sys.executable, "-m", "tests.chaos", *BY_CHAOS[name], "--seed", "3", "--bug", name]
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.monotonic() - began
-    failing = re.findall(r"^\s*([a-z0-9-]+)\s+FAIL", done.stdout, re.MULTILINE)
+    failing = re.findall(r"^checker\s+FAIL: (.*)", done.stdout, re.MULTILINE)
     wrong = re.findall(r"WRONG[: ]+(.*)", done.stdout)
     what = ", ".join(failing) or (wrong[0][:60] if wrong else "")
     found = done.returncode == 1 and bool(failing or wrong)
