@@ -18,6 +18,7 @@ from lograft.client.check.verdict import judge
 
 from tests.integration.brokers import free_ports
 
+from . import __main__ as command
 from . import tools
 from .disks import Disk
 from .first_look import FirstLook
@@ -205,3 +206,12 @@ def test_a_replica_that_holds_nothing_is_noted_as_that_and_wrong_if_anything_is_
 def test_first_look_finds_a_record_that_was_read_and_is_there_no_more(tmp_path: Path) -> None:
     polled = {"f": "poll", "type": "ok", "records": [["t/0", 1, "ghost", 3]]}
     assert FirstLook([history(tmp_path / "h", *sent(1, "a", 0), polled, read_back((0, "a")))]).wrong
+
+
+def test_power_failures_that_cannot_be_had_here_end_with_a_code_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["chaos", "power"])
+    monkeypatch.setattr(tools, "missing", lambda tool: "/dev/fuse is not there")
+    assert command.main() == tools.NOTHING_SHOWN
+    assert "NOT DONE, nothing is shown" in capsys.readouterr().err
