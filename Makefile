@@ -14,7 +14,6 @@ REAL_BROKERS := -n 2 --dist loadfile tests/integration
 SEEDS ?= 1000
 FROM ?= 0
 MIX ?= mixed
-MINUTES ?= 3
 ROUNDS ?= 20
 BROKERS ?= 3
 
@@ -56,12 +55,12 @@ planted-bugs: $(DEVELOPMENT) ## Known-wrong behaviours, planted one by one: by w
 	@$(BIN)/python -m tests.chaos.install
 	$(BIN)/python -m tests.planted_bugs
 
-fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=3; what it finds is kept in tests/fuzz/crashes
-	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+fuzz: $(FUZZER) ## Fuzzing of every decoder, led by coverage, for MINUTES=10 (5 or more); what it finds is kept in tests/fuzz/crashes
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
 
 chaos: $(DEVELOPMENT) ## Real brokers under real faults: MINUTES=3 of MIX=mixed (or power, failover: ROUNDS=20), from SEED on
 	@$(BIN)/python -m tests.chaos.install
-	$(BIN)/python -m tests.chaos $(MIX) --minutes $(MINUTES) --rounds $(ROUNDS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos $(MIX) --minutes $(or $(MINUTES),3) --rounds $(ROUNDS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED))
 
 world: $(DEVELOPMENT) ## Whole brokers and clients simulated: SEEDS of them, from seed FROM on
 	$(BIN)/python -m tests.simulation.world --from $(FROM) --seeds $(SEEDS)

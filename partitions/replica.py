@@ -76,6 +76,7 @@ class Appended(NamedTuple):
     base_offset: int
     """-1: a duplicate so old that its offset is not remembered."""
     term: int
+    """In which the batch was written; of a duplicate without an offset the leader's own."""
     duplicate: bool
     copies: int
     """Voters known to hold it on disk."""
@@ -766,11 +767,13 @@ class Replica:
         return appending
 
     def _await_original(self, duplicate: Duplicate) -> Appending:
-        """A duplicate is answered when the original is committed, with the original's offset."""
+        """A duplicate is answered when the original is committed, with the original's offset and term."""
         core = self._core
         base_offset = -1 if duplicate.base_offset is None else duplicate.base_offset
         end = Point(core.term, duplicate.end_offset, 0)
-        appending = Appending(base_offset, end, core.term, duplicate=True, loop=self._loop)
+        # Readers get the record with the term it was written in: whoever sent it is told no other.
+        term = core.term if duplicate.base_offset is None else self.log.journal.term_at(base_offset)
+        appending = Appending(base_offset, end, term, duplicate=True, loop=self._loop)
         if core.committed.offset >= duplicate.end_offset:
             self._settle(appending)
         else:
@@ -815,7 +818,7 @@ class Replica:
             appending.fail(
                 UnknownOutcome(
                     f"leadership of {self.partition} was lost before a majority answered; send the same batch again",
-                    term=appending.term,
+                    term=appending.end.term,
                 )
             )
         moves, self._start_moves = self._start_moves, []

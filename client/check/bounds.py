@@ -1,4 +1,5 @@
-"""Where logs were said to begin and end. Rows: stale-end, end-regress, start-regress.
+"""Where logs were said to begin and end. Rows: stale-end, end-regress, start-regress, start-past-end,
+store-past-end.
 
 The end of a log by its leader's word is linearizable: asked for after something was acknowledged or read, it lies
 behind that.
@@ -32,6 +33,7 @@ class Bounds:
                 log.highest_start = start
             self._one(name, "end", end, self._ends[name], event, begun)
             self._one(name, "start", start, self._starts[name], event, begun)
+            self._hold(name, start, end, event, begun)
             acked, seen = log.acked.before(begun.seq), log.seen.before(begun.seq)
             self._rows["stale-end"].judged += acked is not None or seen is not None
             if acked is not None and acked.value >= end:
@@ -55,6 +57,20 @@ class Bounds:
         if event.type == "ok" and event.partition is not None and event.end is not None and event.start is not None:
             self._one(event.partition, "end", event.end, self._ends[event.partition], event, begun)
             self._one(event.partition, "start", event.start, self._starts[event.partition], event, begun)
+            self._hold(event.partition, event.start, event.end, event, begun)
+
+    def _hold(self, name: str, start: int, end: int, event: Event, begun: Event) -> None:
+        """The end against the start, and against what members of groups had stored by then."""
+        topic, stored = self._places.log(name).topic, self._places.log(name).stored.before(begun.seq)
+        asker = f"{name}: {who(self._history, event)} was told that the end is {end}, asked at {begun.t:.6f}"
+        told = {"partition": name, "end": end, "asked_s": begun.t, **facts(self._history, event)}
+        self._rows["start-past-end"].judged += 1
+        if start > end:
+            self._rows["start-past-end"].add(topic, f"{asker}, and the start {start}", start=start, **told)
+        self._rows["store-past-end"].judged += stored is not None
+        if stored is not None and stored.value > end:
+            why = f"and a group had stored {stored.value} before (op {stored.who})"
+            self._rows["store-past-end"].add(topic, f"{asker}, {why}", offset=stored.value, **told)
 
     def _one(self, name: str, bound: str, value: int, known: Frontier, event: Event, begun: Event) -> None:
         before = known.before(begun.seq)

@@ -1,6 +1,6 @@
 """Consumer groups: who owned what, what was stored, what was done.
 
-Rows: commit-offset, fenced-store, double-owner, group-gap.
+Rows: commit-offset, fenced-store, double-owner, group-gap. What members stored is held against ends in `Bounds`.
 
 Always
     a stored offset is a register of (group, partition); a seek of the group is a store by nobody
@@ -58,6 +58,15 @@ class _Done:
             self.end += 1
 
 
+@dataclass(slots=True)
+class _Gap:
+    """A store of an offset past what had been processed. It counts once it is known to have taken effect."""
+
+    write: Write
+    begun: Store
+    missing: list[int]
+
+
 class Groups:
     """All groups of a history so far."""
 
@@ -65,7 +74,9 @@ class Groups:
         self._history, self._places, self._rows = history, places, rows
         self._stored: dict[_Key, Register[int | None]] = defaultdict(Register)
         self._writes: dict[tuple[int, int], dict[str, Write]] = {}
-        self._missing: dict[tuple[int, int], dict[str, list[int]]] = {}
+        self._skipping: dict[int, _Gap] = {}
+        """By id of the write; those that were acknowledged, or found, are told and taken out."""
+        self._seeks: dict[int, Write] = {}
         self._granted: dict[_Key, Frontier] = defaultdict(Frontier)
         self._owners: dict[tuple[str, str, int], tuple[str, Event]] = {}
         self._members: dict[str, int] = {}
@@ -73,7 +84,7 @@ class Groups:
         self._from_start: set[str] = set()
         self._gaps: dict[str, Row] = defaultdict(lambda: Row("group-gap"))
         self._working: set[str] = set()
-        self._perhaps_trimmed: list[tuple[Store, Store, str, list[int]]] = []
+        self._perhaps_trimmed: list[tuple[Store, Event, str, list[int]]] = []
         """Gaps where the log start moves: who was told of it may have been told only later."""
 
     def subscribed(self, event: Subscribe, begun: Subscribe) -> None:
@@ -109,53 +120,60 @@ class Groups:
 
     def storing(self, event: Store, begun: Event) -> None:
         assert event.group is not None and event.offsets is not None
-        key = event.file, event.op
-        self._writes[key] = {
+        writes = self._writes[event.file, event.op] = {
             name: self._stored[event.group, name].begin(offset, event.seq) for name, offset in event.offsets.items()
         }
-        missing: dict[str, list[int]] = {}
         for name, offset in event.offsets.items():
             done = self._done_of(event.group, name)
             if event.member is None:
+                self._seeks[id(writes[name])] = writes[name]
                 done.skip_to(offset)
                 continue
             log = self._places.log(name)
             if log.compacted:
                 continue
-            if found := done.missing_below(offset):
-                missing[name] = found
-        if missing:
-            self._missing[key] = missing
+            if missing := done.missing_below(offset):
+                self._skipping[id(writes[name])] = _Gap(writes[name], event, missing)
 
     def stored(self, event: Store, begun: Store) -> None:
         assert begun.group is not None and begun.offsets is not None
-        key = event.file, event.op
-        writes, missing = self._writes.pop(key), self._missing.pop(key, {})
+        writes = self._writes.pop((event.file, event.op))
         for name, write in writes.items():
             register = self._stored[begun.group, name]
             if event.type == "fail":
                 register.failed(begun.offsets[name], write)
+                self._skipping.pop(id(write), None)
             elif event.type == "ok":
                 register.acknowledged(write, event.seq)
         if event.type != "ok" or begun.member is None:
             return
         self._gaps[begun.group].judged += len(begun.offsets)
-        for name, offsets in missing.items():
-            self._done_of(begun.group, name).skip_to(begun.offsets[name])
-            if self._places.log(name).trimmed:
-                self._perhaps_trimmed.append((begun, event, name, offsets))
-            else:
-                self._tell_gap(begun, event, name, offsets)
-        for name in begun.offsets:
+        for name, write in writes.items():
+            self._skips(name, self._skipping.pop(id(write), None), event)
+            self._places.log(name).stored.rise(event.seq, begun.offsets[name], event.op)
             self._fence(begun, event, name)
 
-    def _tell_gap(self, begun: Store, event: Store, name: str, offsets: list[int]) -> None:
+    def _skips(self, name: str, gap: _Gap | None, event: Event) -> None:
+        """A store took effect, by the word of `event`."""
+        if gap is None:
+            return
+        begun = gap.begun
+        assert begun.group is not None and begun.offsets is not None
+        self._done_of(begun.group, name).skip_to(begun.offsets[name])
+        if self._places.log(name).trimmed:
+            self._perhaps_trimmed.append((begun, event, name, gap.missing))
+        else:
+            self._tell_gap(begun, event, name, gap.missing)
+
+    def _tell_gap(self, begun: Store, event: Event, name: str, offsets: list[int]) -> None:
         assert begun.group is not None and begun.offsets is not None
         stored = begun.offsets[name]
+        how = "stored" if isinstance(event, Store) else f"({who(self._history, begun)}) stored"
+        found = "" if isinstance(event, Store) else "found by "
         self._gaps[begun.group].add(
             topic_of(name),
-            f"group {begun.group}, {name}: {begun.member} stored {stored}, {who(self._history, event)}, and nobody had "
-            f"processed {', '.join(map(str, offsets[:5]))}{', ...' if len(offsets) > 5 else ''}",
+            f"group {begun.group}, {name}: {begun.member} {how} {stored}, {found}{who(self._history, event)}, and "
+            f"nobody had processed {', '.join(map(str, offsets[:5]))}{', ...' if len(offsets) > 5 else ''}",
             group=begun.group,
             partition=name,
             offset=stored,
@@ -207,6 +225,21 @@ class Groups:
                     asked_s=begun.t,
                     **facts(self._history, event),
                 )
+            elif found is not None:
+                self._took_effect(begun.group, name, found, event, begun)
+
+    def _took_effect(self, group: str, name: str, offset: int, event: Event, begun: Event) -> None:
+        """What is found was stored, also if whoever did it was never answered."""
+        writers = self._stored[group, name].writers(offset, begun.seq)
+        if not writers or any(id(write) in self._seeks for write in writers):
+            return
+        self._places.log(name).stored.rise(event.seq, offset, event.op)
+        gaps = [self._skipping.get(id(write)) for write in writers]
+        if all(gaps):  # else it may have been one that was done by then
+            self._gaps[group].judged += 1
+            for write in writers:
+                del self._skipping[id(write)]
+            self._skips(name, gaps[0], event)
 
     # What is done
 

@@ -41,6 +41,8 @@ class _Asking:
     open: int = 0
     last_t: float = 0.0
     """When somebody last asked, or was last answered. Whoever was refused and asks no more does not wait."""
+    refused: bool = False
+    """By the last answer. Whoever got none tries again when it likes, and is kept waiting all the same."""
     told: bool = False
 
 
@@ -57,7 +59,9 @@ class Liveness:
         self.faults: Counter[str] = Counter()
         self.recoveries: list[Recovery] = []
         self.longest_silence_s = 0.0
-        self._last_ok_t: float | None = None
+        """Without an acknowledged send: from the first one sent, or the last acknowledged, to whoever was not."""
+        self._silent_since: float | None = None
+        self._sends_open = 0
         self._active: Counter[tuple[str, str]] = Counter()
         self._healthy_since: float | None = None
         self._healed: tuple[str, float] | None = None
@@ -84,15 +88,23 @@ class Liveness:
         self._ask(f"sends to {where}", event, event.type)
         if event.type == "invoke":
             self.records_sent += len(event.values or ())
-        elif event.type == "ok":
+            self._sends_open += 1
+            if self._silent_since is None:
+                self._silent_since = event.t
+            return
+        self._sends_open -= 1
+        self._silence(event.t)
+        if event.type == "ok":
             self.records_acknowledged += len(begun.values or ())
-            if self._last_ok_t is not None:
-                self.longest_silence_s = max(self.longest_silence_s, event.t - self._last_ok_t)
-            self._last_ok_t = event.t
+            self._silent_since = event.t
             if self._healed is not None:
                 after, healed_s = self._healed
                 self.recoveries.append(Recovery(after, healed_s, event.t - healed_s))
                 self._healed = None
+
+    def _silence(self, now: float) -> None:
+        if self._silent_since is not None:
+            self.longest_silence_s = max(self.longest_silence_s, now - self._silent_since)
 
     def _ask(self, what: str, event: Event, kind: str) -> None:
         asking = self._asking[what]
@@ -101,7 +113,8 @@ class Liveness:
 
     def _count(self, what: str, asking: _Asking, event: Event, kind: str) -> None:
         if kind == "invoke":
-            gave_up = asking.open == 0 and event.t - asking.last_t > self._dead_after_s / 2
+            patience_s = self._dead_after_s / 2 if asking.refused else self._dead_after_s
+            gave_up = asking.open == 0 and event.t - asking.last_t > patience_s
             if asking.waiting_since is None or gave_up:
                 asking.waiting_since = event.t
             asking.open += 1
@@ -113,6 +126,7 @@ class Liveness:
         else:
             self._look(what, asking, event.t)
             asking.open -= 1
+        asking.refused = kind == "fail"
 
     def _look(self, what: str, asking: _Asking, now: float) -> None:
         """Has anybody waited for too long by now, while nothing was wrong?"""
@@ -159,6 +173,8 @@ class Liveness:
 
     def finish(self) -> None:
         """Who waits at the end has waited until then."""
+        if self._sends_open:
+            self._silence(self.last_t)
         for what, asking in self._asking.items():
             if asking.open:
                 self._look(what, asking, self.last_t)

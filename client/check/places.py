@@ -1,7 +1,7 @@
 """What stands where in each partition, by the word of acknowledgements and of readers.
 
 Rows: inconsistent-offsets, duplicate, dedup-window, garbage-read, aborted-read, epoch-regress, epoch-fork, lost-write,
-unseen.
+unseen, start-past-end.
 
 Always
     what was read counts, whoever read it and however that reading ended: readers always get what is committed
@@ -11,13 +11,14 @@ Always
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from .frontier import Frontier
 from .history import BadHistory, Event, History, ReadAll, Send
 from .rows import Row, Rows
-from .sends import OK, OPEN, SendOrder, Sends, facts, partition_name, topic_of, who
+from .sends import FAILED, OK, OPEN, SendOrder, Sends, facts, partition_name, topic_of, who
 
 
 @dataclass(slots=True)
@@ -59,12 +60,16 @@ class Log:
     """Of those, once read: when they were acknowledged, where they stand, whose they are."""
     acked: Frontier = field(default_factory=Frontier)
     seen: Frontier = field(default_factory=Frontier)
+    stored: Frontier = field(default_factory=Frontier)
+    """By members of groups: the offset to go on from."""
     highest_read: int = -1
     highest_start: int | None = None
     """The highest log start that anybody was told; None: nobody was told any."""
     spans: list[Span] = field(default_factory=list)
     final: Final | None = None
     finals_open: int = 0
+    unjudged: int = 0
+    """Acknowledged after the final read had begun, and not in it."""
 
     def start_for(self, start: int) -> int:
         """Below which offset nothing is missed: a log that is not trimmed begins where it began."""
@@ -79,6 +84,8 @@ class Places:
         self.logs: dict[str, Log] = {}
         self._strange = Row("garbage-read")
         self.lag_s_worst, self.lag_of = 0.0, ""
+        self.beyond: dict[str, str] = {}
+        """Of partitions that begin behind all that is known of them: what to say of it."""
         if not history.idempotent:
             rows["duplicate"].fails = rows["dedup-window"].fails = False
 
@@ -130,9 +137,12 @@ class Places:
             lowest = offset if lowest < 0 else min(lowest, offset)
             highest = max(highest, offset)
             if log.read.get(offset) == value:
+                self._term(log, offset, value, event)
                 continue
             if offset in log.read or log.unread.setdefault(offset, value) != value:
                 log.contested.append((offset, value))
+            else:
+                self._term(log, offset, value, event)
         if lowest >= 0:
             self._order.placed(number, name, lowest, log.acked, log.seen)
             log.acked.rise(event.seq, highest, number)
@@ -143,27 +153,35 @@ class Places:
         """Somebody was handed `value` at `offset`."""
         known = log.read.get(offset)
         if known is None:
+            if log.unread.get(offset, value) != value:
+                log.terms.pop(offset, None)  # of an acknowledgement; what was read counts
             self._first(log, offset, value, event)
-            if term is not None:
-                log.terms[offset] = term
-                self._rows["epoch-regress"].judged += 1
-        elif known == value:
-            if term is not None and log.terms.setdefault(offset, term) != term:
-                self._rows["epoch-fork"].add(
-                    log.topic,
-                    f"{log.name}, offset {offset}: {value!r} is of term {log.terms[offset]}, and of term {term} to "
-                    f"{who(self._history, event)}",
-                    partition=log.name,
-                    offset=offset,
-                    values=[value],
-                    terms=[log.terms[offset], term],
-                    **facts(self._history, event),
-                )
-        else:
+        if known is not None and known != value:
             self._two_values(log, offset, known, value, term, event)
+        elif term is not None:
+            self._term(log, offset, value, event, term)
         if offset > log.highest_read:
             log.highest_read = offset
             log.seen.rise(event.seq, offset, event.op)
+
+    def _term(self, log: Log, offset: int, value: str, event: Event, term: int | None = None) -> None:
+        """`value` is of `term` by the word of `event`: a reading, or the acknowledgement of its send."""
+        told = event.term if isinstance(event, Send) else term
+        if told is None:
+            return
+        known = log.terms.setdefault(offset, told)
+        self._rows["epoch-regress"].judged += 1
+        if known != told:
+            self._rows["epoch-fork"].add(
+                log.topic,
+                f"{log.name}, offset {offset}: {value!r} is of term {known}, and of term {told} to "
+                f"{who(self._history, event)}",
+                partition=log.name,
+                offset=offset,
+                values=[value],
+                terms=[known, told],
+                **facts(self._history, event),
+            )
 
     def _two_values(self, log: Log, offset: int, known: str, value: str, term: int | None, event: Event) -> None:
         one_term = term is not None and log.terms.get(offset) == term
@@ -253,6 +271,8 @@ class Places:
         """Tell what only the whole history shows."""
         self._rows["duplicate"].judged = sum(len(log.where) for log in self.logs.values())
         self._tell_aborted()
+        self._tell_halves()
+        self._tell_starts()
         for log in self.logs.values():
             self._order_late(log)
         for log in self.logs.values():
@@ -310,6 +330,64 @@ class Places:
                     **self._sends.facts(number),
                 )
 
+    def _tell_halves(self) -> None:
+        """What was sent as one stands together, or nowhere, also if nobody was told what became of it."""
+        if not self._history.idempotent:
+            return  # each try may have been appended
+        for number, values in self._sends.unanswered.items():
+            log = self.logs.get(self._sends.partition[number] or "")
+            if log is None:
+                continue
+            found = {index: log.where[value] for index, value in enumerate(values) if value in log.where}
+            if found:
+                self._order.unanswered(number, log.name, found, self._strays(log, len(values), found))
+
+    def _strays(self, log: Log, count: int, found: dict[int, int]) -> str:
+        """Where some of a send of `count` values is `found`: why the rest of it cannot be there; empty if it can."""
+        index, offset = next(iter(found.items()))
+        base, end = offset - index, self._end_of_final(log)
+        for at in (base + index for index in range(count) if index not in found):
+            if at < 0:
+                return "the log has no room for those before"
+            if (other := log.read.get(at)) is not None:
+                return f"at {at} stands {other!r}"
+            if log.final is not None and offset < end <= at:
+                return f"the final read ends at {end}"
+        return ""
+
+    def _tell_starts(self) -> None:
+        """A log that begins behind all that is known of it: nothing of it is missed, so it must be one that can be."""
+        starts: dict[str, tuple[int, int]] = {}
+        for log in self.logs.values():
+            known = max(-1 if log.acked.highest is None else log.acked.highest, log.highest_read) + 1
+            if log.highest_start is not None and log.highest_start > known and log.topic in self._sends.topics:
+                starts[log.name] = log.highest_start, known
+        if not starts:
+            return
+        open_in: Counter[str] = Counter()  # by partition, or by topic if nobody knows the partition
+        for value, number in self._sends.of_value.items():
+            name = self._sends.partition[number]
+            is_read = name is not None and name in self.logs and value in self.logs[name].where
+            is_placed = self._sends.status[number] == OK and not (name in starts and value in self.logs[name].unplaced)
+            if not is_read and not is_placed and self._sends.status[number] != FAILED:
+                open_in[name or self._sends.topic[number]] += 1
+        for name, (start, known) in starts.items():
+            log = self.logs[name]
+            most = known + open_in[name] + open_in[log.topic]
+            all_is_known = self._history.idempotent and log.acked.highest is not None
+            if start > most and all_is_known and log.topic not in self._strange.found:
+                self._rows["start-past-end"].add(
+                    log.topic,
+                    f"{name}: begins at {start}, and its records cannot go beyond {most}: {known} are known, and "
+                    f"{most - known} more may be there",
+                    partition=name,
+                    start=start,
+                    known_end=known,
+                    end_max=most,
+                )
+            else:
+                self.beyond[name] = f"{name} begins at {start}, and the records known of it end at {known}"
+
     def _tell_terms(self, log: Log) -> None:
         """Along offsets terms never fall, so each has a range of its own."""
         ranges: dict[int, list[int]] = {}
@@ -327,8 +405,8 @@ class Places:
             if first < last:
                 self._rows["epoch-regress"].add(
                     log.topic,
-                    f"{log.name}: offset {first} ({log.read.get(first)!r}) is of term {later}, and offset {last} "
-                    f"({log.read.get(last)!r}), behind it, of term {term}",
+                    f"{log.name}: offset {first} ({self.value_at(log.name, first)!r}) is of term {later}, and offset "
+                    f"{last} ({self.value_at(log.name, last)!r}), behind it, of term {term}",
                     partition=log.name,
                     offsets=[first, last],
                     terms=[later, term],
@@ -394,6 +472,7 @@ class Places:
             elif log.final is None and log.finals_open:
                 row, why = "unseen", "the final read never ended"
             else:
+                log.unjudged += log.final is not None
                 continue
             self._rows[row].add(
                 log.topic,

@@ -76,3 +76,12 @@ class Register(Generic[Value]):
         if alive and of_value.older_ended < since:
             self._in_force.rise(ended, min(write.began for write in alive), ended)
         return None
+
+    def writers(self, value: Value, began: int) -> list[Write]:
+        """Who may have written what a reading that began there found; nobody if some of them were forgotten."""
+        in_force = self._in_force.before(began)
+        since = in_force.value if in_force else -1
+        of_value = self._values.get(value)
+        if of_value is None or of_value.older_ended >= since >= 0:
+            return []
+        return [write for write in of_value.writes if write.ended >= since]

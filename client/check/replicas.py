@@ -14,6 +14,8 @@ class Replicas:
     def __init__(self, history: History, places: Places, rows: Rows) -> None:
         self._history, self._places, self._row = history, places, rows["replica-divergence"]
         self._told: dict[str, dict[int | str, Replica]] = {}
+        self.lagging: list[str] = []
+        """Replicas whose committed end lies before that of others; what they lack behind it is not judged."""
 
     def told(self, event: Replica, begun: Event) -> None:
         if event.type == "ok":
@@ -21,16 +23,21 @@ class Replicas:
             self._told.setdefault(event.partition, {})[event.broker] = event
 
     def finish(self) -> None:
-        """Compare each replica with the first, where all of them have to hold something."""
+        """Compare each replica with the furthest, where both have to hold something."""
         for name, replicas in self._told.items():
-            first, *others = replicas.values()
-            if not others:
+            if len(replicas) < 2:
                 continue
-            from_offset = max(replica.start or 0 for replica in replicas.values())
-            to_offset = min(replica.committed or 0 for replica in replicas.values())
+            # Each with the one that knows most committed: one that lags, or is empty, hides nothing of the others.
+            first = max(replicas.values(), key=lambda one: one.committed or 0)
             compacted = self._places.log(name).compacted
-            expected = {at: crc for at, crc in first.sums or () if from_offset <= at < to_offset}
-            for other in others:
+            for other in replicas.values():
+                if other is first:
+                    continue
+                from_offset = max(first.start or 0, other.start or 0)
+                to_offset = min(first.committed or 0, other.committed or 0)
+                if to_offset < (first.committed or 0):
+                    self.lagging.append(f"broker {other.broker} of {name} ({to_offset} of {first.committed})")
+                expected = {at: crc for at, crc in first.sums or () if from_offset <= at < to_offset}
                 held = {at: crc for at, crc in other.sums or () if from_offset <= at < to_offset}
                 self._row.judged += 1
                 common = expected.keys() & held.keys()

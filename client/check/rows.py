@@ -40,6 +40,8 @@ RULES: dict[str, str] = {
     "fenced-store": "nobody stores for a partition that was granted to somebody else since",
     "double-owner": "a partition has one owner in a generation",
     "group-gap": "what a group has stored as done, it has processed",
+    "store-past-end": "a group stores no offset past the end of its log",
+    "start-past-end": "no log begins behind its end, nor behind all that was sent to it",
     "metadata": "topics are found as they were last created and deleted",
     "replica-divergence": "replicas hold the same bytes",
     "dead-window": "with a majority well for a while, something is acknowledged",

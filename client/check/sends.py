@@ -40,6 +40,8 @@ class Sends:
         self.partition: list[str | None] = []
         """Where it was sent to; if the client chose, where it was found."""
         self.failed_values: list[str] = []
+        self.unanswered: dict[int, list[str]] = {}
+        """Values of sends that went as one batch, and of which nobody was told where it stands."""
         self.topics: set[str] = set()
         self._names: dict[str, str] = {}  # each name once in memory
         self._number: dict[tuple[int, int], int] = {}  # (file, op) of those that may still end
@@ -70,6 +72,8 @@ class Sends:
             None if event.partition is None else self._once(partition_name(event.topic, event.partition))
         )
         self.topics.add(event.topic)
+        if self._history.atomic_sends and len(event.values) > 1:
+            self.unanswered[number] = event.values
         self._number[event.file, event.op] = number
         return number
 
@@ -80,6 +84,8 @@ class Sends:
         elif event.type == "fail":
             self.status[number] = FAILED
             self.failed_values += begun.values or ()
+        if self.status[number] != OPEN:
+            self.unanswered.pop(number, None)
         self.ended_seq[number] = event.seq
         self.ended_t[number] = event.t
         return number
@@ -174,6 +180,30 @@ class SendOrder:
         if producer is not None and self._idempotent:
             pipeline = self._pipelines.setdefault((self._sends.process[number], producer, name), array("q"))
             pipeline.extend((number, offset, offset))
+
+    def unanswered(self, number: int, name: str, found: dict[int, int], strays: str) -> None:
+        """Of a send that nobody answered these values, by their index, stand at these offsets. `strays`: why the rest
+        cannot be where it had to be; empty if it can."""
+        offsets = list(found.values())
+        row = self._rows["int-nonmonotonic-send"]
+        row.judged += len(offsets) > 1
+        if any(after <= before for before, after in pairwise(offsets)):
+            why = ""
+        else:
+            row = self._rows["g0"]
+            row.judged += 1
+            is_torn = len({offset - index for index, offset in found.items()}) > 1
+            why = ", not side by side" if is_torn else strays and f", and the rest is not with them: {strays}"
+            if not why:
+                return
+        row.add(
+            self._sends.topic[number],
+            f"{name}: of the values of {self._sends.who(number)} number {_few(list(found))} stand at "
+            f"{_few(offsets)}{why}",
+            partition=name,
+            offsets=offsets,
+            **self._sends.facts(number),
+        )
 
     def placed(self, number: int, name: str, offset: int, acked: Frontier, read: Frontier) -> None:
         """It is known, for the first time or once more, that a value of send `number` stands at `offset`."""

@@ -166,10 +166,12 @@ def judge(
     for event in open_ops.values():
         liveness.counts[names[event.__class__]]["info"] += 1
     liveness.records_read = sum(len(log.read) for log in places.logs.values())
-    return Verdict(history, rows, liveness, places.lag_s_worst, places.lag_of, _notes(history, rows, places, topics))
+    return Verdict(
+        history, rows, liveness, places.lag_s_worst, places.lag_of, _notes(history, rows, places, topics, replicas)
+    )
 
 
-def _notes(history: History, rows: Rows, places: Places, topics: Topics) -> list[str]:
+def _notes(history: History, rows: Rows, places: Places, topics: Topics, replicas: Replicas) -> list[str]:
     """What a reader of the verdict should know of what was not judged."""
     notes = list(history.notes)
     deleted = sorted(topics.deletions)
@@ -190,6 +192,18 @@ def _notes(history: History, rows: Rows, places: Places, topics: Topics) -> list
             notes.append(f"no final read, so that an end that was lost is not seen: {_few(without)}")
     elif any(log.unread for log in places.logs.values()):
         notes.append("no final read (`read_all`): acknowledged records behind the last that was read are not judged")
+    late = {name: log.unjudged for name, log in places.logs.items() if log.unjudged and log.topic not in deleted}
+    if late:
+        notes.append(
+            f"{sum(late.values())} records were acknowledged after the final read had begun, are not in it, and are "
+            f"not judged: {_few(sorted(late))}"
+        )
+    if replicas.lagging:
+        lagging = _few(sorted(replicas.lagging))
+        notes.append(f"replicas that know less committed than others, and are judged up to there only: {lagging}")
+    for name, why in sorted(places.beyond.items()):
+        if places.logs[name].topic not in deleted:
+            notes.append(f"{why}: whether what is missing was forgotten or lost cannot be told")
     return notes
 
 

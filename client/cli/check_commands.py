@@ -99,7 +99,7 @@ def told(verdict: Verdict) -> str:
     if verdict.lag_of:
         lines.append(f"longest from acknowledgement to a poll: {verdict.lag_s_worst:.3f} s, {verdict.lag_of}")
     if seen.longest_silence_s:
-        lines.append(f"longest between two acknowledged sends: {seen.longest_silence_s:.3f} s")
+        lines.append(f"longest without an acknowledged send: {seen.longest_silence_s:.3f} s")
     if seen.faults:
         lines.append("faults: " + ", ".join(f"{what} {times}" for what, times in sorted(seen.faults.items())))
     if seen.recoveries:

@@ -72,8 +72,8 @@ def main() -> int:
     )
     if given.mix == "power":
         if (why := tools.missing("fuse")) is not None:
-            print(f"not done: nothing here can lose what was not synced: {why}", file=sys.stderr)
-            return 1
+            print(f"NOT DONE, nothing is shown: nothing here can lose what was not synced: {why}", file=sys.stderr)
+            return tools.NOTHING_SHOWN
         again = f"make chaos MIX=power ROUNDS={given.rounds} SEED={seed}"
         plan = replace(plan, disk="volatile", script=power.rounds_of(given.rounds), again=again)
     if given.mix == "failover":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import subprocess
@@ -151,20 +150,26 @@ class Referee:
 
     async def compare(self, ends: dict[str, int]) -> None:
         """Stop all brokers, and note what each replica holds on its disk, batch by batch."""
-        topic_ids = {}
-        with contextlib.suppress(lograft.LograftError):
-            topic_ids = {topic.name: topic.topic_id for topic in await self._scene.client.admin.list_topics()}
+        topics = {}
+        try:
+            topics = {topic.name: topic for topic in await self._scene.client.admin.list_topics()}
+        except lograft.LograftError as error:
+            self.verdict.wrong.append(f"the topics cannot be listed, so no replicas are compared: {error!r}")
         await asyncio.gather(*(asyncio.to_thread(broker.stop) for broker in self._cluster.brokers))
         for topic, number in self._partitions:
             name = f"{topic}/{number}"
-            if topic not in topic_ids or name not in ends:
+            if topic not in topics or name not in ends:
                 continue
+            owed = {
+                one.broker_id for part in topics[topic].partitions if part.number == number for one in part.replicas
+            }
             for broker in self._cluster.brokers:
-                directory = broker.data_directory / "partitions" / f"{topic_ids[topic]}-{number}"
-                if directory.is_dir():
-                    self._note_replica(name, broker.broker_id, directory, ends[name])
+                directory = broker.data_directory / "partitions" / f"{topics[topic].topic_id}-{number}"
+                if directory.is_dir() or broker.broker_id in owed:
+                    self.note_replica(name, broker.broker_id, directory, ends[name])
 
-    def _note_replica(self, name: str, broker_id: int, directory: Path, committed: int) -> None:
+    def note_replica(self, name: str, broker_id: int, directory: Path, committed: int) -> None:
+        """What it holds. One that is empty, or not there, holds nothing and is noted as that."""
         sums: list[tuple[int, int]] = []
         for path in sorted(directory.glob("*.log")):
             content = path.read_bytes()
@@ -180,13 +185,11 @@ class Referee:
             by_offset[offset] = crc32c(crc.to_bytes(4, "big"), by_offset.get(offset, 0))
         if not sums and committed:
             self.verdict.wrong.append(f"{directory} holds nothing, though {name} is committed to {committed}")
-        if sums:
-            op = self._history.invoke("referee", "replica", partition=name, broker=broker_id)
-            # What follows the last item below the end may not be everywhere yet: nothing is compared there.
-            below = [(offset, crc) for offset, crc in by_offset.items() if offset < committed]
-            self._history.ok(
-                op, partition=name, broker=broker_id, start=min(by_offset), committed=committed, sums=below
-            )
+        op = self._history.invoke("referee", "replica", partition=name, broker=broker_id)
+        # What follows the last item below the end may not be everywhere yet: nothing is compared there.
+        below = [(offset, crc) for offset, crc in by_offset.items() if offset < committed]
+        start = min(by_offset, default=0)
+        self._history.ok(op, partition=name, broker=broker_id, start=start, committed=committed, sums=below)
 
     def _check_disks(self) -> None:
         """By `lograft check log`: every file by itself, and the replicas of each partition against each other."""

@@ -10,15 +10,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from lograft.client.check.history import Recorder
+from lograft.client.check.verdict import judge
 
 from tests.integration.brokers import free_ports
 
+from . import __main__ as command
 from . import tools
 from .disks import Disk
 from .first_look import FirstLook
 from .proxy import CLIENTS, Proxies
+from .referee import Referee
 
 volatile = pytest.mark.skipif(tools.missing("fuse") is not None, reason=f"no volatile disk: {tools.missing('fuse')}")
 
@@ -182,6 +187,31 @@ def test_what_no_client_got_done_is_named_and_the_probes_of_the_referee_do_not_c
     assert FirstLook([probes, history(tmp_path / "h", *sent(1, "a", 1))]).idle == ["poll", "own", "store"]
 
 
+@pytest.mark.parametrize(("committed", "holds"), [(4, "empty"), (4, "gone"), (0, "empty")])
+def test_a_replica_that_holds_nothing_is_noted_as_that_and_wrong_if_anything_is_committed(
+    tmp_path: Path, committed: int, holds: str
+) -> None:
+    directory = tmp_path / "id-0"
+    if holds == "empty":
+        directory.mkdir()
+    with (tmp_path / "history.jsonl").open("w") as file:
+        referee = Referee(SimpleNamespace(cluster=None), Recorder(file, time.monotonic), tmp_path)  # type: ignore[arg-type]
+        for broker_id in (0, 1):
+            referee.note_replica("t/0", broker_id, directory, committed)
+    noted = judge([tmp_path / "history.jsonl"])
+    assert noted.rows["replica-divergence"].judged == 1, "it takes part in the comparison"
+    assert len(referee.verdict.wrong) == (2 if committed else 0)
+
+
 def test_first_look_finds_a_record_that_was_read_and_is_there_no_more(tmp_path: Path) -> None:
     polled = {"f": "poll", "type": "ok", "records": [["t/0", 1, "ghost", 3]]}
     assert FirstLook([history(tmp_path / "h", *sent(1, "a", 0), polled, read_back((0, "a")))]).wrong
+
+
+def test_power_failures_that_cannot_be_had_here_end_with_a_code_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["chaos", "power"])
+    monkeypatch.setattr(tools, "missing", lambda tool: "/dev/fuse is not there")
+    assert command.main() == tools.NOTHING_SHOWN
+    assert "NOT DONE, nothing is shown" in capsys.readouterr().err

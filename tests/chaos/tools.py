@@ -11,6 +11,9 @@ from functools import cache
 
 from .install import PACKAGES
 
+NOTHING_SHOWN = 3
+"""The exit code of what could not be tried here: neither well (0), nor a finding (1), nor a mistake in asking (2)."""
+
 FOLDERS = ("/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib/x86_64-linux-gnu")
 
 

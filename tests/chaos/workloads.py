@@ -105,7 +105,9 @@ class Produce(Workload):
             return
         # An old duplicate is acknowledged, but nobody knows any more at which offset.
         offsets = [one.base_offset + n if one.base_offset >= 0 else None for one in ranges for n in range(one.count)]
-        self.history.ok(op, partition=ranges[0].partition, offsets=offsets, term=ranges[0].term)
+        terms = {one.term for one in ranges}  # batches of one send may go to two leaders
+        term = terms.pop() if len(terms) == 1 else None
+        self.history.ok(op, partition=ranges[0].partition, offsets=offsets, term=term)
 
 
 class Follow(Workload):

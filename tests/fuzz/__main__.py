@@ -7,6 +7,7 @@ crashed its reader is kept in `tests/fuzz/crashes`, where the quick suite reads 
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import time
@@ -15,6 +16,10 @@ from random import Random
 from tests.fuzz.corpus import CORPUS, CRASHES, directory_of, save
 
 BYTES_MAX = 64 << 10
+SECONDS_MIN = 2
+"""Of a target: in less the fuzzer has hardly read what it starts from."""
+START_S = 2
+"""Until a process has instrumented what it fuzzes; on a busy machine more, which is then beyond the time given."""
 
 
 def main() -> int:
@@ -35,7 +40,14 @@ def main() -> int:
     names = given.only or list(TARGETS)
     if unknown := [name for name in names if name not in TARGETS]:
         asked.error(f"there is no target {unknown[0]!r}; --list names them")
-    seconds = max(2, int(given.minutes * 60 / len(names)))
+    seconds = int(given.minutes * 60 / len(names)) - START_S
+    if seconds < SECONDS_MIN:
+        least = minutes_min(len(names))
+        asked.error(
+            f"--minutes {given.minutes:g} is too short for {len(names)} targets, each with {SECONDS_MIN} s or more and "
+            f"{START_S} s to start: give {least} minutes, or name fewer with --only"
+        )
+    print(f"{len(names)} targets, {seconds} s each, in {given.minutes:g} minutes", flush=True)
     failed = []
     for number, name in enumerate(names, start=1):
         began = time.monotonic()
@@ -49,6 +61,10 @@ def main() -> int:
             print((ended.stdout + ended.stderr)[-4000:], flush=True)
     print(f"{len(names) - len(failed)} of {len(names)} targets without a finding" + (f"; not: {failed}" * bool(failed)))
     return 1 if failed else 0
+
+
+def minutes_min(targets: int) -> int:
+    return math.ceil(targets * (SECONDS_MIN + START_S) / 60)
 
 
 def fuzz(name: str, seconds: int) -> int:

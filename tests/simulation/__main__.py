@@ -43,19 +43,21 @@ def main() -> int:
     campaign = _Campaign(given.seeds, keeps_going=given.keep_going)
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell had it ignored, as for what runs behind it
         signal.signal(number, signal.default_int_handler)
+    interrupted = False
     try:
         run_seeds(seeds, orders, processes=given.processes, on_outcome=campaign.take)
     except KeyboardInterrupt:
-        campaign.clear_line()
-        print("interrupted", file=sys.stderr)
+        interrupted = True
     except TimeoutError as error:
         campaign.clear_line()
         print(error, file=sys.stderr)
     campaign.clear_line()
     summary = campaign.summary
     print(summary.told(never_reached=given.never_reached))
-    print(f"failed: {', '.join(map(str, sorted(summary.failed)))}" if summary.failed else "no seed failed")
-    return 1 if summary.failed or not campaign.is_complete else 0
+    print(campaign.verdict(interrupted=interrupted))
+    if interrupted:
+        return 130
+    return 1 if summary.failed or not campaign.is_complete or not summary.seeds else 0
 
 
 class _Campaign:
@@ -73,6 +75,21 @@ class _Campaign:
     @property
     def is_complete(self) -> bool:
         return self._done == self._count
+
+    def verdict(self, *, interrupted: bool) -> str:
+        """The last line: what failed, out of how many."""
+        failed = ", ".join(map(str, sorted(self.summary.failed)))
+        what = (
+            f"failed: {failed}"
+            if failed
+            else "no seed failed"
+            if self.summary.seeds
+            else "no seed counts: nothing is shown"
+        )
+        if self.is_complete:
+            return what
+        end = "interrupted" if interrupted else "ended"
+        return f"{end} after {self._done:,} of {self._count:,} seeds; of those {what}"
 
     def take(self, outcome: Outcome) -> bool:
         self._done += 1

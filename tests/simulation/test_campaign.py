@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from lograft.partitions.raft.points import Point, TermJournal
 
+from tests.simulation import __main__ as command
 from tests.simulation import campaign
 from tests.simulation.campaign import Orders, run_seed, run_seeds
 from tests.simulation.reach import Follower, functions_in, merge
@@ -64,6 +66,38 @@ def test_no_seed_runs_after_one_that_ends_the_campaign(monkeypatch: pytest.Monke
 
     run_seeds(range(9), Orders(follow_every=0), processes=1, on_outcome=take)
     assert seen == [0, 1, 2, 3]
+
+
+def command_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ran: Report) -> tuple[int, str]:
+    """Exit code and last line of a command for nine seeds that is interrupted once these have run, if it is fewer."""
+
+    def run(seeds: range, orders: Orders, *, on_outcome: Callable[[Outcome], bool], **_: object) -> None:
+        for report in ran:
+            on_outcome(Outcome(report))
+        if len(ran) < len(seeds):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run_seeds", run)
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["simulation", "--seeds", "9"])
+    code = command.main()
+    return code, capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_campaign_that_was_interrupted_says_so_and_how_many_seeds_ran(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = command_told(monkeypatch, capsys, a_report(0), a_report(1))
+    assert (code, told) == (130, "interrupted after 2 of 9 seeds; of those no seed failed")
+    code, told = command_told(monkeypatch, capsys, *map(a_report, range(9)))
+    assert (code, told) == (0, "no seed failed")
+
+
+def test_a_campaign_of_which_no_seed_counts_is_not_called_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = command_told(monkeypatch, capsys, *(a_report(seed, records_acknowledged=0) for seed in range(9)))
+    assert (code, told) == (1, "no seed counts: nothing is shown")
 
 
 def test_a_line_is_reached_once_it_was_executed() -> None:

@@ -1,4 +1,8 @@
-"""Run seeds of whole clusters and say what they saw: `python -m tests.simulation.world --seeds N [--from S]`."""
+"""Run seeds of whole clusters and say what they saw: `python -m tests.simulation.world --seeds N [--from S]`.
+
+As with replicas, a seed is worth something if it simulates 30 seconds or more with three faults or more, and
+acknowledges records.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +54,24 @@ def main() -> int:
     if arguments.history and reports:
         write(reports[-1].history, Path(arguments.history), brokers=3, trimmed=[TRIMMED])
     failed = [report.seed for report in reports if report.failure is not None]
+    counting = [report for report in reports if not report.why_worthless or report.failure is not None]
     if not arguments.digests:
-        print_summary(reports, time.process_time() - started)
-        print(f"failed: {failed}" if failed else "no seed failed")
+        print_summary(counting, time.process_time() - started)
+        for report in reports:
+            if report not in counting:
+                print(f"seed {report.seed} does not count: {report.why_worthless}")
+        print(verdict(failed, len(counting), len(reports), arguments.seeds, interrupted=interrupted))
     if interrupted:
-        print(f"interrupted after {len(reports)} of {arguments.seeds} seeds", file=sys.stderr)
         return 130
-    return 1 if failed else 0
+    return 1 if failed or not counting else 0
+
+
+def verdict(failed: list[int], counting: int, ran: int, wanted: int, *, interrupted: bool) -> str:
+    """The last line: what failed, out of how many."""
+    what = f"failed: {failed}" if failed else "no seed failed" if counting else "no seed counts: nothing is shown"
+    if ran == wanted:
+        return what
+    return f"{'interrupted' if interrupted else 'ended'} after {ran} of {wanted} seeds; of those {what}"
 
 
 def print_failure(report: Report, again: str) -> None:
@@ -82,7 +97,8 @@ def print_summary(reports: list[Report], seconds: float) -> None:
         counts.update(report.counts)
     simulated = sum(report.simulated_ms for report in reports) / 1000
     print(
-        f"{len(reports)} seeds in {seconds:.1f} s of processor time, {seconds / max(simulated, 1):.3f} a simulated one"
+        f"{len(reports)} seeds that count, in {seconds:.1f} s of processor time, "
+        f"{seconds / max(simulated, 1):.3f} a simulated one"
     )
     print(f"  {'simulated seconds':<32} {round(simulated):>10,}")
     for name, total in counts.items():

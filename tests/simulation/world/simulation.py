@@ -24,6 +24,7 @@ from lograft.partitions.environment import ReplicaConfig
 from lograft.partitions.raft.points import ItemKind
 
 from tests.simulation.invariants import Violation, _base_of, all_items
+from tests.simulation.simulation import FAULTS_MIN, LENGTH_MS
 from tests.simulation.trace import Trace
 from tests.simulation.wires import Weather
 from tests.simulation.world.clients import ClientProcess, Grouped, Producing, Reading, Watching, name_of, value_of
@@ -69,6 +70,16 @@ class Report:
     judged: Counter[str] = field(default_factory=Counter)
     """What the checker of histories held its rules against."""
     drawn: str = ""
+
+    @property
+    def why_worthless(self) -> str:
+        """Why a seed that found nothing does not count as one that looked; empty if it does."""
+        if self.simulated_ms < LENGTH_MS:
+            return f"{self.simulated_ms:.0f} ms simulated"
+        faults = sum(count for fault, count in self.faults.items() if not fault.startswith("("))
+        if faults < FAULTS_MIN:
+            return f"{faults} faults"
+        return "" if self.counts["records acknowledged"] else "no record acknowledged"
 
     def __str__(self) -> str:
         counted = ", ".join(f"{count} {what}" for what, count in self.counts.items())

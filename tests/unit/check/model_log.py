@@ -41,7 +41,7 @@ class ModelLog:
 
     def __init__(self, random: Random, steps: int) -> None:
         self.random = random
-        self.story = Story(trimmed=["u"], brokers=3)
+        self.story = Story(trimmed=["u"], brokers=3, atomic_sends=True)
         self.partitions = {name: Partition() for name in PARTITIONS}
         self.term = 1
         self.pending: list[Pending] = []

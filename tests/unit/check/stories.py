@@ -43,8 +43,8 @@ class Story:
     def sending(self, process: str, *values: str, topic: str = "t", partition: int | None = 0, **facts: Any) -> int:
         return self.begin(process, "send", topic=topic, partition=partition, values=list(values), **facts)
 
-    def acked(self, op: int, *offsets: int | None, partition: int = 0) -> None:
-        self.end(op, partition=partition, offsets=list(offsets))
+    def acked(self, op: int, *offsets: int | None, partition: int = 0, term: int | None = None) -> None:
+        self.end(op, partition=partition, offsets=list(offsets), term=term)
 
     def sent(self, process: str, *values: str, at: int | list[int | None], partition: int = 0, **facts: Any) -> None:
         offsets = at if isinstance(at, list) else list(range(at, at + len(values)))
@@ -110,6 +110,13 @@ def verdict_of(*stories: Story, **options: Any) -> Verdict:
             paths.append(Path(folder) / f"{number}.jsonl")
             paths[-1].write_text(story.file.getvalue())
         return judge(paths, **options)
+
+
+def sent_and_unread(story: Story, values: str) -> None:
+    """All of them are in the log, and somebody else reads them."""
+    for offset, value in enumerate(values):
+        story.sent("p", value, at=offset)
+    story.polled("other", *enumerate(values))
 
 
 def flagged(*stories: Story) -> set[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from lograft.client.check.rows import RULES
 
-from tests.unit.check.stories import Story, flagged, verdict_of
+from tests.unit.check.stories import Story, flagged, sent_and_unread, verdict_of
 
 
 class Case(NamedTuple):
@@ -146,13 +146,6 @@ def a_value_is_read_before_it_is_sent(story: Story, wrong: bool) -> None:
         story.sending("p", "b")
 
 
-def sent_and_unread(story: Story, values: str) -> None:
-    """All of them are in the log, and somebody else reads them."""
-    for offset, value in enumerate(values):
-        story.sent("p", value, at=offset)
-    story.polled("other", *enumerate(values))
-
-
 @case("poll-skip")
 def an_assigned_consumer_leaves_a_record_out(story: Story, wrong: bool) -> None:
     sent_and_unread(story, "abc")
@@ -213,6 +206,38 @@ def two_sends_are_interleaved(story: Story, wrong: bool) -> None:
     first, second = story.sending("p", "a", "b"), story.sending("q", "x")
     story.acked(first, 0, 2 if wrong else 1)
     story.acked(second, 1 if wrong else 2)
+
+
+@case("g0", atomic_sends=True)
+def of_a_send_that_nobody_answered_only_a_half_is_there(story: Story, wrong: bool) -> None:
+    story.end(story.sending("p", "a", "b", "c"), "info")
+    story.sent("q", "x", at=2 if wrong else 3)
+    story.read_all(*enumerate(["a", "b", "x"] if wrong else ["a", "b", "c", "x"]))
+
+
+@case("g0", atomic_sends=True)
+def of_a_send_that_nobody_answered_the_first_half_is_missing(story: Story, wrong: bool) -> None:
+    story.sending("p", "a", "b")  # never ended
+    story.read_all(*enumerate(["b"] if wrong else ["a", "b"]))
+
+
+@case("g0", atomic_sends=True)
+def of_a_send_that_nobody_answered_the_second_half_is_missing_at_the_end(story: Story, wrong: bool) -> None:
+    story.end(story.sending("p", "a", "b"), "info")
+    story.read_all(*enumerate(["a"] if wrong else ["a", "b"]))
+
+
+@case("g0", atomic_sends=True)
+def a_send_that_nobody_answered_is_interleaved_with_another(story: Story, wrong: bool) -> None:
+    story.end(story.sending("p", "a", "b"), "info")
+    story.sending("q", "x")
+    story.polled("c", *enumerate(["a", "x", "b"] if wrong else ["a", "b", "x"]))
+
+
+@case("int-nonmonotonic-send", atomic_sends=True)
+def the_values_of_a_send_that_nobody_answered_change_places(story: Story, wrong: bool) -> None:
+    story.end(story.sending("p", "a", "b"), "info")
+    story.polled("c", *enumerate("ba" if wrong else "ab"))
 
 
 @case("g1c")
@@ -283,6 +308,33 @@ def a_record_changes_its_term(story: Story, wrong: bool) -> None:
     story.polled("d", (0, "a", 4 if wrong else 3))
 
 
+@case("epoch-fork")
+def an_acknowledgement_names_another_term_than_the_record_is_read_with(story: Story, wrong: bool) -> None:
+    story.acked(story.sending("p", "a"), 0, term=2 if wrong else 3)
+    story.polled("c", (0, "a", 3))
+
+
+@case("epoch-fork")
+def an_acknowledgement_names_another_term_than_the_record_was_read_with_before(story: Story, wrong: bool) -> None:
+    op = story.sending("p", "a")
+    story.polled("c", (0, "a", 3))
+    story.acked(op, 0, term=4 if wrong else 3)
+
+
+@case("epoch-fork")
+def a_record_that_a_final_read_had_first_has_another_term_than_its_acknowledgement(story: Story, wrong: bool) -> None:
+    story.acked(story.sending("p", "a"), 0, term=2 if wrong else 3)
+    story.read_all((0, "a"))
+    story.polled("c", (0, "a", 3))
+
+
+@case("epoch-regress")
+def an_acknowledgement_names_a_lower_term_than_one_before_it(story: Story, wrong: bool) -> None:
+    story.acked(story.sending("p", "a"), 0, term=3)
+    story.acked(story.sending("p", "b"), 1, term=2 if wrong else 4)
+    story.read_all((0, "a"), (1, "b"))
+
+
 @case("dedup-window")
 def a_retry_is_answered_with_another_offset(story: Story, wrong: bool) -> None:
     story.sent("p", "a", at=0)
@@ -340,6 +392,56 @@ def an_offset_is_stored_past_what_was_processed(story: Story, wrong: bool) -> No
     story.stored("n", 4)
 
 
+@case("group-gap")
+def an_offset_past_what_was_processed_is_stored_without_an_answer_and_found_later(story: Story, wrong: bool) -> None:
+    story.processed("m", 0, 1)
+    story.stored("m", 2)
+    if not wrong:
+        story.processed("m", 2, 3)
+    story.end(story.storing("m", 4), "info")
+    story.fetched(4)
+
+
+@case("store-past-end")
+def an_offset_is_stored_past_the_end(story: Story, wrong: bool) -> None:
+    story.stored("m", 2)
+    story.ends("c", 0, 1 if wrong else 2)
+
+
+@case("store-past-end")
+def an_offset_is_stored_past_the_end_of_the_final_read(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", at=0)
+    story.stored("m", 2 if wrong else 1)
+    story.read_all((0, "a"))
+
+
+@case("store-past-end")
+def an_offset_past_the_end_is_stored_without_an_answer_and_found_later(story: Story, wrong: bool) -> None:
+    story.sent("p", "a", at=0)
+    story.stored("m", 0)
+    story.end(story.storing("m", 2 if wrong else 1), "info")
+    story.fetched(2 if wrong else 1)
+    story.read_all((0, "a"))
+
+
+@case("start-past-end", trimmed=["t"])
+def a_log_begins_behind_its_end(story: Story, wrong: bool) -> None:
+    story.ends("c", 6 if wrong else 5, 5)
+
+
+@case("start-past-end", trimmed=["t"])
+def a_final_read_begins_behind_its_end(story: Story, wrong: bool) -> None:
+    story.read_all(start=6 if wrong else 5, end=5)
+
+
+@case("start-past-end", trimmed=["t"])
+def a_log_begins_behind_all_that_was_ever_sent(story: Story, wrong: bool) -> None:
+    for offset, value in enumerate("abc"):
+        story.sent("p", value, at=offset)
+    story.end(story.sending("p", "d"), "info")
+    story.read_all(start=5 if wrong else 4, end=5 if wrong else 4)
+
+
 @case("metadata")
 def a_deleted_topic_comes_back(story: Story, wrong: bool) -> None:
     story.did("a", "create_topic", {"topic": "t"}, topic_id="id-1")
@@ -383,6 +485,12 @@ def a_replica_lacks_what_is_committed(story: Story, wrong: bool) -> None:
         story.did("reader", "replica", None, partition="t/0", broker=broker, start=0, committed=4, sums=sums)
 
 
+@case("replica-divergence")
+def two_replicas_differ_and_a_third_that_says_nothing_is_committed_hides_it_not(story: Story, wrong: bool) -> None:
+    for broker, committed, sums in (("b0", 0, []), ("b1", 2, [[0, 7]]), ("b2", 2, [[0, 8 if wrong else 7]])):
+        story.did("reader", "replica", None, partition="t/0", broker=broker, start=0, committed=committed, sums=sums)
+
+
 @case("dead-window")
 def nobody_is_answered_though_all_is_well(story: Story, wrong: bool) -> None:
     story.fault("partition", "b1", True)
@@ -405,6 +513,27 @@ def nobody_is_answered_though_a_majority_is_well(story: Story, wrong: bool) -> N
     story.acked(story.sending("p", "a"), 0)
     story.fault("kill", "b1", False)
     story.end(story.begin("p", "ends"), ends={"t/0": [0, 1]})
+
+
+@case("dead-window")
+def every_six_seconds_somebody_asks_and_nobody_knows_what_became_of_it(story: Story, wrong: bool) -> None:
+    story.fault("partition", "b1", True)
+    story.fault("partition", "b1", False)
+    for turn in range(5):
+        op = story.sending("p", f"v{turn}")
+        story.end(op, "info") if wrong or turn % 2 else story.acked(op, turn)
+        story.pass_s(6)
+
+
+@case("dead-window", brokers=3)
+def sends_end_without_an_answer_every_six_seconds_while_a_majority_is_well(story: Story, wrong: bool) -> None:
+    story.fault("kill", "b1", True)
+    for turn in range(4):
+        op = story.sending("p", f"v{turn}")
+        story.pass_s(0.2)
+        story.end(op, "info") if wrong or turn % 2 else story.acked(op, turn)
+        story.pass_s(5.8)
+    story.fault("kill", "b1", False)
 
 
 @case("int-nonmonotonic-poll")
@@ -494,259 +623,3 @@ def test_its_clean_twin_is_judged_by_that_row_and_found_well(row: str, one: Case
 
 def test_every_row_is_proved() -> None:
     assert set(CASES) == set(RULES)
-
-
-# What is no anomaly
-
-
-def test_an_empty_history_is_well_and_says_that_nothing_applies() -> None:
-    verdict = verdict_of(Story())
-    assert verdict.ok and {row.verdict for row in verdict.rows} == {"not applicable"}
-
-
-def test_a_send_of_which_nobody_knows_may_be_there_or_not() -> None:
-    for there in (False, True):
-        story = Story()
-        story.end(story.sending("p", "a"), "info")
-        story.sending("q", "b")  # never ended
-        story.sent("r", "c", at=1 if there else 0)
-        story.read_all(*([(0, "b"), (1, "c")] if there else [(0, "c")]))
-        assert flagged(story) == set()
-
-
-def test_without_idempotence_duplicates_are_told_and_fail_nothing() -> None:
-    story = Story(idempotent=False)
-    story.sent("p", "a", at=0)
-    story.polled("c", (0, "a"), (1, "a"))
-    verdict = verdict_of(story)
-    assert verdict.ok and verdict.rows["duplicate"].verdict == "told" and verdict.rows["duplicate"].count == 1
-
-
-def test_an_acknowledgement_of_the_leader_alone_promises_nothing() -> None:
-    story = Story()
-    story.sent("p", "a", at=0, acks="leader")
-    story.sent("p", "b", at=0)
-    story.read_all((0, "b"))
-    assert flagged(story) == set()
-
-
-def test_across_a_rebalance_or_a_seek_a_consumer_may_go_on_anywhere() -> None:
-    story = Story()
-    sent_and_unread(story, "abcdef")
-    story.owns("c", 1, "t/0")
-    story.polled("c", (0, "a"))
-    story.owns("c", 2, "t/0")
-    story.polled("c", (4, "e"))
-    op = story.begin("c", "poll")
-    story.owns("c", 3, "t/0")  # in the midst of a poll: what it hands out is from before and after
-    story.end(op, records=[["t/0", 5, "f", None], ["t/0", 1, "b", None]])
-    story.assigned("c", t0=3)
-    story.polled("c", (3, "d"))
-    story.did("c", "seek", {"positions": {"t/0": 0}}, positions={"t/0": 0})
-    story.polled("c", (0, "a"))
-    story.note("c", "crash")
-    story.polled("c", (5, "f"))
-    assert flagged(story) == set()
-
-
-def test_a_poll_of_which_nobody_knows_leaves_the_position_open_and_a_failed_one_does_not() -> None:
-    for kind, expected in (("info", set()), ("fail", {"poll-skip"})):
-        story = Story()
-        sent_and_unread(story, "abc")
-        story.assigned("c", t0=0)
-        story.end(story.begin("c", "poll"), kind)
-        story.polled("c", (2, "c"))
-        assert flagged(story) == expected
-
-
-def test_what_was_trimmed_is_not_missed_and_what_was_not_is() -> None:
-    def story(start: int) -> Story:
-        told = Story(trimmed=["t"])
-        for offset, value in enumerate("abcd"):
-            told.sent("p", value, at=offset)
-        told.assigned("c", t0=0)
-        told.polled("c", (0, "a"))
-        told.ends("c", start, 4)
-        told.polled("c", (2, "c"))
-        told.read_all((2, "c"), (3, "d"), start=start, end=4)
-        return told
-
-    assert flagged(story(start=2)) == set()
-    assert flagged(story(start=1)) == {"poll-skip", "lost-write"}
-
-
-def test_a_start_excuses_nothing_where_nobody_trims() -> None:
-    story = Story()
-    story.sent("p", "a", at=0)
-    story.sent("p", "b", at=1)
-    story.read_all((1, "b"), start=1)
-    assert flagged(story) == {"lost-write"}
-
-
-def test_of_a_compacted_topic_nothing_is_missed_but_two_values_at_an_offset_are_told() -> None:
-    story = Story(compacted=["t"])
-    for offset, value in enumerate("abcd"):
-        story.sent("p", value, at=offset)
-    story.assigned("c", t0=0)
-    story.polled("c", (0, "a"), (1, "b"))
-    story.polled("c", (3, "d"))
-    story.read_all((2, "c"), (3, "d"), start=0, end=4)
-    assert flagged(story) == set()
-    story.polled("d", (3, "x"))
-    assert "inconsistent-offsets" in flagged(story)
-
-
-def test_an_end_asked_for_before_an_acknowledgement_may_be_the_old_one() -> None:
-    story = Story()
-    op = story.begin("c", "ends")
-    story.sent("p", "a", at=0)
-    story.end(op, ends={"t/0": [0, 0]})
-    assert flagged(story) == set()
-
-
-@pytest.mark.parametrize(("end", "rows"), [(1, {"end-regress"}), (3, set())])
-def test_a_final_read_does_not_end_before_an_end_that_was_told(end: int, rows: set[str]) -> None:
-    story = Story()
-    for value in "abc":
-        story.sending("p", value)  # of which nobody knows what became
-    story.end(story.begin("c", "ends"), ends={"t/0": [0, 3]})
-    op = story.begin("d", "read_all", partition="t/0")
-    values = [[offset, value] for offset, value in enumerate("abc")]
-    story.end(op, partition="t/0", start=0, end=end, values=values[:end])
-    assert flagged(story) == rows
-
-
-def test_stores_that_were_open_together_may_be_found_in_any_order_but_only_one() -> None:
-    story = Story()
-    one, other = story.storing("m", 5), story.storing("n", 7)
-    story.end(one)
-    story.end(other)
-    story.fetched(5)
-    assert flagged(story) == set()
-
-
-def test_a_seek_of_a_group_moves_its_offsets_without_work_done() -> None:
-    story = Story()
-    story.processed("m", 0)
-    story.stored("m", 1)
-    story.stored(None, 10)
-    story.processed("m", 10)
-    story.stored("m", 11)
-    story.fetched(11)
-    assert flagged(story) == set()
-
-
-def test_a_group_that_begins_at_the_start_owes_the_first_offset_too() -> None:
-    story = Story()
-    story.did("m", "subscribe", {"group": "g", "topics": ["t"], "member": "m", "reset": "earliest"})
-    story.processed("m", 1)
-    story.stored("m", 2)
-    assert flagged(story) == {"group-gap"}
-
-
-def test_a_group_that_tells_nothing_of_its_work_has_no_gaps() -> None:
-    story = Story()
-    story.did("m", "subscribe", {"group": "g", "topics": ["t"], "member": "m", "reset": "earliest"})
-    story.stored("m", 2)
-    verdict = verdict_of(story)
-    assert verdict.ok and verdict.rows["group-gap"].verdict == "not applicable"
-
-
-def test_a_deleted_topic_is_judged_by_its_metadata_alone_and_that_is_said() -> None:
-    story = Story()
-    story.sent("p", "a", at=0)
-    story.did("a", "delete_topic", {"topic": "t"})
-    story.did("a", "create_topic", {"topic": "t"}, topic_id="id-2")
-    story.sent("p", "b", at=0)
-    story.read_all((0, "b"))
-    verdict = verdict_of(story)
-    assert verdict.ok and any("deleted" in note for note in verdict.notes)
-
-
-def test_records_fetched_before_a_topic_was_deleted_may_be_handed_out_after() -> None:
-    story = Story()
-    story.did("a", "create_topic", {"topic": "t"}, topic_id="id-1")
-    story.sent("p", "a", at=0)
-    story.assigned("c", t0=0)
-    story.did("a", "delete_topic", {"topic": "t"})
-    story.did("a", "create_topic", {"topic": "t"}, topic_id="id-2")
-    story.polled("c", (0, "a"))
-    assert flagged(story) == set()
-
-
-def test_where_nobody_recorded_sends_what_is_read_is_no_garbage() -> None:
-    story = Story()
-    story.sent("p", "a", at=0)
-    story.polled("c", ("u/0", 0, "of another application"))
-    assert flagged(story) == set()
-
-
-def test_pipelined_sends_of_two_producers_may_stand_in_any_order() -> None:
-    story = Story()
-    first, second = story.sending("p", "a", producer="p/1"), story.sending("p", "b", producer="p/2")
-    story.acked(first, 1)
-    story.acked(second, 0)
-    assert flagged(story) == set()
-
-
-def test_silence_is_excused_by_faults_and_by_nobody_asking() -> None:
-    story = Story()
-    story.fault("kill", "b0", True)
-    op = story.sending("p", "a")
-    story.pass_s(60)
-    story.fault("kill", "b0", False)
-    story.acked(op, 0)
-    story.pass_s(60)
-    story.sent("p", "b", at=1)
-    story.end(story.sending("p", "x", topic="unknown"), "fail")
-    story.pass_s(60)
-    story.end(story.sending("p", "y", topic="unknown"), "fail")
-    verdict = verdict_of(story)
-    assert verdict.ok
-    assert [round(one.took_s, 3) for one in verdict.liveness.recoveries] == [0.001]
-
-
-def test_counts_tell_how_often_each_thing_was_asked_and_how_it_ended() -> None:
-    story = Story()
-    story.sent("p", "a", "b", at=0)
-    story.end(story.sending("p", "c"), "info")
-    story.end(story.sending("p", "d"), "fail")
-    story.sending("p", "e")
-    seen = verdict_of(story).liveness
-    assert dict(seen.counts["send"]) == {"invoke": 4, "ok": 1, "info": 2, "fail": 1}
-    assert (seen.records_sent, seen.records_acknowledged) == (5, 2)
-
-
-def test_files_of_two_processes_are_judged_as_one_history() -> None:
-    producer, consumer = Story(), Story()
-    producer.sent("p", "a", at=0)
-    consumer.pass_s(1)
-    consumer.polled("c", (0, "a"))
-    assert flagged(producer, consumer) == set()
-    assert "garbage-read" not in flagged(consumer)  # alone nothing is known of sends
-
-
-def test_a_consumer_that_comes_back_with_a_file_of_its_own_begins_anew() -> None:
-    killed, again = Story(), Story()
-    sent_and_unread(killed, "abc")
-    killed.assigned("c", t0=0)
-    killed.polled("c", (0, "a"))
-    killed.begin("c", "poll")
-    again.pass_s(1)
-    again.assigned("c", t0=0)
-    again.polled("c", (0, "a"))
-    again.polled("c", (2, "c"))
-    assert flagged(killed, again) == {"poll-skip"}
-
-
-def test_of_a_member_that_never_tells_what_it_owns_no_position_is_certain() -> None:
-    story = Story()
-    sent_and_unread(story, "abcd")
-    story.did("c", "subscribe", {"group": "g", "topics": ["t"], "member": "c"})
-    story.polled("c", (0, "a"))
-    story.polled("c", (3, "d"), (1, "b"))
-    assert flagged(story) == set()
-    story.owns("c", 1, "t/0")
-    story.polled("c", (0, "a"))
-    story.polled("c", (2, "c"))
-    assert flagged(story) == {"poll-skip"}

@@ -116,7 +116,7 @@ def test_a_history_that_holds_nothing_to_judge_is_not_called_well(
     path = written(story, tmp_path / "h")
     assert main(["check", "history", path]) == 2
     seen = capsys.readouterr()
-    assert "nothing was judged: none of 30 rows applies" in seen.out and "record sends and a final read" in seen.err
+    assert "nothing was judged: none of 32 rows applies" in seen.out and "record sends and a final read" in seen.err
     assert main(["check", "history", "-o", "json", path]) == 2
     assert json.loads(capsys.readouterr().out)["ok"] is False
 

@@ -99,6 +99,23 @@ def test_batch_sent_twice_is_appended_once_and_answered_with_its_offset(tmp_path
     asyncio.run(go())
 
 
+def test_batch_sent_again_under_a_later_leader_is_answered_with_the_term_it_was_written_in(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            first = a_batch(b"a", producer_id=7, sequence=0)
+            written = await (await trio.leader()).append(*first, 0).committed
+            old = await trio.leader()
+            follower = next(one for one in trio.network.replicas.values() if one is not old)
+            await trio.watch.until(lambda: follower.committed == old.committed)
+            await old.transfer_leadership(follower.voter.broker_id)
+            await trio.watch.until(lambda: follower.is_leader)
+            again = await follower.append(*first, 0).committed
+            assert follower.term > written.term
+            assert (again.duplicate, again.base_offset, again.term) == (True, 0, written.term)
+
+    asyncio.run(go())
+
+
 def test_gap_in_a_sequence_is_refused_and_nothing_is_appended(tmp_path: Path) -> None:
     async def go() -> None:
         async with a_trio(tmp_path) as trio:
