@@ -220,6 +220,11 @@ class Lane:
         return self._next_to_send() is not None
 
     @property
+    def has_closed_batch(self) -> bool:
+        """One that is to be sent, and takes no more records."""
+        return bool(self._waiting) or self.in_flight < len(self._open)
+
+    @property
     def is_idle(self) -> bool:
         return not self._open and not self._waiting and self.building is None
 

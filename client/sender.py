@@ -36,6 +36,12 @@ _REQUEST_BYTES_TARGET = 1 << 20
 most, may pass it: that still fits in 16 MiB."""
 _STREAM_BYTES_MAX = 8 << 20
 _STREAM_REQUESTS_MAX = 64
+SMALL_BYTES = 16 << 10
+SMALL_REQUESTS_MAX = 2
+"""Unanswered at a time. What comes meanwhile and fills no batch waits for an answer, and goes with all that came: a
+record alone is not held up, and a stream of them does not cost a message, and each broker a write, for every one."""
+ANSWER_SOON_S = 0.02
+"""A request that is unanswered for longer holds nothing up: its partition may be in trouble, others are not."""
 _REACH_TIMEOUT_S = 1.5
 _SWEEP_S = 0.2
 _SUSPICION_S = 1.0
@@ -76,6 +82,9 @@ class LeaderStream:
         self.address = address
         self._sender = sender
         self._ready: dict[Lane, None] = {}  # in the order they became ready
+        self._is_pressed = False
+        """Some ready lane holds a batch that takes no more records."""
+        self._holding: asyncio.TimerHandle | None = None
         self._wakeup = asyncio.Event()
         self._requests: dict[int, _Request] = {}
         self._last_id = 0
@@ -89,6 +98,7 @@ class LeaderStream:
     def offer(self, lane: Lane) -> None:
         """The lane may have something to send here."""
         self._ready[lane] = None
+        self._is_pressed = self._is_pressed or lane.has_closed_batch
         self._wakeup.set()
 
     @property
@@ -163,6 +173,8 @@ class LeaderStream:
         """The next message: one batch of each ready lane in turn, until it is large enough."""
         if not self._ready or self._bytes >= _STREAM_BYTES_MAX or len(self._requests) >= _STREAM_REQUESTS_MAX:
             return None
+        if not self._is_pressed and self._may_expect_answers():
+            return None
         taken: list[tuple[Lane, Attempt]] = []
         size = 0
         while self._ready and size < _REQUEST_BYTES_TARGET:
@@ -178,6 +190,7 @@ class LeaderStream:
             size += len(attempt.batch.encoded)
             if lane.is_sendable:
                 self._ready[lane] = None  # behind the others
+        self._is_pressed = bool(self._ready)
         if not taken:
             return None
         if not self._requests:
@@ -200,6 +213,25 @@ class LeaderStream:
                 for lane, attempt in taken
             ],
         )
+
+    def _may_expect_answers(self) -> bool:
+        """Are so many small requests under way that what is ready had better wait for an answer?"""
+        now = self._sender.now()
+        recent = [
+            request.sent_at
+            for request in self._requests.values()
+            if request.size < SMALL_BYTES and now - request.sent_at < ANSWER_SOON_S
+        ]
+        if len(recent) < SMALL_REQUESTS_MAX:
+            return False
+        if self._holding is None:
+            wait_s = min(recent) + ANSWER_SOON_S - now
+            self._holding = asyncio.get_running_loop().call_later(wait_s, self._hold_no_more)
+        return True
+
+    def _hold_no_more(self) -> None:
+        self._holding = None
+        self._wakeup.set()
 
     async def _read(self) -> None:
         try:

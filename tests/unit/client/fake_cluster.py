@@ -88,6 +88,9 @@ class FakeCluster:
         self.fault: Fault = lambda broker_id, entry, header: None
         self.produced = asyncio.Event()
         """Set with each batch that comes."""
+        self.answering = asyncio.Event()
+        """While it is not set, batches are taken and their answers kept back."""
+        self.answering.set()
         self.seen: list[tuple[int, int, int, int | None]] = []  # partition, producer id, base sequence, first_open
         self.fetches: list[Any] = []
         self.metadata_calls = 0
@@ -243,6 +246,7 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
                 silent |= fate == "silent"
                 twice |= fate == "twice"
+            await self.cluster.answering.wait()
             if not silent:
                 yield response
             if twice:

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from lograft.client import sender
 from lograft.client.client import Client
 from lograft.client.delivery import DeliveryErrors, DeliveryFailed
 from lograft.client.records import NewRecord
@@ -213,6 +214,55 @@ def test_a_batch_refused_for_good_fails_alone_and_those_behind_it_go_on_under_a_
         assert isinstance(refused.value.cause, errors.BatchTooLarge)
         assert len({producer_id for _, producer_id, _, _ in cluster.seen}) == 2
         assert values(cluster) == [b"before", *(b"%d" % number * 2_600 for number in range(4))]
+
+    with_cluster(scenario)
+
+
+async def sent_one_by_one(producer: Any, count: int, key: bytes = b"k") -> list[Any]:
+    """Each leaves its batch behind before the next one comes: nothing lingers."""
+    deliveries = []
+    for number in range(count):
+        deliveries.append(await producer.send("t", b"%d" % number, key=key))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    return deliveries
+
+
+def test_small_batches_wait_for_an_answer_while_some_are_under_way_and_then_go_together(
+    with_cluster: WithCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "ANSWER_SOON_S", 60.0)
+
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic()
+        async with Client(cluster.addresses) as client, client.producer(linger_ms=0) as producer:
+            await producer.send_and_wait("t", b"first", key=b"k")
+            cluster.seen.clear()
+            cluster.answering.clear()
+            deliveries = await sent_one_by_one(producer, 40)
+            cluster.answering.set()
+            assert [(await delivery).offset for delivery in deliveries] == list(range(1, 41))
+        assert len(cluster.seen) <= sender.SMALL_REQUESTS_MAX + 2, "one message for a record, or nearly so"
+
+    with_cluster(scenario)
+
+
+def test_a_partition_that_gives_no_answer_holds_up_no_other(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=2)
+        cluster.fault = lambda broker_id, entry, header: "append, then silent" if entry.partition == 0 else None
+        async with Client(cluster.addresses) as client, client.producer(linger_ms=0) as producer:
+            stuck = []
+            for _ in range(sender.SMALL_REQUESTS_MAX):
+                stuck.append(await producer.send("t", b"x", partition=0))
+                await asyncio.sleep(0)
+            healthy = await asyncio.wait_for(producer.send_and_wait("t", b"y", partition=1), 5)
+            assert healthy.offset == 0
+            cluster.fault = lambda broker_id, entry, header: None
+            lane = producer._topics["t"].lanes[0]
+            lane.abandon()  # what the sweep does when an answer is overdue
+            producer._sender.wake(lane)
+            assert [(await delivery).offset for delivery in stuck] == [0, 1]
 
     with_cluster(scenario)
 
