@@ -84,8 +84,8 @@ class ConsumerLoad:
         """Read until the stops, the time or the number of records asked for, or `stop`."""
         follows = self._part.stops is None
         warm_at = self._measured_from = start_at + self._order.warmup_s
-        if self._part.seconds is not None:
-            self._measured_to = warm_at + self._part.seconds
+        if self._order.seconds is not None:
+            self._measured_to = warm_at + self._order.seconds
         while not self._stopping and (follows or self._open):
             now = time.monotonic()
             if now >= self._measured_to and not follows:
@@ -121,9 +121,10 @@ class ConsumerLoad:
     def _look_at(self, records: Sequence[Record], now: float) -> None:
         if self._part.stamped == "some":
             records = records[:: max(1, len(records) // _LOOKED_AT)]
+        edge_s = self._order.edge_s
         for record in records:
             due = due_of(record.value, self._run_id)
-            if due is not None and self._measured_from <= due < self._measured_to:
+            if due is not None and self._measured_from - edge_s <= due < self._measured_to - edge_s:
                 self.counts.end_to_end.record(now - due)
 
     async def _drop_ended(self, taken: dict[TopicPartition, list[Record]]) -> None:

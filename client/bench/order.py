@@ -56,6 +56,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Of latency: consumers in processes of their own."""
 
     @property
+    def edge_s(self) -> float:
+        """Half the time between two records of the schedule: a record due at the edge of the time measured, but for
+        the rounding of floats, belongs to what follows that edge."""
+        return 0.5 / self.rate if self.rate else 0.0
+
+    @property
     def workers(self) -> int:
         """How many processes it takes."""
         match self.kind:
@@ -76,7 +82,6 @@ class ConsumerPart(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     records: int | None = None
     """End after so many, at the latest."""
-    seconds: float | None = None
     stamped: Literal["no", "some", "all"] = "no"
     """Which records' stamps are looked at: reading all is slow where there are many."""
 

@@ -216,7 +216,8 @@ class ProducerLoad:
     # Answers -------------------------------------------------------------------------------------------------------
 
     def _is_measured(self, due: float) -> bool:
-        return self._measured_from <= due < self._measured_to
+        edge_s = self._order.edge_s
+        return self._measured_from - edge_s <= due < self._measured_to - edge_s
 
     def _expect(self, began: float, sent: Deliveries, values: Sequence[bytes], due: Sequence[float] | None) -> None:
         self._watch(self._answered(sent, began, values, due), began, len(values))

@@ -38,6 +38,7 @@ _DRAIN_S = 10.0
 """How long consumers have, once all is sent, to read it."""
 _LOOK_EVERY_S = 0.05
 _DELETE_S = 15.0
+_LEADERS_AWAITED_S = 5.0
 _PROGRESS_LATE_S = 0.35
 """Workers tell what they counted four times a second: a second is shown once it is complete."""
 
@@ -90,7 +91,7 @@ class Run:
         described = await self._topic(client)
         if self._order.kind == "consume" and self._made:
             await self._fill(described)
-            described = await client.admin.describe_topic(described.name)
+            described = await _described(client, described.name)
         cluster = await client.admin.describe_cluster()
         alive = [broker for broker in cluster.brokers if broker.alive]
         facts = TopicFacts(
@@ -113,7 +114,7 @@ class Run:
         order = self._order
         if order.topic is not None:
             with suppress(UnknownTopic):
-                return self._fitting(await client.admin.describe_topic(order.topic))
+                return self._fitting(await _described(client, order.topic))
             if order.kind == "consume":
                 say(f"{order.topic} does not exist: it is made and filled")
         name = order.topic or f"lograft-bench-{self._run_id[:8]}"
@@ -229,7 +230,6 @@ class Run:
                 partitions={one.number: one.log_start_offset for one in held[number :: order.clients]},
                 stops={one.number: one.committed_offset for one in held[number :: order.clients]},
                 records=None if order.records is None or self._made else math.ceil(order.records / order.clients),
-                seconds=order.seconds,
             )
             for number in range(order.clients)
         ]
@@ -254,17 +254,23 @@ class Run:
 
     async def _await_readers(self, gathered: Gathered) -> None:
         """What was sent arrives; a record that is slow to must not be left out of the latencies."""
-        sets = max(1, self._order.groups)
         deadline = time.monotonic() + _DRAIN_S
-        wanted = gathered.produced.records * sets
-        while gathered.consumed.records < wanted:
+        while (missing := self._missing(gathered)) > 0:
             if time.monotonic() >= deadline:
-                missing = wanted - gathered.consumed.records
                 self._notes.append(
                     f"{missing:,} records sent were not read within {_DRAIN_S:g} s; latencies end to end leave them out"
                 )
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _missing(self, gathered: Gathered) -> int:
+        """How many records that were acknowledged have not been read by all who should."""
+        unread = gathered.produced.records * max(1, self._order.groups) - gathered.consumed.records
+        if self._order.kind == "mixed":
+            return unread
+        # Others may write to the topic too, and here each record of ours is looked at.
+        answered = gathered.acknowledged.count - gathered.not_sent - gathered.unanswered
+        return max(unread, answered - gathered.end_to_end.count)
 
     async def _watch(self, crew: Crew, work: object, begun_at: float, warmup_s: float, what: str) -> None:
         """Until the work is done or interrupted, telling of each second."""
@@ -316,6 +322,22 @@ class Run:
             say(
                 f"lograft: topic {self._made} is still there: {why}; delete it with `lograft topic delete {self._made}`"
             )
+
+
+async def _described(client: Client, topic: str) -> TopicDescription:
+    """A topic with the offsets of all its partitions. Raises Refused if one has no leader to tell them."""
+    deadline = time.monotonic() + _LEADERS_AWAITED_S
+    while True:
+        found = await client.admin.describe_topic(topic)
+        silent = [one.number for one in found.partitions if one.committed_offset < 0]
+        if not silent:
+            return found
+        if time.monotonic() >= deadline:
+            raise Refused(
+                f"partition {silent[0]} of {topic} has no leader that answers",
+                "see `lograft cluster health`, and try again",
+            )
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 def _is_here(address: str) -> bool:

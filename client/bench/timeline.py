@@ -2,7 +2,8 @@
 
 Always
     a rate is what was counted in one window, divided by that window: never the sum of rates over different ones
-    what falls on the edge of a window counts whole, and the window is as much wider
+    what falls on the edge of a window counts whole, and the window is as much wider: a millisecond, and in long runs
+    less than a ten-thousandth of it
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-_BINS_PER_S = 1000
+_MS_PER_S = 1000
+_BINS_MAX = 50_000
+"""More are put together by two: a run of hours takes no more memory than one of a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +48,57 @@ class Amount:
 
 
 class Timeline:
-    """Records and bytes by the millisecond in which they were done."""
+    """Records and bytes by the millisecond in which they were done, or by some of them."""
 
     def __init__(self) -> None:
+        self._width_ms = 1
         self._bins: dict[int, list[int]] = {}
         self.records = 0
         self.bytes = 0
 
     def add(self, now: float, records: int, bytes_count: int) -> None:
-        self._put(int(now * _BINS_PER_S), records, bytes_count)
+        self._put(int(now * _MS_PER_S), records, bytes_count)
 
-    def _put(self, number: int, records: int, bytes_count: int) -> None:
+    def _put(self, when_ms: int, records: int, bytes_count: int) -> None:
         self.records += records
         self.bytes += bytes_count
+        number = when_ms // self._width_ms
         bin_ = self._bins.get(number)
-        if bin_ is None:
-            self._bins[number] = [records, bytes_count]
-        else:
+        if bin_ is not None:
+            bin_[0] += records
+            bin_[1] += bytes_count
+            return
+        self._bins[number] = [records, bytes_count]
+        if len(self._bins) > _BINS_MAX:
+            self._widen()
+
+    def _widen(self) -> None:
+        narrow, self._bins = self._bins, {}
+        self._width_ms *= 2
+        for number, (records, bytes_count) in narrow.items():
+            bin_ = self._bins.setdefault(number // 2, [0, 0])
             bin_[0] += records
             bin_[1] += bytes_count
 
     def packed(self) -> list[int]:
         """All of it as plain numbers: millisecond, records, bytes in turn."""
-        return [number for when, (records, size) in self._bins.items() for number in (when, records, size)]
+        width_ms = self._width_ms
+        return [number for when, (records, size) in self._bins.items() for number in (when * width_ms, records, size)]
 
     def add_packed(self, packed: Sequence[int]) -> None:
         for at in range(0, len(packed), 3):
             self._put(*packed[at : at + 3])
 
     def within(self, span: Span) -> Amount:
-        first, after = math.floor(span.start * _BINS_PER_S), math.floor(span.end * _BINS_PER_S) + 1
+        per_s = _MS_PER_S / self._width_ms
+        first, after = math.floor(span.start * per_s), math.floor(span.end * per_s) + 1
         if after <= first:
             return Amount(0, 0, 0.0)
         if after - first < len(self._bins):
             chosen = [self._bins[number] for number in range(first, after) if number in self._bins]
         else:
             chosen = [bin_ for number, bin_ in self._bins.items() if first <= number < after]
-        return Amount(sum(one[0] for one in chosen), sum(one[1] for one in chosen), (after - first) / _BINS_PER_S)
+        return Amount(sum(one[0] for one in chosen), sum(one[1] for one in chosen), (after - first) / per_s)
 
 
 def common_window(spans: Iterable[Span]) -> tuple[Span, bool]:

@@ -309,6 +309,8 @@ def _order(
         _least(option, 1 if number is None else number, 1)
     for option, number, least in (("--clients", clients, 1), ("--consumers", consumers, 1), ("--groups", groups, 0)):
         _least(option, number, least)
+    if records is not None and records < clients:
+        raise typer.BadParameter(f"{records:,} cannot be shared by {clients} clients", param_hint="--records")
     size_bytes, batch_bytes = _size("--size", size), _size("--batch", batch)
     in_flight_bytes = _size("--in-flight", in_flight)
     least, most = BATCH_BYTES

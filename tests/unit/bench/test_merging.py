@@ -114,6 +114,18 @@ def test_the_common_window_is_from_the_last_start_to_the_first_end() -> None:
     assert common_window([Span(0, 1), Span(3, 4)]) == (Span(0, 4), False)
 
 
+def test_a_long_run_takes_no_more_memory_than_a_short_one_and_loses_nothing() -> None:
+    timeline = Timeline()
+    for number in range(200_000):
+        timeline.add(number / 100, 2, 10)
+    assert len(timeline.packed()) <= 3 * 50_000
+    assert (timeline.records, timeline.bytes) == (400_000, 2_000_000)
+    assert timeline.within(Span(500.0, 1500.0)).records_per_s == pytest.approx(200, rel=0.001)
+    copied = Timeline()
+    copied.add_packed(timeline.packed())
+    assert copied.within(Span(500.0, 1500.0)).records_per_s == pytest.approx(200, rel=0.001)
+
+
 def test_recent_latencies_are_told_once() -> None:
     gathered = Gathered()
     gathered.take(0, told(Timeline(), None, (0.1, 0.2)))

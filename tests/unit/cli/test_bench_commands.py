@@ -35,6 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("produce --records 0", "--records: 0: it must be 1 or more"),
         ("produce --partitions 0", "--partitions: 0: it must be 1 or more"),
         ("produce --replicas -1", "--replicas: -1: it must be 1 or more"),
+        ("produce --records 2 --clients 3", "--records: 2 cannot be shared by 3 clients"),
         ("produce --records 5 --seconds 5", "each say when to end; keep one"),
         ("produce --clients 0", "--clients: 0: it must be 1 or more"),
         ("produce --clients 65", "that takes 65 processes, and 64 is the most; ask for fewer"),
