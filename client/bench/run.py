@@ -307,7 +307,7 @@ class Run:
 
     async def _clean_up(self, client: Client) -> None:
         for group in self._groups:
-            with suppress(LograftError, TimeoutError):
+            with suppress(LograftError, TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(_DELETE_S):
                     await client.groups.delete(group)
         if self._made is None or self._order.keep:
@@ -317,10 +317,11 @@ class Run:
                 await client.admin.delete_topic(self._made)
         except UnknownTopic:
             pass
-        except (LograftError, TimeoutError) as error:
-            why = one_line(str(error)) or f"no answer within {_DELETE_S:g} s"
+        except (LograftError, TimeoutError, asyncio.CancelledError) as error:  # a result is told all the same
+            ended = "interrupted" if isinstance(error, asyncio.CancelledError) else f"no answer within {_DELETE_S:g} s"
             say(
-                f"lograft: topic {self._made} is still there: {why}; delete it with `lograft topic delete {self._made}`"
+                f"lograft: topic {self._made} may still be there: {one_line(str(error)) or ended}; "
+                f"delete it with `lograft topic delete {self._made}`"
             )
 
 

@@ -419,7 +419,7 @@ def _run(order: Order, *, yes: bool, output: OutputFormat, brokers: str | None) 
     try:
         result = asyncio.run(run.run())
     except asyncio.CancelledError:
-        say("lograft: interrupted before anything was measured")
+        say("lograft: interrupted before there was a result")
         raise Ended(128 + (run.signal or 2)) from None
     if output is OutputFormat.json:
         show_json(as_json(result))
