@@ -16,6 +16,7 @@ import typer.core
 from typer.exceptions import Abort, TyperException
 
 from . import (
+    bench_commands,
     broker_commands,
     check_commands,
     check_log,
@@ -80,6 +81,7 @@ _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and 
 _partition = typer.Typer(help="List partitions, move their replicas, and go on where a majority is lost.", **_APP)
 _broker = typer.Typer(**{**_APP, "no_args_is_help": False})
 _check = typer.Typer(help="Check what is stored, and what was seen: logs and histories.", **_APP)
+_bench = typer.Typer(help="Measure a running cluster: records a second, and how long one takes.", **_APP)
 _cluster = typer.Typer(help="The whole cluster: who is in it, is it well, is it even, and its settings.", **_APP)
 
 app.command()(local_commands.up)
@@ -96,6 +98,7 @@ app.add_typer(_cluster, name="cluster")
 app.add_typer(_partition, name="partition")
 app.add_typer(_broker, name="broker")
 app.add_typer(_check, name="check")
+app.add_typer(_bench, name="bench")
 
 _topic.command()(topic_commands.create)
 _topic.command("list")(topic_commands.list_topics)
@@ -123,6 +126,11 @@ _broker.command()(broker_commands.remove)
 
 _check.command()(check_commands.history)
 _check.command("log")(check_log.check_log)
+
+_bench.command()(bench_commands.produce)
+_bench.command()(bench_commands.consume)
+_bench.command()(bench_commands.latency)
+_bench.command()(bench_commands.mixed)
 
 _cluster.command()(cluster_commands.info)
 _cluster.command()(cluster_commands.health)

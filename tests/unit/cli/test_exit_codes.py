@@ -233,7 +233,7 @@ def test_help_is_by_example_and_imports_no_grpc() -> None:
     ["up", "down", "status", "kill", "start", "broker", "produce", "consume", "topic create", "topic list",
      "topic describe", "topic delete", "group list", "group describe", "group seek", "group delete",
      "partition list", "partition move", "broker list", "broker drain", "broker undrain", "broker remove",
-     "cluster info", "cluster health"],
+     "cluster info", "cluster health", "bench produce", "bench consume", "bench latency", "bench mixed"],
 )  # fmt: skip
 def test_every_command_shows_how_it_is_used(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([*command.split(), "--help"]) == 0
