@@ -218,11 +218,11 @@ def test_a_batch_refused_for_good_fails_alone_and_those_behind_it_go_on_under_a_
     with_cluster(scenario)
 
 
-async def sent_one_by_one(producer: Any, count: int, key: bytes = b"k") -> list[Any]:
+async def sent_one_by_one(producer: Any, count: int, partition: int) -> list[Any]:
     """Each leaves its batch behind before the next one comes: nothing lingers."""
     deliveries = []
     for number in range(count):
-        deliveries.append(await producer.send("t", b"%d" % number, key=key))
+        deliveries.append(await producer.send("t", b"%d" % number, partition=partition))
         for _ in range(5):
             await asyncio.sleep(0)
     return deliveries
@@ -236,10 +236,10 @@ def test_small_batches_wait_for_an_answer_while_some_are_under_way_and_then_go_t
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic()
         async with Client(cluster.addresses) as client, client.producer(linger_ms=0) as producer:
-            await producer.send_and_wait("t", b"first", key=b"k")
+            await producer.send_and_wait("t", b"first")
             cluster.seen.clear()
             cluster.answering.clear()
-            deliveries = await sent_one_by_one(producer, 40)
+            deliveries = await sent_one_by_one(producer, 40, partition=0)
             cluster.answering.set()
             assert [(await delivery).offset for delivery in deliveries] == list(range(1, 41))
         assert len(cluster.seen) <= sender.SMALL_REQUESTS_MAX + 2, "one message for a record, or nearly so"
@@ -252,17 +252,15 @@ def test_a_partition_that_gives_no_answer_holds_up_no_other(with_cluster: WithCl
         cluster.topic(partitions=2)
         cluster.fault = lambda broker_id, entry, header: "append, then silent" if entry.partition == 0 else None
         async with Client(cluster.addresses) as client, client.producer(linger_ms=0) as producer:
-            stuck = []
-            for _ in range(sender.SMALL_REQUESTS_MAX):
-                stuck.append(await producer.send("t", b"x", partition=0))
-                await asyncio.sleep(0)
+            await producer.send_and_wait("t", b"first", partition=1)
+            stuck = await sent_one_by_one(producer, sender.SMALL_REQUESTS_MAX, partition=0)
             healthy = await asyncio.wait_for(producer.send_and_wait("t", b"y", partition=1), 5)
-            assert healthy.offset == 0
+            assert healthy.offset == 1
             cluster.fault = lambda broker_id, entry, header: None
             lane = producer._topics["t"].lanes[0]
             lane.abandon()  # what the sweep does when an answer is overdue
             producer._sender.wake(lane)
-            assert [(await delivery).offset for delivery in stuck] == [0, 1]
+            assert [(await delivery).offset for delivery in stuck] == list(range(sender.SMALL_REQUESTS_MAX))
 
     with_cluster(scenario)
 
