@@ -59,7 +59,7 @@ class Watch:
 
 
 class Trio:
-    def __init__(self, root: Path, count: int, segment_bytes_max: int, boot_id: str | None) -> None:
+    def __init__(self, root: Path, count: int, segment_bytes_max: int, boot_id: str | None = None) -> None:
         self.root = root
         self.boot_id = boot_id
         self.segment_bytes_max = segment_bytes_max
