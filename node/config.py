@@ -450,6 +450,19 @@ class _Given:
         ordered = (
             ("replica.election_timeout_ms", replica.election_timeout_ms, "peer.silence_ms_max", peer.silence_ms_max),
             ("replica.mark_interval_ms", replica.mark_interval_ms, "(a second)", 1000),
+            # Else a follower whose disk keeps up would look as if it did not: by what is synced voters are changed.
+            (
+                "replica.memory_flush_ms",
+                replica.memory_flush_ms,
+                "replica.election_timeout_ms",
+                replica.election_timeout_ms,
+            ),
+            (
+                "replica.memory_flush_bytes",
+                replica.memory_flush_bytes,
+                "replica.memory_unsynced_bytes_max",
+                replica.memory_unsynced_bytes_max,
+            ),
             ("replica.append_bytes_max", entry, "(a peer frame's room)", 16 << 20),
             ("replica.append_bytes_max", entry, "replica.in_flight_bytes_max", replica.in_flight_bytes_max),
             ("replica.index_interval_bytes", replica.index_interval_bytes, "replica.segment_bytes_max", segment),

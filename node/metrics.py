@@ -110,6 +110,11 @@ class Metrics:
         self._partitions.set_function(partitions)
         self._leaders.set_function(leaders)
 
+    def watch_unsynced(self, unsynced_bytes: Callable[[], int]) -> None:
+        """Likewise."""
+        what = "Written here and not on disk yet, of topics with durability=memory."
+        Gauge("lograft_unsynced_bytes", what, registry=self.registry).set_function(unsynced_bytes)
+
     def watch_repairs(self, repairs: RepairCounts, damaged: Callable[[], int]) -> None:
         """Likewise."""
         what = "Replicas with stored bytes that are unreadable."

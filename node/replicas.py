@@ -147,6 +147,7 @@ class Replicas:
         self._produce_stopped = False
         self._replication_stopped = False
         metrics.watch_partitions(lambda: len(self.table), lambda: len(self._led))
+        metrics.watch_unsynced(lambda: sum(replica.unsynced_bytes for replica in self.table.values()))
         metrics.watch_repairs(self.repairs, lambda: sum(replica.is_damaged for replica in self.table.values()))
 
     # -- what clients ask for ----------------------------------------------------------------------------------------
@@ -484,8 +485,9 @@ class Replicas:
                 await asyncio.gather(*(self._create(placed, turns) for placed in placed_here))
             for placed in placed_here:
                 if placed.partition in self.table:
-                    settings, log = self.settings(placed.topic), self.table[placed.partition].log
-                    log.set_segment_limits(settings.segment_bytes_max, settings.segment_ms_max)
+                    settings, replica = self.settings(placed.topic), self.table[placed.partition]
+                    replica.log.set_segment_limits(settings.segment_bytes_max, settings.segment_ms_max)
+                    replica.set_durability(settings.durability)
             self._tell_where_replicas_are()
             self.set_learners()
 

@@ -142,5 +142,11 @@ class ReplicaConfig:
     """Of items in one message to a follower; a single larger item goes alone."""
     in_flight_bytes_max: int = 16 << 20
     """Sent to a follower and not yet acknowledged, per partition."""
+    memory_flush_ms: int = 100
+    """Of a topic with durability=memory: a written record is on its way to the disk at most this long after."""
+    memory_flush_bytes: int = 8 << 20
+    """The same, once so many bytes of a partition are written."""
+    memory_unsynced_bytes_max: int = 64 << 20
+    """Beyond this many bytes of a partition that are not on the disk yet, a copy counts only once it is synced."""
     mark_interval_ms: int = 100
     """A raised mark is on disk at most this long after it could be."""

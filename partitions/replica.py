@@ -8,6 +8,8 @@ Invariants
     a message that binds leaves only after the promise, and for an append's acknowledgement the items, are on disk
     a flush from before the last cut says nothing
     the core hears `Persisted` only once the promises made before it are durable too
+    where a copy counts once it is written, it does so only while `promises.log` says, durably, that the page cache of
+    this boot holds what no sync has covered
     what moves the log start is acted upon once it is committed, and segments are dropped once it is on this disk too
 """
 
@@ -30,6 +32,7 @@ from .raft.core import RaftCore, Role
 from .raft.events import (
     Allow,
     AskLeader,
+    CountWritten,
     DamageFound,
     Effects,
     Event,
@@ -69,6 +72,9 @@ from .storage.zero_width import log_start_move, voter_change
 WAITERS_SWEPT_AT = 64
 """How many may wait for a commit before those who gave up are looked for."""
 
+MEMORY_QUIET_MS = 2_000.0
+"""Nothing was written for so long, and all of it is on disk: the promise that memory counts is taken back."""
+
 
 class Appended(NamedTuple):
     """What became of a batch."""
@@ -79,8 +85,10 @@ class Appended(NamedTuple):
     """In which the batch was written; of a duplicate without an offset the leader's own."""
     duplicate: bool
     copies: int
-    """Voters known to hold it on disk."""
+    """Voters known to hold it, in the way that `durability` says."""
     replicas: int
+    durability: str = "fsync"
+    """Where the copies are that were counted: `fsync`, on disk, or `memory`, in page caches at least."""
 
 
 class Appending:
@@ -98,9 +106,9 @@ class Appending:
         self.committed: asyncio.Future[Appended] = loop.create_future()
         self.persisted: asyncio.Future[Appended] = loop.create_future()
 
-    def resolve(self, future: asyncio.Future[Appended], copies: int, replicas: int) -> None:
+    def resolve(self, future: asyncio.Future[Appended], copies: int, replicas: int, durability: str) -> None:
         if not future.done():
-            future.set_result(Appended(self.base_offset, self.term, self._duplicate, copies, replicas))
+            future.set_result(Appended(self.base_offset, self.term, self._duplicate, copies, replicas, durability))
 
     def fail(self, why: Exception) -> None:
         for future in (self.committed, self.persisted):
@@ -147,6 +155,8 @@ class ReplicaStatus:
     committed: Point
     persisted: Point
     size_bytes: int
+    durability: str
+    unsynced_bytes: int
     doubtful: bool
     damaged: bool
     repair: str
@@ -228,6 +238,24 @@ class Replica:
         """Once this one is on disk, `_release` is called."""
         self._flushed = log.ticket()
         """All of it is durable: recovery and creation return only then."""
+        self._in_memory = False
+        """Does a copy count once it is written, as the topic has it?"""
+        known = promises.recall(partition)
+        noted = known is not None and known.memory_boot == environment.disk.boot_id
+        self._memory_noted: int | None = 0 if noted else None
+        """Number of the promise that this boot's page cache may hold what no sync has covered; None: not promised."""
+        self._counts_written = False
+        """As the core was told of this replica's copy."""
+        self._unsynced: deque[tuple[int, int]] = deque()
+        """Appends of records that are not on disk yet: the ticket's number, and bytes."""
+        self._unsynced_bytes = 0
+        self._unrequested_bytes = 0
+        self._memory_through = 0
+        """Of a replica whose copy counts only on disk again: the last append that may have counted before."""
+        self._flush_timer: TimerHandle | None = None
+        self._quiet_timer: TimerHandle | None = None
+        self._early_reply: AppendReply | None = None
+        """Acknowledges what was not on disk yet when it left; sent once more when it is."""
         self._after_promise: deque[tuple[int, Message]] = deque()
         self._after_flush: deque[tuple[int, Ticket, Message]] = deque()
         self._appendings: list[tuple[int, int, Appending]] = []
@@ -296,6 +324,12 @@ class Replica:
         else:
             term, voted_for, doubtful = known.term, known.voted_for, known.doubtful
             word = known.word or ORIGIN
+            if known.memory_boot not in (None, environment.disk.boot_id):
+                # What it acknowledged last was in a page cache that is gone. In one round: no crash finds half of it.
+                promises.note_doubt(partition, True)
+                await promises.sync(promises.note_memory_boot(partition, None))
+                doubtful = True
+                environment.log("memory_lost", partition=str(partition), boot=known.memory_boot)
 
             async def remember_doubt() -> None:
                 await promises.sync(promises.note_doubt(partition, True))
@@ -328,6 +362,9 @@ class Replica:
                 word = max(word, verdict.damage.word)
                 await promises.sync(promises.note_word(partition, word))
                 environment.log("replica_damaged", partition=str(partition), why=verdict.damage.why, word=str(word))
+            elif known.memory_boot == environment.disk.boot_id:
+                # All that it holds is on disk now.
+                promises.note_memory_boot(partition, None)
             if verdict.doubtful:
                 environment.log("replica_doubtful", partition=str(partition), end=str(log.end))
         listed = promises.recall(partition)
@@ -429,6 +466,16 @@ class Replica:
         return self._repairer.refused_by if self._core.damaged else ()
 
     @property
+    def durability(self) -> str:
+        """From when on a copy counts here: `fsync`, once it is on disk, or `memory`, once it is written."""
+        return "memory" if self._in_memory else "fsync"
+
+    @property
+    def unsynced_bytes(self) -> int:
+        """Of a replica whose copy counts once it is written: how much of it is not on disk yet."""
+        return self._unsynced_bytes
+
+    @property
     def is_stopped(self) -> bool:
         return self._stopped
 
@@ -446,6 +493,8 @@ class Replica:
             committed=self._committed,
             persisted=core.persisted,
             size_bytes=self.log.size_bytes,
+            durability=self.durability,
+            unsynced_bytes=self._unsynced_bytes,
             doubtful=core.doubtful,
             damaged=core.damaged,
             repair=self._repairer.state or self._unreadable,
@@ -556,7 +605,7 @@ class Replica:
     async def _go_on_after_cut(self, effects: Effects) -> None:
         """Cut or reset the log, then carry out the rest."""
         # What these were to acknowledge is about to vanish.
-        self._after_flush.clear()
+        self._forget_unsynced()
         if effects.cut is not None and not self._stopped:
             try:
                 await self._cut(effects.cut)
@@ -567,6 +616,9 @@ class Replica:
                 self._on_damage(damage)
                 self._environment.spawn(self.read_log_anew())
                 return
+            if effects.commits_lost:
+                self._committed = self._core.committed
+                self.resets += 1  # whoever follows what is committed begins anew
         if effects.reset is not None and not self._stopped:
             await self._reset(effects.reset)
         self._resetting = False
@@ -626,7 +678,10 @@ class Replica:
             self._promised = self._promises.note_compacted(
                 self.partition, rewritten_to=self.log.thinned_to, cleaned_to=cleaned_to
             )
-        self._flusher.request(self.log, self._on_flushed)
+        if self._in_memory:
+            self._flush_later(items)
+        else:
+            self._flusher.request(self.log, self._on_flushed)
 
     def _replicate(self, filling: Replicate, appended: tuple[Item, ...]) -> None:
         request = filling.request
@@ -685,6 +740,8 @@ class Replica:
             return  # the log was cut since: these bytes are gone, and so is what they promised
         if ticket.written > self._flushed.written:
             self._flushed = ticket
+        if self._unsynced or self._memory_noted is not None:
+            self._note_unsynced(ticket.written)
         self._release()
 
     def _release(self) -> None:
@@ -702,15 +759,135 @@ class Replica:
             return
         while self._after_flush:
             promised, ticket, message = self._after_flush[0]
-            if promised > synced or ticket.written > flushed.written:
+            if promised > synced:
                 break
+            if ticket.written > flushed.written:
+                if not self._may_count_written():
+                    break
+                message = self._told_early(message)
             self._after_flush.popleft()
             self._deliver(message)
         if self._promised <= synced and flushed.cuts == self.log.cuts and flushed.end > self._core.persisted:
             self._promises.raise_mark(self.partition, flushed.end)
             self.take(Persisted(flushed.end))
             self._answer_persisted(flushed.end)
+            if self._early_reply is not None:
+                self._tell_synced(self._early_reply, flushed.end)
             self._drop_soon()
+
+    # -- copies that count once they are written ---------------------------------------------------------------------
+
+    def set_durability(self, durability: str) -> None:
+        """`fsync`: a copy counts once it is on disk. `memory`: once it is written; the disk follows soon.
+
+        From now on: what counted before goes on to do so.
+        """
+        in_memory = durability == "memory"
+        if in_memory == self._in_memory or self._stopped:
+            return
+        self._in_memory = in_memory
+        if not in_memory:
+            self._memory_through = self.log.ticket().written
+            self._flush_now()
+        self._tell_what_counts()
+
+    def _may_count_written(self) -> bool:
+        return (
+            self._in_memory
+            and self._memory_noted is not None
+            and self._memory_noted <= self._promises.synced
+            and self._unsynced_bytes <= self._config.memory_unsynced_bytes_max
+            and not self._core.damaged
+        )
+
+    def _tell_what_counts(self) -> None:
+        """Tell the core if its own copy counts, or others' do, from another moment on than it was told."""
+        own = self._may_count_written()
+        if self._stopped or (own, self._in_memory) == (self._counts_written, self._core.counts_written):
+            return
+        self._counts_written = own
+        self.take(CountWritten(copies=self._in_memory, own=own))
+        if own and not self._cutting:
+            self._answer_persisted(self.log.end)
+            self._release()
+
+    def _flush_later(self, items: tuple[Item, ...]) -> None:
+        """What was just written is to be on disk soon; what no majority counts before it is, at once."""
+        size = sum(len(item.data) for item in items)
+        if self._quiet_timer is not None:
+            self._quiet_timer.cancel()
+            self._quiet_timer = None
+        self._unsynced.append((self.log.ticket().written, size))
+        self._unsynced_bytes += size
+        self._unrequested_bytes += size
+        if self._memory_noted is None:
+            self._memory_noted = self._promises.note_memory_boot(self.partition, self._environment.disk.boot_id)
+            self._promises.when_synced(self._memory_noted, self._tell_what_counts)
+        elif self._counts_written and self._unsynced_bytes > self._config.memory_unsynced_bytes_max:
+            self._tell_what_counts()
+        is_binding = any(item.kind is not ItemKind.RECORDS for item in items)
+        if is_binding or self._unrequested_bytes >= self._config.memory_flush_bytes:
+            self._flush_now()
+        elif self._flush_timer is None:
+            self._flush_timer = self._environment.call_later(self._config.memory_flush_ms, self._flush_now)
+
+    def _flush_now(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        self._unrequested_bytes = 0
+        if not self._stopped:
+            self._flusher.request(self.log, self._on_flushed)
+
+    def _note_unsynced(self, written: int) -> None:
+        """All appends up to this one are on disk."""
+        while self._unsynced and self._unsynced[0][0] <= written:
+            self._unsynced_bytes -= self._unsynced.popleft()[1]
+        self._tell_what_counts()
+        if self._memory_noted is not None and self._quiet_timer is None and self._is_on_disk():
+            delay_ms = MEMORY_QUIET_MS if self._in_memory else 0.0
+            self._quiet_timer = self._environment.call_later(delay_ms, self._maybe_take_back)
+
+    def _is_on_disk(self) -> bool:
+        """All that may have counted before it was on disk?"""
+        through = self.log.ticket().written if self._in_memory else self._memory_through
+        return self._flushed.cuts == self.log.cuts and self._flushed.written >= through
+
+    def _maybe_take_back(self) -> None:
+        """Where all is on disk, and nothing comes in, a loss of power costs nothing: say so."""
+        self._quiet_timer = None
+        is_in_flux = self._stopped or self._cutting or self._core.damaged
+        if is_in_flux or self._memory_noted is None or not self._is_on_disk():
+            return
+        # From here on no copy counts before it is synced, until the promise is made anew.
+        self._memory_noted = None
+        self._promises.note_memory_boot(self.partition, None)
+        self._tell_what_counts()
+
+    def _told_early(self, message: Message) -> Message:
+        """An acknowledgement of what is written, and not all on disk: it says how much is."""
+        if not isinstance(message, AppendReply) or not message.accepted:
+            return message
+        synced = min(message.match, self._core.persisted)
+        if synced == message.match:
+            return message
+        self._early_reply = message
+        return replace(message, synced=synced)
+
+    def _tell_synced(self, early: AppendReply, synced: Point) -> None:
+        """What was acknowledged before it was on disk is there by now, or more of it."""
+        if synced >= early.match:
+            self._early_reply = None
+            self._deliver(early)
+        else:
+            self._deliver(replace(early, synced=synced))
+
+    def _forget_unsynced(self) -> None:
+        """The log is cut: no message from before says anything of it any more."""
+        self._after_flush.clear()
+        self._early_reply = None
+        self._unsynced.clear()
+        self._unsynced_bytes = self._unrequested_bytes = 0
 
     def _deliver(self, message: Message) -> None:
         if message.to == self._core.voter:
@@ -764,6 +941,8 @@ class Replica:
         self._unpersisted.append(appending)
         assert not self._draining and replicas, "appending from within a step, or without voters"
         self.take(Propose((Item(end, ItemKind.RECORDS, data),)))
+        if self._counts_written:
+            self._answer_persisted(end)
         return appending
 
     def _await_original(self, duplicate: Duplicate) -> Appending:
@@ -784,8 +963,9 @@ class Replica:
     def _settle(self, appending: Appending) -> None:
         core = self._core
         copies = max(core.copies_of(appending.end), len(core.voters) // 2 + 1)
+        is_synced = not self._in_memory and core.committed_synced.offset >= appending.end.offset
         for future in (appending.committed, appending.persisted):
-            appending.resolve(future, copies, len(core.voters))
+            appending.resolve(future, copies, len(core.voters), "fsync" if is_synced else "memory")
 
     def _on_committed(self) -> None:
         self._committed = self._core.committed
@@ -809,7 +989,7 @@ class Replica:
         while self._unpersisted and self._unpersisted[0].end <= persisted:
             appending = self._unpersisted.popleft()
             copies = max(self._core.copies_of(appending.end), 1)
-            appending.resolve(appending.persisted, copies, len(self._core.voters))
+            appending.resolve(appending.persisted, copies, len(self._core.voters), self.durability)
 
     def _fail_appendings(self) -> None:
         pending, self._appendings = self._appendings, []
@@ -993,7 +1173,8 @@ class Replica:
         ready = core.cleanable_to
         if self._stopped or self._cutting or not self._drop_is_over.is_set() or not self._replacement_is_over.is_set():
             return False
-        if core.damaged or rewritten.end > min(core.committed, core.persisted) or rewritten.cleaned_to > ready.offset:
+        done = min(core.committed_synced, core.persisted)
+        if core.damaged or rewritten.end > done or rewritten.cleaned_to > ready.offset:
             return False
         self._replacement_is_over.clear()
         try:
@@ -1221,6 +1402,9 @@ class Replica:
         if not self._core.damaged and not self._stopped:
             # What is flushed may be acknowledged, though the core hears of it only once a newer promise is on disk too.
             word = max(self._core.word, self._core.persisted, self._flushed.end)
+            if self._memory_noted is not None:
+                word = max(word, self._core.last)  # it may be acknowledged as soon as it is written
+            self._early_reply = None
             self._promised = self._promises.note_word(self.partition, word)
             # Before all that waits: none of it is for a log that is whole.
             self._inbox.appendleft(DamageFound(word))
@@ -1299,7 +1483,7 @@ class Replica:
         # From here on nothing that was written before says anything: what is read now does.
         old.announce_cut()
         self._inbox = deque(event for event in self._inbox if not isinstance(event, Persisted))
-        self._after_flush.clear()
+        self._forget_unsynced()
         await self._drop_is_over.wait()
         await self._replacement_is_over.wait()
         await self._flusher.let_go(old)
@@ -1350,6 +1534,7 @@ class Replica:
         self.log = log
         old.close()
         self._flushed = log.ticket()
+        self._memory_through = 0
         if verdict.damage is None:
             self._was_settled = True
         if is_whole:
@@ -1386,13 +1571,16 @@ class Replica:
         self.step_down(why)
         self._stopped = True
         self._set_timer(0)
+        for timer in (self._flush_timer, self._quiet_timer):
+            if timer is not None:
+                timer.cancel()
         self._fail_appendings()
         for future in self._reads.values():
             if not future.done():
                 future.set_exception(self._not_leader())
 
     async def stop(self) -> None:
-        """Stop answering; what was written stays."""
+        """Stop answering; what was written stays, and is on disk if it counted before it was."""
         self.fall_silent("the broker stops")
         if self._closed:
             return
@@ -1403,7 +1591,18 @@ class Replica:
         await self._replacement_is_over.wait()
         await self._repairer.stop()
         await self._flusher.let_go(self.log)
+        if self._memory_noted is not None:
+            await self._sync_at_last()
         self.log.close()
+
+    async def _sync_at_last(self) -> None:
+        """So that the machine may restart, and nothing of this replica is in doubt."""
+        try:
+            await self.log.sync()
+        except OSError as error:
+            self._environment.halt(f"fsync failed: {error}")
+        if self._promises.recall(self.partition) is not None:
+            self._promises.note_memory_boot(self.partition, None)
 
 
 async def _promise_reset(promises: Promises, partition: PartitionId, head: SegmentHead) -> None:

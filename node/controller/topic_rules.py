@@ -68,6 +68,10 @@ DELETE, COMPACT, COMPACT_AND_DELETE = CLEANUP_POLICIES = ("delete", "compact", "
 """What becomes of old records, in Kafka's words: whole segments go, or those superseded by a later one of their key."""
 
 
+FSYNC, MEMORY = DURABILITIES = ("fsync", "memory")
+"""From when on a replica's copy counts: once it is on the disk, or once it is written, which a disk follows soon."""
+
+
 class ConfigKey(NamedTuple):
     """One thing that can be set for a topic."""
 
@@ -85,6 +89,7 @@ class TopicSettings(NamedTuple):
     """A topic's config with the defaults added, ready for use."""
 
     durability: str
+    """Of DURABILITIES."""
     batch_bytes_max: int
     segment_bytes_max: int
     segment_ms_max: int
@@ -256,7 +261,8 @@ def settings_of(config: Mapping[str, str], limits: TopicLimits) -> TopicSettings
             return default
 
     return TopicSettings(
-        durability="fsync",  # also of a topic that a later version made otherwise: more than it asks for does no harm
+        # Also of a topic that a later version made otherwise: more than it asks for does no harm.
+        durability=MEMORY if config.get("durability") == MEMORY else FSYNC,
         batch_bytes_max=min(number_or("batch.bytes.max", limits.batch_bytes_max), limits.batch_bytes_max),
         segment_bytes_max=number_or("segment.bytes.max", limits.segment_bytes_max),
         segment_ms_max=number_or("segment.ms", limits.segment_ms_max),
@@ -269,9 +275,11 @@ def settings_of(config: Mapping[str, str], limits: TopicLimits) -> TopicSettings
 
 
 def internal_settings(settings: TopicSettings) -> TopicSettings:
-    """What holds for internal topics, whatever was set: they are compacted, and in small segments."""
+    """What holds for internal topics, whatever was set: on disk before it counts, compacted, and in small segments."""
     return settings._replace(
-        cleanup_policy=COMPACT, segment_bytes_max=min(settings.segment_bytes_max, INTERNAL_SEGMENT_BYTES_MAX)
+        durability=FSYNC,
+        cleanup_policy=COMPACT,
+        segment_bytes_max=min(settings.segment_bytes_max, INTERNAL_SEGMENT_BYTES_MAX),
     )
 
 
@@ -303,10 +311,8 @@ def _parsed(name: str, value: str) -> str | int:
 
 
 def _durability(value: str) -> str:
-    if value == "memory":
-        raise ValueError("acknowledging from memory is not built yet; leave it at fsync")
-    if value != "fsync":
-        raise ValueError("it must be fsync")
+    if value not in DURABILITIES:
+        raise ValueError(f"it must be one of: {'; '.join(DURABILITIES)}")
     return value
 
 
@@ -350,9 +356,10 @@ CONFIG_KEYS: Mapping[str, ConfigKey] = MappingProxyType(
         for key in (
             ConfigKey(
                 "durability",
-                "fsync",
-                "fsync",
-                "When a replica's copy counts: once it is fsynced. (`memory`, once it is written, comes later.)",
+                FSYNC,
+                "fsync; memory",
+                "When a replica's copy counts. fsync: once it is on its disk. memory: once it is written, and the disk "
+                "follows: killed brokers lose nothing, but a power failure of a majority can take the newest records.",
                 _durability,
             ),
             ConfigKey(

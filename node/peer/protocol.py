@@ -31,10 +31,12 @@ class ProtocolRange(NamedTuple):
         return str(self.highest) if self.lowest == self.highest else f"{self.lowest} to {self.highest}"
 
 
-SPOKEN = ProtocolRange(lowest=1, highest=1)
+SPOKEN = ProtocolRange(lowest=1, highest=2)
 """By this version of lograft.
 
 1   the first
+2   an acknowledgement can be of what is written, and tell how much of that is synced; an append can tell how much of
+    what is committed is synced. To a peer of version 1 only what is synced is acknowledged.
 """
 
 

@@ -8,6 +8,7 @@ Always holds
     an item that decodes is whole, has a good CRC, and follows the item before it (the first follows `prev`)
     a head that decodes can be the first of a log of that partition: who takes it has dropped what it had before
     items are not copied, either way: a decoded item's data is a view of the body
+    what tells written from synced is of version 2 of the peer protocol; `spoken_in` leaves it out for an older peer
 Anything else is a PeerFrameError; no other exception leaves `decode_raft` and `decode_raft_bundle`.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -104,12 +106,20 @@ class _AppendRequest(_Header, tag=3, array_like=True, frozen=True, forbid_unknow
     items: tuple[_WireItem, ...]
 
 
+class _WrittenAppend(_AppendRequest, tag=12, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    committed_synced: _WirePoint
+
+
 class _AppendReply(_Header, tag=4, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     session: _Number
     accepted: bool
     match: _WirePoint
     committed: _WirePoint
     counts: bool
+
+
+class _WrittenReply(_AppendReply, tag=11, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    synced: _WirePoint
 
 
 class _ReadProbe(_Header, tag=5, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -161,9 +171,21 @@ _AnyHeader = (
     | _HeadOffer
     | _RepairRequest
     | _RepairReply
+    | _WrittenReply
+    | _WrittenAppend
 )
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(_AnyHeader).decode
+
+
+def spoken_in(protocol: int, message: Message) -> Message:
+    """The message as a peer of that version understands it: to an older one, what is synced alone is told."""
+    if protocol < 2:
+        if isinstance(message, AppendReply) and message.synced is not None:
+            return replace(message, match=message.synced, synced=None)
+        if isinstance(message, AppendRequest) and message.committed_synced is not None:
+            return replace(message, committed_synced=None)
+    return message
 
 
 def encode_raft(partition: PartitionId, message: Message) -> list[Buffer]:
@@ -216,24 +238,23 @@ def _header_of(partition: PartitionId, message: Message) -> _AnyHeader:
     match message:
         case AppendRequest():
             items = tuple((item.point, int(item.kind), len(item.data)) for item in message.items)
-            return _AppendRequest(
-                *common,  # type: ignore[arg-type]
+            append = (
+                *common,
                 message.session,
-                message.session_end,  # type: ignore[arg-type]
-                message.prev,  # type: ignore[arg-type]
-                message.committed,  # type: ignore[arg-type]
+                message.session_end,
+                message.prev,
+                message.committed,
                 message.append_time_ms,
-                items,  # type: ignore[arg-type]
+                items,
             )
+            if message.committed_synced is None:
+                return _AppendRequest(*append)  # type: ignore[arg-type]
+            return _WrittenAppend(*append, message.committed_synced)  # type: ignore[arg-type]
         case AppendReply():
-            return _AppendReply(
-                *common,  # type: ignore[arg-type]
-                message.session,
-                message.accepted,
-                message.match,  # type: ignore[arg-type]
-                message.committed,  # type: ignore[arg-type]
-                message.counts,
-            )
+            reply = (*common, message.session, message.accepted, message.match, message.committed, message.counts)
+            if message.synced is None:
+                return _AppendReply(*reply)  # type: ignore[arg-type]
+            return _WrittenReply(*reply, message.synced)  # type: ignore[arg-type]
         case VoteRequest():
             return _VoteRequest(*common, message.last, message.pre, message.transfer)  # type: ignore[arg-type]
         case VoteReply():
@@ -294,6 +315,7 @@ def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[Partition
                 committed=Point._make(header.committed),
                 items=items,
                 append_time_ms=header.append_time_ms,
+                committed_synced=_committed_synced(header),
             )
         case _HeadOffer():
             base = Point._make(header.base)
@@ -333,6 +355,7 @@ def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[Partition
                 match=Point._make(header.match),
                 committed=Point._make(header.committed),
                 counts=header.counts,
+                synced=_synced(header),
             )
         case _VoteRequest():
             last = Point._make(header.last)
@@ -348,6 +371,24 @@ def _decode(header_bytes: memoryview, item_bytes: memoryview) -> tuple[Partition
     if len(item_bytes):
         raise PeerFrameError(f"{len(item_bytes)} bytes behind a Raft message that has no items")
     return partition, message
+
+
+def _committed_synced(header: _AppendRequest) -> Point | None:
+    if not isinstance(header, _WrittenAppend):
+        return None
+    synced = Point._make(header.committed_synced)
+    if synced >= Point._make(header.committed):
+        raise PeerFrameError(f"{synced} is committed by synced copies, but {header.committed} by written ones")
+    return synced
+
+
+def _synced(header: _AppendReply) -> Point | None:
+    if not isinstance(header, _WrittenReply):
+        return None
+    synced = Point._make(header.synced)
+    if synced >= Point._make(header.match) or not header.accepted:
+        raise PeerFrameError(f"{synced} is synced, but {header.match} is written")
+    return synced
 
 
 def _decode_repair(

@@ -15,7 +15,7 @@ from ...partitions.environment import Buffer, PartitionId
 from ...partitions.raft.messages import AppendRequest, HeadOffer, Message, RepairReply
 from ...proto.peer_frames import FrameType
 from .links import PeerLinks
-from .raft_codec import encode_raft
+from .raft_codec import encode_raft, spoken_in
 
 BUNDLE_BYTES = 1 << 20
 """A bundle that has grown to this leaves; only a single larger message makes a larger frame."""
@@ -37,10 +37,11 @@ class RaftTransport:
     def send(self, partition: PartitionId, message: Message) -> None:
         """Never blocks, never raises. The data of the message's items must not change any more."""
         broker_id = message.to.broker_id
-        if self._links.session(broker_id) is None:
+        session = self._links.session(broker_id)
+        if session is None:
             return
         way = self._bulk if isinstance(message, AppendRequest | HeadOffer | RepairReply) else self._control
-        way.setdefault(broker_id, []).append(encode_raft(partition, message))
+        way.setdefault(broker_id, []).append(encode_raft(partition, spoken_in(session.protocol, message)))
         if way is self._bulk and not isinstance(message, RepairReply):
             self._appending.setdefault(broker_id, set()).add(partition)
         if not self._flush_is_due:

@@ -223,15 +223,13 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
         result = pb.ProduceRecordsResponse.Result(partition=number, base_offset=-1)
         try:
             batch = record_batch.encode(records, compression=Compression.NONE)
-            led, appending = append_entry(
-                self._replicas, topic.name, number, topic.topic_id, batch, None, self._metrics
-            )
+            _, appending = append_entry(self._replicas, topic.name, number, topic.topic_id, batch, None, self._metrics)
             result.record_count = len(records)
             future = awaited(appending, acks)
             if future is not None:
                 appended = await asyncio.shield(future)
                 result.base_offset, result.term = appended.base_offset, appended.term
-                result.durability.CopyFrom(durability(led, appended))
+                result.durability.CopyFrom(durability(appended))
         except LograftError as error:
             result.error.CopyFrom(partition_error(self._replicas.with_address(error)))
         return result

@@ -59,10 +59,10 @@ def append_entry(
     return led, appending
 
 
-def durability(led: Led, appended: Appended) -> common_pb2.Durability:
+def durability(appended: Appended) -> common_pb2.Durability:
     """What an acknowledgement bought."""
     return common_pb2.Durability(
-        medium=MEDIUMS[led.settings.durability], copies=appended.copies, replicas=appended.replicas
+        medium=MEDIUMS[appended.durability], copies=appended.copies, replicas=appended.replicas
     )
 
 
@@ -205,7 +205,7 @@ class _Request:
             result.base_offset = -1 if appended.base_offset is None else appended.base_offset
             result.term = appended.term
             result.duplicate = appended.duplicate
-            result.durability.CopyFrom(durability(led, appended))
+            result.durability.CopyFrom(durability(appended))
             result.log_start_offset = led.replica.log_start
         else:
             self._fail(result, error)

@@ -5,7 +5,8 @@ No clock, socket, file, thread or await: whoever calls owns time, disk and the w
 Invariants
     the term never falls, and in one term at most one vote is given
     a leader never changes what it appended; it commits by counting only items of its own term (Raft paper, 5.4.2)
-    a follower cuts only at a true conflict, and never below what is committed
+    where written copies count, an item without width, and all before it, is committed by synced ones alone
+    a follower cuts only at a true conflict, and never below what is committed by synced copies
     the committed point never moves back, and never passes what this log is proved to share with the leader's
     a follower drops its log only for a head whose base is committed and not in it, or for a log that is cleaned past
     what it knows to be committed: so it held nothing else to be kept
@@ -27,6 +28,7 @@ from random import Random
 from .events import (
     Allow,
     AskLeader,
+    CountWritten,
     DamageFound,
     Effects,
     Event,
@@ -127,6 +129,8 @@ class RaftCore:
         self.leader: Voter | None = None
         self.persisted = journal.last
         self.committed = journal.base
+        self.committed_synced = journal.base
+        """As far as it is known that a majority once held it on disk. No loss of power takes it from the partition."""
         self.progress: dict[Voter, Progress] = {}
         self.transfer_target: Voter | None = None
         self._heard: dict[int, str] = {}
@@ -144,6 +148,10 @@ class RaftCore:
         self._election_stagger_ms = election_stagger_ms
         self._append_bytes_max = append_bytes_max
         self._in_flight_bytes_max = in_flight_bytes_max
+        self._counts_written = self._own_written = False
+        """From when on do others' copies, and this replica's, count?"""
+        self._must_be_synced = ORIGIN
+        """Of a leader: the newest of its items without width; before a majority has that on disk, only disks count."""
         self._term_start = ORIGIN
         self._end_before = ORIGIN
         """Of a leader: where its log ended when its timer last fired."""
@@ -174,11 +182,22 @@ class RaftCore:
         """Leads, and has committed an item of its own term: only now does it know what is committed."""
         return self.role is Role.LEADER and self.committed >= self._term_start
 
+    @property
+    def counts_written(self) -> bool:
+        """Do others' copies count once they are written?"""
+        return self._counts_written
+
     def copies_of(self, point: Point) -> int:
-        """Voters known to hold `point` on disk (leader only)."""
-        return sum(
-            (self.persisted if voter == self.voter else self.progress[voter].counted) >= point for voter in self.voters
-        )
+        """Voters known to hold `point`: on disk, or written where that counts (leader only)."""
+        copies = self._written_copies() if self._counts_written else self._synced_copies()
+        return sum(copy >= point for copy in copies)
+
+    def _synced_copies(self) -> list[Point]:
+        return [self.persisted if voter == self.voter else self.progress[voter].counted_synced for voter in self.voters]
+
+    def _written_copies(self) -> list[Point]:
+        own = self.last if self._own_written else self.persisted
+        return [own if voter == self.voter else self.progress[voter].counted for voter in self.voters]
 
     def is_heard(self, voter: Voter) -> bool:
         """Is its broker in touch, on the disk that this identity belongs to?"""
@@ -190,7 +209,7 @@ class RaftCore:
         The timer fires at least once an election timeout while anything is appended.
         """
         progress = self.progress.get(voter)
-        return progress is not None and self.is_heard(voter) and progress.counted >= self._end_before
+        return progress is not None and self.is_heard(voter) and progress.counted_synced >= self._end_before
 
     def refuses_voters(self, voters: tuple[Voter, ...]) -> str | None:
         """Why this replica cannot make `voters` the voters now, in words; None if it can."""
@@ -214,7 +233,11 @@ class RaftCore:
 
     @property
     def cleanable_to(self) -> Point:
-        """How far compaction may go: what is committed, on this disk, and held by each live follower that is behind."""
+        """How far compaction may go: what is committed by synced copies, on this disk, and held by each live follower
+        that is behind.
+
+        What a loss of power could take from the partition supersedes nothing: what it superseded would be gone too.
+        """
         if self.damaged or self.doubtful or self.word > self.last:
             return self.journal.base
         live = [
@@ -222,7 +245,7 @@ class RaftCore:
             for progress in self.progress.values()
             if self.role is Role.LEADER and self.is_heard(progress.voter) and progress.pace is not Pace.HALTED
         ]
-        return min(self.committed, self.persisted, *live)
+        return min(self.committed_synced, self.persisted, *live)
 
     # -- the one entrance --------------------------------------------------------------------------------------------
 
@@ -249,6 +272,8 @@ class RaftCore:
                 self._on_propose(event, effects)
             case Persisted():
                 self._on_persisted(event, effects)
+            case CountWritten():
+                self._on_count_written(event, effects)
             case VoteRequest():
                 self._on_vote_request(event, effects)
             case VoteReply():
@@ -574,6 +599,8 @@ class RaftCore:
         for item in items:
             assert item.point.term == self.term, f"a leader of term {self.term} appends {item.point}"
             self.journal.extend(item.point)
+            if item.kind is not ItemKind.RECORDS:
+                self._must_be_synced = item.point
             if item.kind is ItemKind.VOTERS:
                 self._lead_new_voters(item, effects)
         effects.append = items
@@ -669,6 +696,7 @@ class RaftCore:
             progress.session_end,
             prev=progress.next,
             committed=self.committed,
+            committed_synced=self.committed_synced if self.committed_synced < self.committed else None,
         )
 
     def _on_sent(self, event: Sent, effects: Effects) -> None:
@@ -715,7 +743,7 @@ class RaftCore:
         assert reply.match <= self.last, f"{reply.sender} holds {reply.match}, past our own end {self.last}"
         if progress.is_offered:
             progress.is_offered, progress.copies = False, True
-        progress.note_match(reply.match, counts=reply.counts)
+        progress.note_match(reply.match, reply.synced or reply.match, counts=reply.counts)
         if not progress.caught_up and progress.counted >= self._end_before:
             progress.caught_up = True
             progress.allowance_bytes = 0
@@ -768,10 +796,17 @@ class RaftCore:
         elif self.doubtful:
             self._maybe_clear_doubt(effects)
 
+    def _on_count_written(self, event: CountWritten, effects: Effects) -> None:
+        self._counts_written, self._own_written = event.copies, event.own
+        if self.role is Role.LEADER:
+            self._advance_commit(effects)
+
     def _advance_commit(self, effects: Effects) -> None:
-        held = held_by_majority(
-            self.persisted if voter == self.voter else self.progress[voter].counted for voter in self.voters
-        )
+        held = synced = held_by_majority(self._synced_copies())
+        if synced > self.committed_synced and synced.term == self.term:
+            self.committed_synced = synced
+        if self._counts_written and synced >= self._must_be_synced:
+            held = max(held, held_by_majority(self._written_copies()))
         if held <= self.committed or held.term != self.term:
             return
         was_ready = self.is_ready
@@ -792,7 +827,7 @@ class RaftCore:
             effects.timer_ms = self._election_timeout_ms
 
     def _is_behind(self, progress: Progress) -> bool:
-        return self.is_heard(progress.voter) and (progress.match < self.last or progress.committed < self.committed)
+        return self.is_heard(progress.voter) and (progress.synced < self.last or progress.committed < self.committed)
 
     def _nudge_followers(self, effects: Effects) -> None:
         """Messages can be lost: begin a new session with each follower that should have answered by now."""
@@ -896,6 +931,9 @@ class RaftCore:
         committed = min(request.committed, proved)
         if committed > self.committed:
             self.committed = effects.committed = committed
+        synced = committed if request.committed_synced is None else min(request.committed_synced, committed)
+        if synced > self.committed_synced:
+            self.committed_synced = synced
         if self.doubtful:
             self._doubted = (request, proved)
             self._maybe_clear_doubt(effects)
@@ -921,7 +959,14 @@ class RaftCore:
         return common
 
     def _cut(self, point: Point, effects: Effects) -> None:
-        assert point >= self.committed, f"cutting to {point}, but {self.committed} is committed"
+        assert point >= self.committed_synced, f"cutting to {point}, but {self.committed_synced} is committed"
+        if point < self.committed:
+            # A majority held it in memory alone, and has lost its memory since: an election by all voters has shown
+            # that none of them holds it any more. This one does not vote, else it would not be lost.
+            effects.notes.append(("committed_in_memory_and_lost", {"from": str(self.committed), "to": str(point)}))
+            effects.commits_lost = True
+            self.committed = point
+            self._committed_once = min(self._committed_once, point)
         effects.notes.append(("cut", {"from": str(self.last), "to": str(point), "term": self.term}))
         self.journal.cut(point)
         if self.voter_sets.changed_at > point:
@@ -960,7 +1005,7 @@ class RaftCore:
         effects.role_changed = True
         self.persisted = ORIGIN
         self._doubted = None
-        self.committed = effects.committed = offer.base
+        self.committed = self.committed_synced = effects.committed = offer.base
         self.cleaned_to = offer.cleaned_to
         self._began_for = _identity_of(offer)
         effects.reset = offer
@@ -1022,6 +1067,7 @@ class RaftCore:
         # What was committed is so for good; of this log it is as much as the log shows.
         self._committed_once = max(self._committed_once, min(self.committed, event.committed))
         self.committed = max(min(self._committed_once, self.last), self.journal.base)
+        self.committed_synced = max(min(self.committed_synced, self.committed), self.journal.base)
         self._doubted = None
         self._began_for = None
         effects.role_changed = True

@@ -27,6 +27,19 @@ class Persisted:
 
 
 @dataclass(frozen=True, slots=True)
+class CountWritten:
+    """From when on does a copy count? Of items without width, and of what stands before them, always once it is synced.
+
+    Whoever says that the own copy counts has promised, durably, to be in doubt if the page cache is lost.
+    """
+
+    copies: bool
+    """The others' copies count once they are written, as they say; not only once they are synced."""
+    own: bool
+    """This replica's copy counts once it is written, which is before anything else of a step is done."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """What a `Replicate` asked for is on its way: the items up to `through`."""
 
@@ -190,6 +203,7 @@ Event = (
     Message
     | Propose
     | Persisted
+    | CountWritten
     | Sent
     | TimerFired
     | PeerHeard
@@ -245,6 +259,8 @@ class Effects:
     """The log end, on disk, has reached the word: it need not be remembered any more."""
     cut: Point | None = None
     """Forget everything after this point before appending; the leader's log differs there."""
+    commits_lost: bool = False
+    """What is cut had been committed by copies in memory, and a majority has lost its memory since."""
     reset: HeadOffer | None = None
     """Drop the whole log and begin anew at this head, keeping the word, before anything else is done."""
     append: tuple[Item, ...] = ()

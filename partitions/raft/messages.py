@@ -68,6 +68,8 @@ class AppendRequest:
     items: tuple[Item, ...] = ()
     append_time_ms: int = 0
     """Wall clock of the leader that appended the items (unix milliseconds); 0 without items."""
+    committed_synced: Point | None = None
+    """As far as a majority holds it on disk, where that is less than `committed`; None: all that is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,12 @@ class AppendReply:
     session: int
     accepted: bool
     match: Point
-    """Accepted: the last point this message proved, persisted. Refused: the sender's best guess of the common point."""
+    """Accepted: the last point this message proved, written. Refused: the sender's best guess of the common point."""
     committed: Point
     counts: bool = True
     """False from a doubtful or damaged replica: it holds the items, but what it says must not commit them."""
+    synced: Point | None = None
+    """How much of `match` is on the sender's disk, where that is less; None: all of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Invariants
     match <= next, for every follower; match starts at the origin in each session
     a reply of an older session changes nothing
+    synced <= match, and counted_synced <= counted: what is on the follower's disk, of what it has written
     what a doubtful or damaged follower holds is known (match) but does not count (counted)
     a follower is only sent what follows a point that it can go on from (`can_go_on`)
     an allowance is spent only on what is sent while the follower catches up; a session ends its being caught up
@@ -39,7 +40,9 @@ class Progress:
     session_end: Point = ORIGIN
     pace: Pace = Pace.PROBE
     match: Point = ORIGIN
+    synced: Point = ORIGIN
     counted: Point = ORIGIN
+    counted_synced: Point = ORIGIN
     committed: Point = ORIGIN
     """What it acknowledged as committed."""
     committed_sent: Point = ORIGIN
@@ -68,7 +71,8 @@ class Progress:
         self.session_end = session_end
         self.next = next_point
         self.pace = Pace.PROBE
-        self.match = self.counted = self.committed = self.committed_sent = ORIGIN
+        self.match = self.synced = self.counted = self.counted_synced = ORIGIN
+        self.committed = self.committed_sent = ORIGIN
         self.in_flight.clear()
         self.in_flight_bytes = 0
         self.caught_up = False
@@ -81,7 +85,7 @@ class Progress:
     def halt(self) -> None:
         """Its log is damaged: what it acknowledged in this session may be what it lost."""
         self.pace = Pace.HALTED
-        self.match = self.counted = ORIGIN
+        self.match = self.synced = self.counted = self.counted_synced = ORIGIN
         self.caught_up = False
 
     def note_sent(self, through: Point, size_bytes: int) -> None:
@@ -90,13 +94,15 @@ class Progress:
             self.in_flight_bytes += size_bytes
             self.next = through
 
-    def note_match(self, match: Point, *, counts: bool) -> None:
+    def note_match(self, match: Point, synced: Point, *, counts: bool) -> None:
         self.pace = Pace.STREAM
         self.awaits_reply = False
         self.match = max(self.match, match)
+        self.synced = max(self.synced, synced)
         self.next = max(self.next, self.match)
         if counts:
             self.counted = max(self.counted, match)
+            self.counted_synced = max(self.counted_synced, synced)
         while self.in_flight and self.in_flight[0][0] <= self.match:
             self.in_flight_bytes -= self.in_flight.popleft()[1]
 

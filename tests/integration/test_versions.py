@@ -44,8 +44,8 @@ def test_broker_without_a_common_version_is_named_with_both_versions_and_the_rem
     expected = "broker 2 is not in touch: broker 2 (lograft "
     with speaking(brokers[2], 3, 4):
         told = eventually(lambda: [reason for reason in reasons(brokers[0]) if reason.startswith(expected)])
-    assert "speaks peer protocol 3 to 4, broker 0 (lograft " in told[0] and "speaks 1, " in told[0]
-    assert "upgrade broker 0 to a release that speaks 3, or take broker 2 back to one that speaks 1" in told[0]
+    assert "speaks peer protocol 3 to 4, broker 0 (lograft " in told[0] and "speaks 1 to 2, " in told[0]
+    assert "upgrade broker 0 to a release that speaks 3, or take broker 2 back to one that speaks 2" in told[0]
     for broker in (brokers[0], brokers[2]):
         whys = [str(event.get("why")) for event in broker.events()]
         assert any("they have none in common" in why for why in whys), "its log says so too"
@@ -58,8 +58,8 @@ def test_brokers_of_neighbouring_versions_make_one_cluster_and_tell_what_each_sp
             return None
         return {one.broker_id: (one.peer_protocol_lowest, one.peer_protocol_highest) for one in told.brokers}
 
-    with speaking(brokers[2], 1, 2):
-        assert eventually(spoken) == {0: (1, 1), 1: (1, 1), 2: (1, 2)}
+    with speaking(brokers[2], 1, 3):
+        assert eventually(spoken) == {0: (1, 2), 1: (1, 2), 2: (1, 3)}
 
 
 def test_broker_that_finds_files_of_a_later_version_ends_with_one_line_and_touches_none_of_them(

@@ -11,6 +11,8 @@ A line that begins with a word is a command; the indented lines under it are wha
     propose n1                  append one record
     cut off n1 / join n1        nobody hears it / everybody hears it again
     slow disk n1 / flush n1     nothing of n1 reaches its disk / all of it does
+    memory n1                   n1 counts copies once they are written, its own too
+    n2 has written              it acknowledges what it has written, on its disk or not
     transfer n1 to n2           hand over leadership
     expect                      role, term, log and commit of each member
 """
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lograft.partitions.raft.events import TimerFired, TransferTo
+from lograft.partitions.raft.events import CountWritten, TimerFired, TransferTo
 from lograft.partitions.raft.messages import (
     AppendReply,
     AppendRequest,
@@ -105,6 +107,10 @@ class _Conversation:
                 self._group.slow_disks.add(_number(name))
             case ["flush", name]:
                 self._group.flush(_number(name))
+            case ["memory", name]:
+                self._group.step(_number(name), CountWritten(copies=True, own=True))
+            case [name, "has", "written"]:
+                self._group.tell_written(_number(name))
             case ["transfer", name, "to", other]:
                 self._group.step(_number(name), TransferTo(_number(other)))
             case ["expect"]:
@@ -158,7 +164,8 @@ def _told(message: Message) -> str:
             items = " ".join(str(item.point) for item in message.items) or "nothing"
             return f"{way} {items} after {message.prev} commit={message.committed}"
         case AppendReply():
-            return f"{way} {'holds' if message.accepted else 'refuses, has'} {message.match}"
+            synced = f" synced={message.synced}" if message.synced is not None else ""
+            return f"{way} {'holds' if message.accepted else 'refuses, has'} {message.match}{synced}"
         case ReadProbe():
             return f"{way} still there? round={message.round_number}"
         case ReadProbeReply():

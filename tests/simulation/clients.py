@@ -208,6 +208,8 @@ class Reader:
             start = int(chunk.facts["start"])
             if position < start:
                 self._position = self._cluster.invariants.note_refused(self.partition, position, start)
+            elif self._cluster.invariants.committed[self.partition].losses:
+                self._position = start  # what it had read last is gone from the memory of a majority
             return
         if not isinstance(chunk, Chunk) or position != self._position:
             return

@@ -58,6 +58,8 @@ class Options:
     """A process leads nothing before it has applied all that was decided when it started, as a real broker does."""
     scrub_pace_ms: float = 0.0
     """Mean time between two scrubs of a replica's log; 0: it is never scrubbed."""
+    in_memory: bool = False
+    """The topic has durability=memory, and maybe at times fsync again."""
 
 
 class Cluster:
@@ -74,6 +76,8 @@ class Cluster:
         self.machines = {
             number: Machine(self, number, options.clock_rates[number - 1]) for number in range(1, options.brokers + 1)
         }
+        self.durability = "memory" if options.in_memory else "fsync"
+        self.hears_of_durability = Random(f"{seed} durability")
         self.decisions: Decisions
         self.invariants: Invariants
         self.failure: BaseException | None = None
@@ -107,6 +111,7 @@ class Cluster:
             self.partitions,
             first_voters={partition: self.decisions.placement(partition) for partition in self.partitions},
             is_durable=self.is_durable,
+            is_written=self.is_written if self.options.in_memory else None,
         )
         for process in processes:
             process.environment.spawn(process.create())
@@ -165,6 +170,12 @@ class Cluster:
 
     def is_durable(self, voter: Voter, partition: PartitionId, point: Point) -> bool:
         return self.is_there(voter, partition) and self.machines[voter.broker_id].platter.holds(
+            log_directory(partition), point
+        )
+
+    def is_written(self, voter: Voter, partition: PartitionId, point: Point) -> bool:
+        """Would it outlive the process?"""
+        return self.is_there(voter, partition) and self.machines[voter.broker_id].page_cache.holds(
             log_directory(partition), point
         )
 

@@ -9,7 +9,11 @@ Each rule has a name, which a violation carries:
                          or without some of its records
     committed-durable    a majority of the voters' platters holds a point when it is first committed
     acknowledged-kept    what a producer was told is what is committed there
-    acknowledged-synced  a replica acknowledges only what its platter surely holds
+    acknowledged-synced  a replica acknowledges as synced only what its platter surely holds
+    acknowledged-written and as written only what is in its files, and so outlives its process
+    memory-kept          where copies count once they are written, what is committed is lost only if a majority of the
+                         voters lost it with their page caches, and no voter holds it any more; and it is a tail of
+                         records, from which on everybody goes on as the next leader has it
     no-needless-damage   what a power loss leaves of a log is never taken for decay
     word-kept            unless it followed a newer leader, a replica that is sound after a restart holds what it
                          acknowledged, and one that is not in doubt votes for nobody who holds less
@@ -100,6 +104,11 @@ class CommittedLog:
     next_sequences: dict[int, int] = field(default_factory=dict)
     heirs: tuple[Voter, ...] = ()
     """Who was made the only voter by recoveries."""
+    losses: int = 0
+    """Times that a majority lost what it had in memory alone."""
+    lost_values: set[bytes] = field(default_factory=set)
+    lost_in_term: int = 0
+    """Of the leader that went on without it: what replicas of earlier terms take for committed may be what was lost."""
 
     @property
     def end(self) -> Point:
@@ -170,6 +179,17 @@ class CommittedLog:
         self.moves = [move for move in self.moves if move[0] <= place]
         self.next_sequences = {}
 
+    def lose_after(self, place: int, term: int) -> None:
+        """A majority lost the items behind the first `place` ones, which were in memory alone."""
+        end = self.prints[place - 1].point if place else ORIGIN
+        self.losses += 1
+        self.lost_in_term = term
+        self.lost_values |= {*self.values[end.offset :]}
+        voters = self.voters
+        self.give_up_after(end, voters[0])
+        self.heirs = self.heirs[:-1]
+        self.voters = voters
+
     def _take_records(self, item: Item, place: int, who: str) -> None:
         header = read_header(item.data)
         if header.base_offset != len(self.values) or item.point.offset != header.next_offset:
@@ -178,9 +198,11 @@ class CommittedLog:
             )
         if header.has_producer:
             # What a recovery gave up is missing for good: its producer goes on behind it.
-            begun = header.base_sequence if self.heirs else 0
+            begun = header.base_sequence if self.heirs or self.losses else 0
             expected = self.next_sequences.get(header.producer_id, begun)
-            if header.base_sequence != expected:
+            # Likewise where what was answered was in memory alone, and is lost; what was open before it is sent again.
+            was_lost = self.losses > 0 and header.base_sequence > expected
+            if header.base_sequence != expected and not was_lost:
                 raise Violation(
                     "sequences-in-order", f"{who} committed {header}, where {expected} was the producer's next sequence"
                 )
@@ -223,6 +245,7 @@ class Invariants:
         *,
         first_voters: Mapping[PartitionId, tuple[Voter, ...]],
         is_durable: Callable[[Voter, PartitionId, Point], bool],
+        is_written: Callable[[Voter, PartitionId, Point], bool] | None = None,
     ) -> None:
         self.committed = {
             partition: CommittedLog(partition, voters=first_voters[partition]) for partition in partitions
@@ -243,6 +266,9 @@ class Invariants:
         self.lost: set[Voter] = set()
         """Identities whose disk is gone: what they acknowledged before they may have been counted for."""
         self._is_durable = is_durable
+        self._is_written = is_written
+        """None: a copy counts only once it is synced."""
+        self._lost_with_memory: dict[tuple[PartitionId, Point], set[Voter]] = {}
         self._first_numbers: dict[PartitionId, int] = {}
         self._heirs: dict[PartitionId, tuple[Voter, int]] = {}
         self._votes: dict[tuple[PartitionId, Voter, int], Voter] = {}
@@ -275,12 +301,15 @@ class Invariants:
         """A broker sends this, now."""
         match message:
             case AppendReply(accepted=True):
-                if message.sender not in self.unreadable and not self._is_durable(
-                    message.sender, partition, message.match
-                ):
+                synced = message.match if message.synced is None else message.synced
+                if message.sender not in self.unreadable and not self._is_durable(message.sender, partition, synced):
                     raise Violation(
-                        "acknowledged-synced",
-                        f"{message.sender} acknowledges {message.match} of {partition}, not synced",
+                        "acknowledged-synced", f"{message.sender} acknowledges {synced} of {partition}, not synced"
+                    )
+                if message.synced is not None and not self._holds_written(message.sender, partition, message.match):
+                    raise Violation(
+                        "acknowledged-written",
+                        f"{message.sender} acknowledges {message.match} of {partition}, not written",
                     )
                 if message.counts:
                     key = (partition, message.sender)
@@ -335,6 +364,45 @@ class Invariants:
         if known != leader:
             raise Violation("one-leader", f"{known} and {leader} both lead {partition} in term {term}")
 
+    def _holds_written(self, voter: Voter, partition: PartitionId, point: Point) -> bool:
+        return self._is_written is not None and self._is_written(voter, partition, point)
+
+    def note_lost(self, partition: PartitionId, voter: Voter, points: Iterable[Point]) -> None:
+        """A replica's page cache was lost, and with it these points of its log."""
+        for point in points:
+            self._lost_with_memory.setdefault((partition, point), set()).add(voter)
+
+    def note_elected(self, leader: Replica) -> None:
+        """A replica leads now. Where memory counts, what its log lacks of what was committed may be lost for good."""
+        partition, journal = leader.partition, leader.log.journal
+        oracle = self.committed[partition]
+        if self._is_written is None or self.is_ended(leader) or leader.term <= oracle.end.term:
+            return
+        if journal.holds(oracle.end) or oracle.end <= leader.log.base:
+            return
+        place = next(
+            at
+            for at, found in enumerate(oracle.prints)
+            if found.point > leader.log.base and not journal.holds(found.point)
+        )
+        lost = [found.point for found in oracle.prints[place:]]
+        who = f"{leader.voter} leads term {leader.term} of {partition} without {lost[0]}"
+        before = oracle.prints[place - 1].point if place else ORIGIN
+        for point in lost:
+            if point.offset == before.offset:
+                raise Violation("memory-kept", f"{who} and without the zero-width item at {point}")
+            before = point
+        losers = self._lost_with_memory.get((partition, lost[0]), set()) | self.lost
+        kept = [voter for voter in leader.voters if self._is_written(voter, partition, lost[0])]
+        if kept or sum(voter in losers for voter in leader.voters) <= len(leader.voters) // 2:
+            raise Violation(
+                "memory-kept",
+                f"{who}, which {', '.join(map(str, kept)) or 'nobody'} of its voters holds, and "
+                f"{', '.join(map(str, losers)) or 'nobody'} lost",
+            )
+        oracle.lose_after(place, leader.term)
+        self.acknowledged[partition] = min(self.acknowledged[partition], oracle.end.offset)
+
     def note_commit_moved(self, replica: Replica) -> None:
         """A replica's committed point moves, now."""
         if replica.is_leader and replica.committed.term != replica.term:
@@ -348,6 +416,8 @@ class Invariants:
             return
         progress = self._progress[replica]
         committed = replica.committed
+        if replica.term < self.committed[replica.partition].lost_in_term:
+            return
         if replica.resets != progress.resets:
             progress.resets = replica.resets
             progress.committed, progress.start = ORIGIN, 0
@@ -372,7 +442,7 @@ class Invariants:
                 continue
             for item in items:
                 if oracle.take(progress.place, item, who):
-                    self._check_durable(replica, item.point)
+                    self._check_durable(replica, item)
                 progress.place = oracle.places[item.point]
                 progress.committed = item.point
         self.check_start(replica)
@@ -448,8 +518,14 @@ class Invariants:
             if not spoiled and not self._is_durable(added, replica.partition, start):
                 raise Violation("voters-caught-up", f"{replica.voter} adds {added}, which does not hold {start}")
 
-    def _check_durable(self, replica: Replica, point: Point) -> None:
-        partition, voters = replica.partition, replica.voters
+    def _check_durable(self, replica: Replica, item: Item) -> None:
+        partition, voters, point = replica.partition, replica.voters, item.point
+        if self._is_written is not None and item.kind is ItemKind.RECORDS:
+            if not replica.is_leader:
+                return  # whoever counted the copies is gone, and some of them may be too
+            if replica.durability == "memory":
+                self._check_written(replica, point)
+                return
         holders = [voter for voter in voters if self._is_durable(voter, partition, point)]
         spoiled = sum((voter in self.unreadable or voter in self.lost) and voter not in holders for voter in voters)
         if len(holders) + spoiled <= len(voters) // 2:
@@ -457,6 +533,19 @@ class Invariants:
             raise Violation(
                 "committed-durable", f"{point} of {partition} was committed, but {holding} holds it on disk"
             )
+
+    def _check_written(self, leader: Replica, point: Point) -> None:
+        partition, voters = leader.partition, leader.voters
+        holders = [
+            voter
+            for voter in voters
+            if self._holds_written(voter, partition, point)
+            or self._words.get((partition, voter), ORIGIN) >= point  # it acknowledged it, and died since
+        ]
+        spoiled = sum((voter in self.unreadable or voter in self.lost) and voter not in holders for voter in voters)
+        if len(holders) + spoiled <= len(voters) // 2:
+            holding = ", ".join(map(str, holders)) or "nobody"
+            raise Violation("committed-durable", f"{point} of {partition} was committed, but {holding} wrote it")
 
     def _note_vote(self, partition: PartitionId, voter: Voter, term: int, candidate: Voter) -> None:
         known = self._votes.setdefault((partition, voter, term), candidate)
@@ -468,6 +557,8 @@ class Invariants:
     def note_acknowledged(self, partition: PartitionId, base_offset: int, values: Sequence[bytes]) -> None:
         """A producer was told that `values` are committed from `base_offset` on (-1: somewhere)."""
         oracle = self.committed[partition]
+        if any(value in oracle.lost_values for value in values):
+            return  # lost while the answer was under way
         if base_offset < 0:
             missing = [value[:24] for value in values if value not in oracle.offsets]
             if missing:
@@ -508,6 +599,8 @@ class Invariants:
         oracle = self.committed[partition]
         for batch in batches:
             header = read_header(batch)
+            if oracle.losses and any(identity_of(record) in oracle.lost_values for record in decode(batch)):
+                return position  # lost while the answer was under way
             place = oracle.starts.get(header.base_offset)
             if not header.base_offset <= position < header.next_offset:
                 raise Violation("reads-committed", f"{partition} at {position} answered with {header}")
@@ -523,7 +616,7 @@ class Invariants:
 
     def note_confirmed_end(self, partition: PartitionId, end: int, acknowledged_before: int) -> None:
         """A read-index round that began when `acknowledged_before` was told answered with `end`."""
-        if end < acknowledged_before:
+        if end < min(acknowledged_before, self.acknowledged[partition]):
             raise Violation("reads-committed", f"{partition} ends at {end}, but {acknowledged_before} was acknowledged")
 
     # -- whole logs ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,8 @@ from lograft.partitions.raft.messages import Voter
 from tests.simulation.disk import ROOT, SimulatedDisk
 from tests.simulation.environment import Clock, SimulatedEnvironment
 from tests.simulation.invariants import Violation
-from tests.simulation.platter import Platter
-from tests.simulation.process import BrokerProcess
+from tests.simulation.platter import PageCache, Platter
+from tests.simulation.process import BrokerProcess, log_directory
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -31,6 +32,7 @@ class Machine:
         self.disk = SimulatedDisk(Random(f"{cluster.seed} disk {broker_id}"))
         self.disk.write_back_chance = cluster.options.write_back_chance
         self.platter = Platter(self.disk)
+        self.page_cache = PageCache(self.disk)
         self.clock = Clock(rate=rate)
         self.directory_id: str | None = None
         self.numbers: dict[PartitionId, int] = {}
@@ -79,7 +81,7 @@ class Machine:
         if self.process is not None and self.process.is_alive:
             self.process.environment.crash()
             self._cleared("killed")
-        self.disk.kill()
+        self._lose(self.disk.kill)
 
     def lose_power(self) -> None:
         if self._cluster.is_short_of_a_disk():
@@ -89,7 +91,19 @@ class Machine:
         if self.process is not None and self.process.is_alive:
             self.process.environment.crash()
             self._cleared("lost power")
-        self.disk.lose_power()
+        self._lose(self.disk.lose_power)
+
+    def _lose(self, happen: Callable[[], None]) -> None:
+        """Where copies may count once they are written: tell the oracle what the logs here lose by this."""
+        if not self._cluster.options.in_memory or self.directory_id is None:
+            happen()
+            return
+        held = {partition: self.page_cache.points(log_directory(partition)) for partition in self.numbers}
+        happen()
+        for partition, points in held.items():
+            lost = points - self.page_cache.points(log_directory(partition))
+            voter = Voter(self.broker_id, self.directory_id, self.numbers[partition])
+            self._cluster.invariants.note_lost(partition, voter, lost)
 
     def lose_disk(self) -> None:
         """The disk is gone, with all that it held; the machine gets another one."""
@@ -101,6 +115,7 @@ class Machine:
         self.disk = SimulatedDisk(Random(f"{self._cluster.seed} disk {self.broker_id} after {self.losses}"))
         self.disk.write_back_chance = self._cluster.options.write_back_chance
         self.platter = Platter(self.disk)
+        self.page_cache = PageCache(self.disk)
         self.directory_id = None
         self.numbers = {}
 
@@ -122,7 +137,7 @@ class Machine:
         # Not now: the process's code is still on the stack.
         after = self.disk.lose_power if self.power_fails and not self._cluster.is_short_of_a_disk() else self.disk.kill
         self.power_fails = False
-        self._cluster.loop.call_soon(after)
+        self._cluster.loop.call_soon(self._lose, after)
         self._cluster.restart_later(self)
 
     def _cleared(self, why: str) -> None:

@@ -19,7 +19,7 @@ from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft import core as core_module
 from lograft.partitions.raft.core import RaftCore
 from lograft.partitions.raft.events import Effects, PeerHeard
-from lograft.partitions.raft.messages import AppendRequest, Message, RepairRequest, Serving, Voter
+from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message, RepairRequest, Serving, Voter
 from lograft.partitions.raft.points import ORIGIN, ItemKind, Point
 from lograft.partitions.raft.progress import Progress, held_by_majority
 from lograft.partitions.replica import Replica
@@ -362,12 +362,45 @@ def gives_items_that_it_did_not_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(log_module, "verify", read_header)
 
 
+def acknowledges_from_memory_before_it_is_written(patch: pytest.MonkeyPatch) -> None:
+    right = Replica._carry_out_from_append
+
+    def carry_out(replica: Replica, effects: Effects) -> None:
+        if effects.append and replica._may_count_written():
+            for message in [one for one in effects.send_when_persisted if isinstance(one, AppendReply)]:
+                effects.send_when_persisted.remove(message)
+                replica._deliver(replace(message, synced=replica._core.persisted))
+        right(replica, effects)
+
+    patch.setattr(Replica, "_carry_out_from_append", carry_out)
+
+
+def does_not_promise_that_memory_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Promises, "note_memory_boot", lambda promises, partition, boot_id: promises.synced)
+
+
+def counts_written_copies_of_what_binds(patch: pytest.MonkeyPatch) -> None:
+    right = RaftCore._advance_commit
+
+    def advance_commit(core: RaftCore, effects: Effects) -> None:
+        core._must_be_synced = ORIGIN
+        right(core, effects)
+
+    patch.setattr(RaftCore, "_advance_commit", advance_commit)
+
+
 ELECTIONS = Plan(
     faults=("crash_after_promise", "crash_after_promise", "kill", "kill", "kill", "bad_weather"),
     fault_count=20,
     span_ms=8_000.0,
     brokers=5,
     pace_ms=150.0,
+)
+IN_MEMORY = Plan(
+    durability="memory",
+    faults=("lose_power", "lose_power", "lose_power_everywhere", "kill", "isolate"),
+    fault_count=8,
+    pace_ms=20.0,
 )
 COMPACTED = Plan(
     faults=("leave_behind",),
@@ -446,6 +479,19 @@ PLANTED_BUGS = (
     ),
     PlantedBug(
         name="acknowledges before the flush", plant=acknowledges_before_the_flush, plan=Plan(fault_count=3), seeds=3
+    ),
+    PlantedBug(
+        name="acknowledges from memory before it is written",
+        plant=acknowledges_from_memory_before_it_is_written,
+        plan=IN_MEMORY,
+        seeds=3,
+    ),
+    PlantedBug(name="does not promise that memory counts", plant=does_not_promise_that_memory_counts, plan=IN_MEMORY),
+    PlantedBug(
+        name="counts written copies of what binds",
+        plant=counts_written_copies_of_what_binds,
+        plan=replace(IN_MEMORY, faults=("slow_disk", "slow_disk", "transfer"), trim_pace_ms=100.0),
+        seeds=5,
     ),
     PlantedBug(
         name="trusts the page cache after a failed sync",

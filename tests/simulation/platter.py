@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import CorruptBatch
-from lograft.proto.record_batch import HEADER_SIZE, read_header
+from lograft.proto.record_batch import HEADER_SIZE, read_header, verify
 
-from tests.simulation.disk import SimulatedDisk
+from tests.simulation.disk import Inode, SimulatedDisk
 
 
 @dataclass(slots=True)
@@ -49,14 +49,32 @@ class Platter:
             return True
         return any(end[::2] == point[::2] and begin < point.offset < end.offset for end, begin in reading.merged)
 
+    def points(self, directory: str) -> set[Point]:
+        """All that `holds` says yes to by reading them."""
+        self.holds(directory, ORIGIN)
+        self._read_on(directory, self._readings[directory])
+        return set(self._readings[directory].points)
+
+    def _is_synced(self, inode: Inode, position: int, size: int) -> bool:
+        return inode.is_synced(position, size)
+
+    def _is_head_synced(self, inode: Inode) -> bool:
+        return inode.is_synced(0, len(inode.cache))
+
+    def _is_name_durable(self, path: str) -> bool:
+        return self._disk.is_name_durable(path)
+
+    def _durable(self, path: str) -> Inode | None:
+        return self._disk.durable(path)
+
     def _read_on(self, directory: str, reading: _Reading) -> None:
         paths = self._segments(directory)
         at = max(0, bisect_right(paths, reading.path) - 1)
         for path in paths[at:]:
             if path != reading.path:
                 head = f"{directory}/{path.rpartition('/')[2][:20]}.head"
-                inode = self._disk.durable(head)  # or the one that is about to take its place, which says as much
-                if inode is None or not inode.cache or not inode.is_synced(0, len(inode.cache)):
+                inode = self._durable(head)  # or the one that is about to take its place, which says as much
+                if inode is None or not inode.cache or not self._is_head_synced(inode):
                     return
                 if not reading.path:
                     try:
@@ -73,7 +91,7 @@ class Platter:
         """The files that count: a replacement with a durable name instead of the segments it is for."""
         paths = self._disk.paths(directory, ".log")
         for path in self._disk.paths(directory, ".replacement"):
-            if self._disk.is_name_durable(path):
+            if self._is_name_durable(path):
                 base, _, end = path.rpartition("/")[2].removesuffix(".replacement").partition("-")
                 paths = [found for found in paths if not base <= found.rpartition("/")[2][:20] < end]
                 paths.append(path)
@@ -83,7 +101,7 @@ class Platter:
         """Read on in one segment; True if all of it is durable."""
         inode = self._disk.files[path]
         older = self._disk.renamed_from(path)
-        if not self._disk.is_name_durable(path) and not (
+        if not self._is_name_durable(path) and not (
             older is not None and older.endswith(".replacement") and self._disk.durable(older) is inode
         ):
             return False
@@ -95,7 +113,7 @@ class Platter:
                 header = read_header(cache, reading.position)
             except CorruptBatch:
                 return False
-            if not inode.is_synced(reading.position, header.size):
+            if not self._is_synced(inode, reading.position, header.size):
                 return False
             end = reading.end
             if header.term > end.term:
@@ -108,3 +126,23 @@ class Platter:
                 reading.merged.append((reading.end, header.base_offset))
             reading.position += header.size
         return True
+
+
+class PageCache(Platter):
+    """The same of what would survive the end of any process: all that is written, as long as the machine has power."""
+
+    def _is_synced(self, inode: Inode, position: int, size: int) -> bool:
+        try:
+            verify(inode.cache, position)
+        except CorruptBatch:
+            return False
+        return True
+
+    def _is_head_synced(self, inode: Inode) -> bool:
+        return True
+
+    def _is_name_durable(self, path: str) -> bool:
+        return path in self._disk.files
+
+    def _durable(self, path: str) -> Inode | None:
+        return self._disk.files.get(path)

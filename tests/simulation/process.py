@@ -214,6 +214,13 @@ class BrokerProcess:
         self.heartbeats.opened(replica)
         self._compact_later(replica)
         self._scrub_later(replica)
+        self._hear_of_durability(replica)
+
+    def _hear_of_durability(self, replica: Replica) -> None:
+        """Or not yet: a broker may have read the decisions, or hear of the last one later."""
+        cluster = self._cluster
+        if cluster.options.in_memory and cluster.hears_of_durability.random() < 0.6:
+            replica.set_durability(cluster.durability)
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
@@ -227,6 +234,8 @@ class BrokerProcess:
 
     async def _reconcile(self) -> None:
         """Hear of some more decisions, and act on them as a broker does; again after a while."""
+        for replica in self.replicas.values():
+            self._hear_of_durability(replica)
         newest = len(self._cluster.decisions.versions) - 1
         if self.environment.random.random() < 0.5:
             self._known = self.environment.random.randint(self._known, newest)
@@ -405,6 +414,7 @@ class BrokerProcess:
     def role_changed(self, replica: Replica) -> None:
         if replica.is_leader:
             self._cluster.invariants.note_leader(replica.partition, replica.term, replica.voter)
+            self._cluster.invariants.note_elected(replica)
         what = f"{replica.partition.number} {replica.voter} {replica.role.value} t{replica.term}"
         self._cluster.trace.note("role", what)
         self.heartbeats.role_changed(replica)

@@ -57,11 +57,13 @@ class Plan:
     """Mean time between two compactions of a replica's log; 0: it is never compacted."""
     scrub_pace_ms: float = 0.0
     """Mean time between two scrubs of a replica's log; 0: it is scrubbed only at the end."""
+    durability: str | None = "fsync"
+    """Of the topic; `memory` is `fsync` again at times. None: drawn."""
     events_shown: int = 60
     """Of the trace, if the run fails."""
 
 
-LONG = Plan(acts=None, faults=(*COMMON, *COMMON, *RARE, *RARER))
+LONG = Plan(acts=None, durability=None, faults=(*COMMON, *COMMON, *RARE, *RARER))
 """What counts as a seed: at length, with all there is that can fail."""
 
 
@@ -88,6 +90,9 @@ class Report:
     steps: int = 0
     records_acknowledged: int = 0
     records_read: int = 0
+    losses: int = 0
+    """Of what a majority had in memory alone, and lost with its power."""
+    in_memory: bool = False
     trims: int = 0
     resets: int = 0
     compactions: int = 0
@@ -149,6 +154,7 @@ class Simulation:
         drawn = Random(f"{seed} trims").choice(trim_paces)
         self._trim_pace_ms = drawn if self.plan.trim_pace_ms is None else self.plan.trim_pace_ms
         self._acts = self._draw_acts()
+        self._draw_durability()
         self.cluster = Cluster(str(seed), self.options, loop=self.loop, trace=self.trace)
         self.nemesis = Nemesis(self.cluster, str(seed))
         self._producers: list[Producer] = []
@@ -192,6 +198,8 @@ class Simulation:
                 self._trimmers.append(Trimmer(cluster, partition, pace_ms=self._trim_pace_ms))
         for client in (*self._producers, *self._readers, *self._trimmers):
             client.start()
+        if self.options.in_memory:
+            self._alter_durability()
         for act in self._acts:
             await self._play(act)
         await self._settle()
@@ -235,6 +243,36 @@ class Simulation:
             kinds = faults if random.random() < 0.6 else random.sample(faults, 3)
             acts.append(Act(kinds, random.choice((2, 4, 7)), storm_ms, calm_ms, random.choice((0, 1, 2))))
         return acts
+
+    def _draw_durability(self) -> None:
+        # Of its own, so that what else is drawn for a seed stays as it was.
+        random = Random(f"{self.seed} memory")
+        decays = any({*DECAYING} & {*act.faults} for act in self._acts)
+        # Beside a disk that decays nobody may need what another lost with its memory.
+        drawn = random.random() < 0.25 and not decays
+        if drawn if self.plan.durability is None else self.plan.durability == "memory":
+            config = replace(
+                self.options.config,
+                memory_flush_ms=random.choice((5, 100, 1_000)),
+                memory_flush_bytes=random.choice((500, 1 << 20)),
+                memory_unsynced_bytes_max=random.choice((2_000, 1 << 20)),
+            )
+            self.options = replace(self.options, config=config, in_memory=True)
+            self._alters_durability_ms = random.choice((None, None, 2_000.0))
+
+    def _alter_durability(self) -> None:
+        """Now and then the topic has fsync for a while."""
+        cluster = self.cluster
+        if self._alters_durability_ms is None:
+            return
+        delay_ms = cluster.hears_of_durability.expovariate(1 / self._alters_durability_ms)
+
+        def alter() -> None:
+            cluster.durability = "fsync" if cluster.durability == "memory" else "memory"
+            cluster.trace.note("durability", cluster.durability)
+            self._alter_durability()
+
+        self.loop.call_later(delay_ms / 1000.0, alter)
 
     async def _settle(self) -> None:
         """Nothing fails any more: progress is demanded."""
@@ -398,6 +436,8 @@ class Simulation:
             report.compactions = self.cluster.compactions
             report.allowances = self.cluster.allowances
             report.voter_changes = self.cluster.invariants.voter_changes
+            report.losses = sum(log.losses for log in invariants.committed.values())
+            report.in_memory = self.options.in_memory
             report.trims = sum(len(log.moves) - 1 for log in invariants.committed.values())
             report.leaders_elected = len(self.cluster.invariants.leaders)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,30 @@ def test_of_each_key_the_newest_record_survives_compaction_whatever_fails(seed: 
     if report.failure is not None:
         pytest.fail(explained(report, 60), pytrace=False)
     assert report.compactions > 0
+
+
+MEMORY_IS_LOST = Plan(
+    durability="memory",
+    faults=(*COMMON, *("lose_power_everywhere",) * 4, "lose_power", "crash_everywhere_at_disk_operations", "move"),
+    fault_count=14,
+    pace_ms=15.0,
+)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_memory_holds_outlives_processes_and_is_lost_only_by_a_majority_and_then_by_everybody(seed: int) -> None:
+    report = simulate(seed, MEMORY_IS_LOST)
+    if report.failure is not None:
+        pytest.fail(explained(report, 60), pytrace=False)
+
+
+def test_what_memory_holds_is_kept_where_processes_alone_are_killed() -> None:
+    plan = replace(MEMORY_IS_LOST, faults=("kill", "kill_majority", "isolate", "transfer", "break_connection"))
+    reports = [simulate(seed, plan) for seed in range(6)]
+    for report in reports:
+        if report.failure is not None:
+            pytest.fail(explained(report, 60), pytrace=False)
+    assert not any(report.losses for report in reports), "even if every process was killed"
 
 
 def test_a_seed_gives_the_same_trace_whatever_the_hash_order_of_strings() -> None:

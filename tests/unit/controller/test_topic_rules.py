@@ -102,9 +102,17 @@ def test_an_unknown_setting_is_refused_with_the_nearest_one_that_exists() -> Non
         assert refusal.value.facts["nearest"] == nearest
 
 
-def test_memory_is_refused_as_not_built_rather_than_taken_as_fsync() -> None:
-    with pytest.raises(InvalidConfig, match="not built yet"):
-        check_config({"durability": "memory"}, LIMITS)
+def test_copies_count_once_they_are_written_only_where_just_that_is_asked_for() -> None:
+    assert check_config({"durability": "memory"}, LIMITS) == {"durability": "memory"}
+    assert settings_of({"durability": "memory"}, LIMITS).durability == "memory"
+    for unread in ({}, {"durability": "fsync"}, {"durability": "of a later version"}):
+        assert settings_of(unread, LIMITS).durability == "fsync"
+    with pytest.raises(InvalidConfig, match="it must be one of: fsync; memory"):
+        check_config({"durability": "ram"}, LIMITS)
+
+
+def test_internal_topics_are_on_disk_before_they_count_whatever_was_set() -> None:
+    assert internal_settings(settings_of({"durability": "memory"}, LIMITS)).durability == "fsync"
 
 
 @pytest.mark.parametrize("value", ["", "1", "-5", "1e6", "0x100000", "1_000_000", "9" * 5000, "١٠٤٨٥٧٦", "inf"])

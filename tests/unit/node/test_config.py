@@ -92,6 +92,8 @@ def test_variables_without_a_section_are_the_command_lines() -> None:
         ("cluster.secret=short", "--set: cluster.secret = ...: a secret has at least 16 bytes, this one 5"),
         ("cluster.secret_file=/no/such", "--set: cluster.secret_file = '/no/such': no such file or directory"),
         ("replica.mark_interval_ms=0", "--set: replica.mark_interval_ms = 0: must be above zero"),
+        ("replica.memory_flush_ms=501", "must not be above 500, for replica.election_timeout_ms"),
+        ("replica.memory_flush_bytes=67108865", "must not be above 67108864, for replica.memory_unsynced_bytes_max"),
         ("replica.election_timeout_ms=150", "two of them must be shorter than replica.election_timeout_ms (150)"),
         ("limits.batch_bytes_max=16777216", "--set: limits.batch_bytes_max = 16777216: must not be above"),
         ("disk.produce_stop_free_bytes=1", "must be below disk.produce_stop_free_bytes (1): produce stops first"),

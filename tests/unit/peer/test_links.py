@@ -501,7 +501,7 @@ def test_another_directory_waits_while_the_broker_id_is_in_session(run: Run) -> 
         (b"".join(encode_frame(FrameType.RAFT, b"no hello")), "no place here"),
         (b"".join(encode_frame(FrameType.PROOF, b"")), "no place here"),
         (b"".join(encode_frame(FrameType.HELLO, b"\x93\x01\xc0\xc0")), "handshake is wrong"),
-        (b"".join(encode_frame(FrameType.HELLO, b"\x92\x02\x03")), "speaks 2 to 3"),
+        (b"".join(encode_frame(FrameType.HELLO, b"\x92\x03\x04")), "speaks 3 to 4"),
         (b"".join(encode_frame(FrameType.HELLO, bytes(HANDSHAKE_BYTES_MAX))), "before the handshake was over"),
         ((1 << 20).to_bytes(4, "big") + b"\x01" + bytes(HANDSHAKE_BYTES_MAX), "before the handshake was over"),
     ],

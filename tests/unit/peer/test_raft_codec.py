@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lograft.node.peer.raft_codec import decode_raft, decode_raft_bundle, encode_raft
+from lograft.node.peer.raft_codec import decode_raft, decode_raft_bundle, encode_raft, spoken_in
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.producers import ProducerTable
 from lograft.partitions.raft.messages import (
@@ -133,6 +133,17 @@ messages = st.one_of(
     ),
     repairs(),
     appends(),
+    appends().map(lambda append: replace(append, committed=Point(9, 9, 9), committed_synced=Point(9, 9, 8))),
+    st.builds(
+        AppendReply,
+        **ends,
+        session=numbers,
+        accepted=st.just(True),
+        match=st.just(Point(7, 7, 7)),
+        committed=points,
+        counts=st.booleans(),
+        synced=st.builds(Point, st.integers(0, 6), numbers, numbers),
+    ),
 )
 
 
@@ -168,6 +179,24 @@ def test_what_repairs_a_log_comes_back_with_its_head() -> None:
     assert decode_raft(body_of(reply)) == (PARTITION, reply)
     for wrong in (replace(reply, head=offer.head[:-1]), replace(reply, after=Point(3, 10, 1), items=())):
         with pytest.raises(PeerFrameError):
+            decode_raft(body_of(wrong))
+
+
+def test_peer_of_the_first_version_is_told_only_what_is_synced() -> None:
+    written, synced = Point(3, 10, 1), Point(3, 7, 1)
+    reply = AppendReply(FOLLOWER, LEADER, 9, 1, accepted=True, match=written, committed=ORIGIN, synced=synced)
+    assert spoken_in(2, reply) == reply
+    assert spoken_in(1, reply) == replace(reply, match=synced, synced=None)
+    news = replace(an_append(), committed=written, committed_synced=synced)
+    assert spoken_in(2, news) == news
+    assert spoken_in(1, news) == replace(news, committed_synced=None)
+
+
+def test_more_synced_than_written_is_a_mistake() -> None:
+    written, synced = Point(3, 10, 1), Point(3, 11, 1)
+    reply = AppendReply(FOLLOWER, LEADER, 9, 1, accepted=True, match=written, committed=ORIGIN, synced=synced)
+    for wrong in (reply, replace(an_append(), committed=written, committed_synced=written)):
+        with pytest.raises(PeerFrameError, match="synced"):
             decode_raft(body_of(wrong))
 
 

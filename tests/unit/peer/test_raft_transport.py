@@ -21,6 +21,8 @@ class Links:
         self.sent: list[tuple[str, int, bytes]] = []
         self.room = room
 
+    protocol = 2
+
     def session(self, broker_id: int) -> object | None:
         return None if broker_id == 9 else self
 

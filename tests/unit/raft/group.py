@@ -194,6 +194,14 @@ class Group:
         if member.core.persisted < member.core.last:
             self.step(broker_id, Persisted(member.core.last))
 
+    def tell_written(self, broker_id: int) -> None:
+        """What waits for the disk is acknowledged as written, and once more when it is on it."""
+        member = self.members[broker_id]
+        for message in member.waiting:
+            if isinstance(message, AppendReply):
+                synced = min(message.match, member.core.persisted)
+                self.network.append(replace(message, synced=synced if synced < message.match else None))
+
     def drop(self, which: Callable[[Message], bool]) -> None:
         self.network = [message for message in self.network if not which(message)]
 

@@ -59,8 +59,9 @@ class Watch:
 
 
 class Trio:
-    def __init__(self, root: Path, count: int, segment_bytes_max: int) -> None:
+    def __init__(self, root: Path, count: int, segment_bytes_max: int, boot_id: str | None = None) -> None:
         self.root = root
+        self.boot_id = boot_id
         self.segment_bytes_max = segment_bytes_max
         self.count = count
         self.network = Network()
@@ -78,6 +79,8 @@ class Trio:
             environment = RealEnvironment(str(directory))
             environment.random = Random(broker_id)
             environment.transport = self.network
+            if self.boot_id is not None:
+                environment.disk.boot_id = self.boot_id
             environment.log = self.watch.logged
             promises[broker_id] = (environment, await Promises.open(environment, str(directory)))
         voters = tuple(Voter(broker_id, word.directory_id, 1) for broker_id, (_, word) in promises.items())
@@ -132,8 +135,11 @@ class Trio:
 
 
 @asynccontextmanager
-async def a_trio(root: Path, count: int = 3, *, segment_bytes_max: int = 1 << 20) -> AsyncIterator[Trio]:
-    trio = Trio(root, count, segment_bytes_max)
+async def a_trio(
+    root: Path, count: int = 3, *, segment_bytes_max: int = 1 << 20, boot_id: str | None = None
+) -> AsyncIterator[Trio]:
+    """`boot_id`: of the machines, if another than that of the one that runs this."""
+    trio = Trio(root, count, segment_bytes_max, boot_id)
     await trio.start()
     try:
         yield trio
