@@ -307,7 +307,7 @@ class PartitionLog:
             return before + segment.size
         try:
             return before + self._opened(segment).index.before_point(point).position
-        except (CorruptBatch, OSError):
+        except (CorruptBatch, DamagedLog, OSError):
             return before  # whoever reads the records there will say so
 
     @property

@@ -416,6 +416,24 @@ def test_a_cut_overtakes_a_sync_without_harm() -> None:
     asyncio.run(scenario())
 
 
+def test_the_size_up_to_a_point_is_told_though_its_segment_cannot_be_read() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), *MANY, config=CONFIG)
+        points = points_of(log)
+        await log.sync()
+        log.close()
+        log, _ = await recovered(FakeEnvironment(disk), log.end, same_boot=True, config=CONFIG)
+        path = f"{LOG_DIRECTORY}/{segments_on(disk)[1]:020d}.log"
+        for suffix in (".index", ".timeindex"):
+            disk.names.pop(path.removesuffix(".log") + suffix, None)
+        disk.blocks_that_fail = {(path, 0)}
+        sizes = [log.size_to(point) for point in points]
+        assert sizes == sorted(sizes) and sizes[-1] > 0
+
+    asyncio.run(scenario())
+
+
 def test_a_read_that_meets_a_flaw_says_where() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
