@@ -286,7 +286,9 @@ def test_extend_takes_what_there_is_room_for() -> None:
     assert [record.timestamp_ms for record in read] == list(range(50))
 
 
-@given(values=st.lists(st.binary(max_size=80), min_size=1, max_size=20), times=st.lists(timestamps, min_size=3, max_size=3))
+@given(
+    values=st.lists(st.binary(max_size=80), min_size=1, max_size=20), times=st.lists(timestamps, min_size=3, max_size=3)
+)
 def test_values_added_together_make_the_same_bytes_as_one_by_one(values: list[bytes], times: list[int]) -> None:
     one_by_one, together = BatchBuilder(), BatchBuilder()
     for builder in (one_by_one, together):
