@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from ..proto.errors import BatchTooLarge, InvalidRecord, UnknownPartition
 from ..proto.record_batch import HEADER_SIZE, BatchBuilder, Compression, partition_for_key
@@ -264,15 +263,14 @@ class Accumulator:
             lane = lanes.lane_without_key() if partition is None else lanes.lane(partition)
             batch = lane.building or self._begin(lane)
             assert batch.builder is not None
-            append, first = batch.builder.append, batch.builder.count
-            for value in islice(piece, done, None):
-                if not append(timestamp_ms, None, value):
-                    lane.close_building()
-                    self._on_ready(lane)
-                    break
-            count = batch.count - first
+            left = piece[done:] if done else piece
+            first = batch.builder.count
+            count = batch.builder.append_values(left, timestamp_ms)
+            if count < len(left):
+                lane.close_building()
+                self._on_ready(lane)
             if count:
-                batch.held_bytes += sum(map(len, piece[done : done + count])) + RECORD_OVERHEAD_BYTES * count
+                batch.held_bytes += sum(map(len, left[:count])) + RECORD_OVERHEAD_BYTES * count
                 into.add(batch, first, count)
                 done += count
 

@@ -14,7 +14,13 @@ from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
-from lograft.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, common_pb2, groups_service_pb2_grpc
+from lograft.v1 import (
+    admin_service_pb2_grpc,
+    broker_service_pb2,
+    broker_service_pb2_grpc,
+    common_pb2,
+    groups_service_pb2_grpc,
+)
 
 from ..proto.errors import (
     BrokerUnavailable,
@@ -27,8 +33,11 @@ from ..proto.errors import (
     raised_from,
 )
 from .environment import Environment
+from .messages import read_fetch_response
 
 ERROR_DOMAIN = "lograft"
+_FETCH = "/lograft.v1.BrokerService/Fetch"
+_PRODUCE = "/lograft.v1.BrokerService/Produce"
 _STATUS_KEY = "grpc-status-details-bin"
 
 
@@ -109,6 +118,8 @@ class Connection:
         self.client_id = client_id
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._brokers: dict[str, broker_service_pb2_grpc.BrokerServiceStub] = {}
+        self._fetches: dict[str, Any] = {}
+        self._produces: dict[str, Any] = {}
         self._admins: dict[str, admin_service_pb2_grpc.AdminServiceStub] = {}
         self._groups: dict[str, groups_service_pb2_grpc.GroupsServiceStub] = {}
         self._closed = False
@@ -127,6 +138,27 @@ class Connection:
         if stub is None:
             stub = self._brokers[address] = broker_service_pb2_grpc.BrokerServiceStub(self._channel(address))
         return stub
+
+    def fetch(self, address: str) -> Any:
+        """The method Fetch of the broker at `address`: of a FetchRequest, answers a list of FetchedPartition."""
+        method = self._fetches.get(address)
+        if method is None:
+            method = self._fetches[address] = self._channel(address).unary_unary(
+                _FETCH,
+                request_serializer=broker_service_pb2.FetchRequest.SerializeToString,
+                response_deserializer=read_fetch_response,
+            )
+        return method
+
+    def produce(self, address: str) -> Any:
+        """A Produce stream to the broker at `address`: takes what `produce_request` gives, answers with responses."""
+        method = self._produces.get(address)
+        if method is None:
+            channel: Any = self._channel(address)
+            method = self._produces[address] = channel.stream_stream(
+                _PRODUCE, request_serializer=None, response_deserializer=broker_service_pb2.ProduceResponse.FromString
+            )
+        return method()
 
     def admin(self, address: str) -> Any:
         """The AdminService stub of the broker at `address`."""
@@ -159,6 +191,8 @@ class Connection:
     async def forget(self, address: str) -> None:
         """Close the channel to `address`; a later call opens a new one."""
         self._brokers.pop(address, None)
+        self._fetches.pop(address, None)
+        self._produces.pop(address, None)
         self._admins.pop(address, None)
         self._groups.pop(address, None)
         channel = self._channels.pop(address, None)

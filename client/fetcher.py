@@ -15,6 +15,7 @@ from lograft.v1 import broker_service_pb2
 
 from ..proto.errors import LograftError
 from .connection import Connection, error_of_partition
+from .messages import FetchedPartition
 from .position import Position
 
 _WAIT_MS = 500
@@ -47,7 +48,7 @@ class LeaderFetcher:
         self._connection = connection
         self._consumer = consumer
         self._wakeup = asyncio.Event()
-        self._call: asyncio.Future[broker_service_pb2.FetchResponse] | None = None
+        self._call: asyncio.Future[list[FetchedPartition]] | None = None
         self._asked: dict[Position, int] = {}
         self._turn = 0
         self.task = asyncio.ensure_future(self._run())
@@ -119,12 +120,12 @@ class LeaderFetcher:
 
     async def _fetch(self, request: broker_service_pb2.FetchRequest) -> None:
         try:
-            method = self._connection.broker(self.address).Fetch
+            method = self._connection.fetch(self.address)
             timeout_s = _WAIT_MS / 1000 + _ANSWER_S
             self._call = asyncio.ensure_future(
                 self._connection.call(self.address, method, request, timeout_s=timeout_s)
             )
-            response = await self._call
+            fetched = await self._call
         except asyncio.CancelledError:
             if self._call is not None and self._call.cancelled() and not self._is_cancelled():
                 return  # by `wake`: ask anew
@@ -138,16 +139,16 @@ class LeaderFetcher:
             return
         finally:
             self._call = None
-        self._take_in(response)
+        self._take_in(fetched)
 
     @staticmethod
     def _is_cancelled() -> bool:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
 
-    def _take_in(self, response: broker_service_pb2.FetchResponse) -> None:
+    def _take_in(self, fetched: list[FetchedPartition]) -> None:
         asked = {tuple(position.topic_partition): position for position in self._asked}
-        for answer in response.partitions:
+        for answer, batches in fetched:
             position = asked.get((answer.topic, answer.partition))
             if position is None or position.version != self._asked[position]:
                 continue
@@ -157,7 +158,7 @@ class LeaderFetcher:
             position.committed_offset = max(position.committed_offset, answer.committed_offset)
             position.log_start_offset = max(position.log_start_offset, answer.log_start_offset)
             try:
-                position.take_in(answer.batches, answer.next_offset, answer.term)
+                position.take_in(batches, answer.next_offset, answer.term)
             except LograftError as error:
                 position.failure = error
         self._consumer.arrived()

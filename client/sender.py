@@ -29,6 +29,7 @@ from ..proto.errors import (
 from .connection import Connection, backoff_s, error_of_call, error_of_partition
 from .delivery import Durability
 from .lane import Attempt, Lane
+from .messages import produce_request
 from .metadata import Metadata
 
 _REQUEST_BYTES_TARGET = 1 << 20
@@ -49,6 +50,7 @@ _SUSPICION_S = 1.0
 _METADATA_AGE_S = 30.0
 _HINTS_FOLLOWED_AT_ONCE = 3
 
+_Entry = broker_service_pb2.ProduceRequest.Entry
 _END_OF_STREAM: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 _MEDIA = {
@@ -134,7 +136,7 @@ class LeaderStream:
         reader: asyncio.Task[None] | None = None
         try:
             await self._reach()
-            self._call = self._sender.connection.broker(self.address).Produce()
+            self._call = self._sender.connection.produce(self.address)
             reader = asyncio.ensure_future(self._read())
             await self._write()
         except grpc.aio.AioRpcError as error:
@@ -169,7 +171,7 @@ class LeaderStream:
                 continue
             await self._call.write(request)
 
-    def _collect(self) -> broker_service_pb2.ProduceRequest | None:
+    def _collect(self) -> bytes | None:
         """The next message: one batch of each ready lane in turn, until it is large enough."""
         if not self._ready or self._bytes >= _STREAM_BYTES_MAX or len(self._requests) >= _STREAM_REQUESTS_MAX:
             return None
@@ -198,17 +200,18 @@ class LeaderStream:
         self._last_id += 1
         self._requests[self._last_id] = _Request(taken, size, self._sender.now())
         self._bytes += size
-        entry = broker_service_pb2.ProduceRequest.Entry
-        return broker_service_pb2.ProduceRequest(
-            request_id=self._last_id,
-            acks=self._sender.acks,
-            entries=[
-                entry(
-                    topic=lane.partition.topic,
-                    partition=lane.partition.partition,
-                    topic_id=lane.topic_id,
-                    batch=attempt.batch.encoded,
-                    first_open=attempt.first_open,
+        return produce_request(
+            self._last_id,
+            self._sender.acks,
+            [
+                (
+                    _Entry(
+                        topic=lane.partition.topic,
+                        partition=lane.partition.partition,
+                        topic_id=lane.topic_id,
+                        first_open=attempt.first_open,
+                    ),
+                    attempt.batch.encoded,
                 )
                 for lane, attempt in taken
             ],

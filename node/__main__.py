@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(config: BrokerConfig) -> int:
+    # glibc gives a freed block of this size back to the system at once, and from then on keeps those up to its size
+    # for the next one. Else each message would be written into pages that the system has to make and clear first.
+    bytearray(config.limits.message_bytes_max)
     try:
         import uvloop
     except ImportError:

@@ -22,7 +22,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from itertools import pairwise, repeat
 from operator import attrgetter
 from threading import Lock
@@ -42,6 +42,7 @@ INFLATED_BYTES_MAX = 64 << 20
 
 _MAGIC = 2
 _HEADER = struct.Struct(">qiibIhiqqqhii")
+_UNSIGNED_HEADER = struct.Struct(">qiibI")
 _SIGNED_HEADER = struct.Struct(">hiqqqhii")  # the part under the CRC: attributes to record count
 _BASE_OFFSET = struct.Struct(">q")
 _TERM = struct.Struct(">i")
@@ -356,7 +357,7 @@ def _sealed(
     signed = _SIGNED_HEADER.pack(attributes, last_offset_delta, *timestamps_ms, *producer, record_count)
     crc = crc32c(records, crc32c(signed))
     length = HEADER_SIZE - _SIZE_BEFORE_LENGTH + len(records)
-    return b"".join((struct.pack(">qiibI", base_offset, length, term, _MAGIC, crc), signed, records))
+    return b"".join((_UNSIGNED_HEADER.pack(base_offset, length, term, _MAGIC, crc), signed, records))
 
 
 def _varint(number: int) -> bytes:
@@ -387,6 +388,7 @@ def _read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
 # Records ------------------------------------------------------------------------------------------------------------
 
 
+_NO_HEADERS: list[tuple[str, bytes | None]] = []  # the C codec takes a list, and only looks at it
 _codec_import = Lock()
 
 
@@ -407,13 +409,17 @@ class BatchBuilder:
     A record that is larger than that by itself still goes in, alone: whether it may be sent is the broker's to say.
     """
 
-    __slots__ = ("_append", "_builder", "count")
+    __slots__ = ("_append", "_base_timestamp_ms", "_buffer", "_builder", "_max_timestamp_ms", "count")
 
     def __init__(self, bytes_max: int = 1 << 20) -> None:
         builder, _, _ = _codec()
         # Always uncompressed: its own lz4 is ten times slower than lz4.frame.
         self._builder = builder(_MAGIC, 0, 0, -1, -1, -1, bytes_max)
         self._append = self._builder.append
+        # What it builds without a record is the very bytearray that it goes on writing records into. So in the end the
+        # header is ours to write: its own CRC, in software, costs more than all the rest of a batch of large records.
+        self._buffer: bytearray = self._builder.build()
+        self._base_timestamp_ms = self._max_timestamp_ms = -1
         self.count = 0
 
     @property
@@ -436,15 +442,37 @@ class BatchBuilder:
         try:
             if not 0 <= timestamp_ms <= _TIMESTAMP_MAX:
                 raise InvalidRecord(f"timestamp {timestamp_ms} ms: it must be 0 or later", timestamp_ms=timestamp_ms)
-            appended = self._append(self.count, timestamp_ms, key, value, _plain(headers) if headers else [])
+            appended = self._append(self.count, timestamp_ms, key, value, _plain(headers) if headers else _NO_HEADERS)
         except (TypeError, ValueError, BufferError) as error:
             raise InvalidRecord(
                 f"a record has an int timestamp, key and value bytes or None, headers of str and bytes or None: {error}"
             ) from error
         if appended is None:
             return False
+        if timestamp_ms > self._max_timestamp_ms:
+            self._note_timestamp(timestamp_ms)
         self.count += 1
         return True
+
+    def append_values(self, values: Iterable[bytes], timestamp_ms: int) -> int:
+        """Add records that are a value alone, as many as there is room for; returns how many. The time is not before
+        1970, and the values are `bytes` themselves: whoever calls has looked."""
+        append, first = self._append, self.count
+        number = first
+        for value in values:
+            if append(number, timestamp_ms, None, value, _NO_HEADERS) is None:
+                break
+            number += 1
+        if number > first and timestamp_ms > self._max_timestamp_ms:
+            self._note_timestamp(timestamp_ms)
+        self.count = number
+        return number - first
+
+    def _note_timestamp(self, timestamp_ms: int) -> None:
+        """It is the greatest so far, and the first one is that as well."""
+        if self._max_timestamp_ms < 0:
+            self._base_timestamp_ms = timestamp_ms
+        self._max_timestamp_ms = timestamp_ms
 
     def extend(self, records: Sequence[NewRecord], start: int = 0) -> int:
         """Add records from `start` on, as many as there is room for; the index of the first that found none.
@@ -471,25 +499,30 @@ class BatchBuilder:
             UnsupportedCompression  there is no library for it
         """
         assert self.count, "a batch without records"
-        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
-        plain = self._builder.build()
-        if compression is Compression.NONE:
-            return bytes(plain)
-        header = read_header(plain)
-        records = memoryview(plain)[HEADER_SIZE:]
-        packed = _deflate(records, compression)
-        if len(packed) >= len(records):
-            return bytes(plain)
-        return _sealed(
-            packed,
-            base_offset=0,
-            term=_NO_TERM,
-            attributes=header.attributes | compression,
-            last_offset_delta=header.last_offset_delta,
-            timestamps_ms=(header.base_timestamp_ms, header.max_timestamp_ms),
-            producer=(producer_id, producer_epoch, base_sequence),
-            record_count=header.record_count,
-        )
+        plain = self._buffer
+        size = self._builder.size()
+        assert len(plain) >= size, "the codec writes its records elsewhere"
+        del plain[size:]  # of a record that it refused half-way
+        producer = (producer_id, producer_epoch, base_sequence)
+        timestamps_ms = (self._base_timestamp_ms, self._max_timestamp_ms)
+        if compression is not Compression.NONE:
+            records = memoryview(plain)[HEADER_SIZE:]
+            packed = _deflate(records, compression)
+            if len(packed) < len(records):
+                return _sealed(
+                    packed,
+                    base_offset=0,
+                    term=_NO_TERM,
+                    attributes=compression,
+                    last_offset_delta=self.count - 1,
+                    timestamps_ms=timestamps_ms,
+                    producer=producer,
+                    record_count=self.count,
+                )
+        _SIGNED_HEADER.pack_into(plain, _SIGNED_POSITION, 0, self.count - 1, *timestamps_ms, *producer, self.count)
+        crc = crc32c(memoryview(plain)[_SIGNED_POSITION:])
+        _UNSIGNED_HEADER.pack_into(plain, 0, 0, len(plain) - _SIZE_BEFORE_LENGTH, _NO_TERM, _MAGIC, crc)
+        return bytes(plain)
 
 
 def _plain(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
@@ -525,12 +558,12 @@ _LAST_RECORD = b"".join(
     (_varint(3 + 1 + 2 + len(_LAST_VALUE) + 1), b"\0\0\0", _varint(-1), _varint(len(_LAST_VALUE)), _LAST_VALUE, b"\0")
 )
 
+_new_tuple: Any = tuple.__new__  # called by `map` itself: half the time of `Record(*fields)`, or of a partial
 _column_offset = attrgetter("offset")
 _column_timestamp = attrgetter("timestamp")
 _column_key = attrgetter("key")
 _column_value = attrgetter("value")
 _column_headers = attrgetter("headers")
-_as_record = partial(tuple.__new__, Record)
 
 
 class Columns(NamedTuple):
@@ -548,7 +581,8 @@ _NO_RECORDS = Columns([], [], [], [], ())
 
 def decode(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> list[Record]:
     """The records of one batch; raises as `decode_columns` does."""
-    return list(map(_as_record, zip(*decode_columns(batch, inflated_bytes_max=inflated_bytes_max), strict=False)))
+    fields = zip(*decode_columns(batch, inflated_bytes_max=inflated_bytes_max), strict=False)
+    return list(map(_new_tuple, repeat(Record), fields))
 
 
 def decode_columns(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> Columns:

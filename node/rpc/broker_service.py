@@ -38,6 +38,7 @@ from ..replicas import CLUSTER_PARTITION, Replicas
 from ..sightings import Sightings
 from .budget import SharedBudget
 from .fetch import FetchCall
+from .large_messages import ProduceMessage
 from .limits import CALL_SECONDS_MAX, PARTITIONS_PER_REQUEST_MAX, RECORDS_PER_REQUEST_MAX, check_count
 from .produce import ProduceStream, append_entry, awaited, check_acks, durability
 from .push import PushStream
@@ -97,9 +98,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
             broker_id=self._broker_id,
         )
 
-    async def Produce(
-        self, request_iterator: AsyncIterable[pb.ProduceRequest], context: grpc.aio.ServicerContext
-    ) -> None:
+    async def Produce(self, request_iterator: AsyncIterable[ProduceMessage], context: grpc.aio.ServicerContext) -> None:
         lease = self._produce_budget.lease(context.peer())
         try:
             budget = lease.within(self._limits.produce_in_flight_bytes_max)
@@ -124,7 +123,7 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
             )
         return pb.ProduceRecordsResponse(results=results)
 
-    async def Fetch(self, request: pb.FetchRequest, context: grpc.aio.ServicerContext) -> pb.FetchResponse:
+    async def Fetch(self, request: pb.FetchRequest, context: grpc.aio.ServicerContext) -> bytes:
         # Held until the answer has left: a client that does not read holds no more than its share.
         lease = self._fetch_budget.lease(context.peer())
         context.add_done_callback(lambda _: lease.end())  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from lograft.v1 import broker_service_pb2 as pb
 from ...proto.errors import LograftError
 from ..metrics import Metrics
 from .budget import ByteBudget, Lease
+from .large_messages import fetched
 from .limits import FETCH_BYTES_DEFAULT, FETCH_WAIT_MS_MAX, PARTITIONS_PER_REQUEST_MAX, check_count
 from .status import partition_error
 
@@ -59,8 +60,8 @@ class FetchCall:
         self.size = 0
         """Bytes of batches gathered so far, all of them taken of the lease."""
 
-    async def answer(self) -> pb.FetchResponse:
-        """What there is, as soon as it is enough or the wait is over."""
+    async def answer(self) -> bytes:
+        """What there is, as soon as it is enough or the wait is over: a FetchResponse on the wire."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + self._wait_ms / 1000
@@ -72,12 +73,12 @@ class FetchCall:
             await self._gather()
         if parked:
             self._metrics.fetch_wait_seconds.observe(loop.time() - began)
-        response = pb.FetchResponse()
-        for at in range(0, len(self._shares), SHARES_PER_TURN):
-            response.partitions.extend([share.answer() for share in self._shares[at : at + SHARES_PER_TURN]])
-            if len(self._shares) > SHARES_PER_TURN:
+        pieces: list[Buffer] = []
+        for number, share in enumerate(self._shares, start=1):
+            pieces += share.answer()
+            if number % SHARES_PER_TURN == 0:
                 await asyncio.sleep(0)
-        return response
+        return b"".join(pieces)
 
     def _is_enough(self) -> bool:
         # A share that has ended is news in itself: the client can act on it while the other partitions have nothing.
@@ -187,11 +188,10 @@ class _Share:
             return None
         return led.replica.on_commit_past(self._next_offset, wake)
 
-    def answer(self) -> pb.FetchResponse.Partition:
+    def answer(self) -> list[Buffer]:
         answer = pb.FetchResponse.Partition(
             topic=self._asked.topic,
             partition=self._asked.partition,
-            batches=b"".join(self._batches),
             next_offset=self._next_offset,
             committed_offset=self._committed,
             log_start_offset=self._start,
@@ -199,4 +199,4 @@ class _Share:
         )
         if self._error is not None:
             answer.error.CopyFrom(partition_error(self._error))
-        return answer
+        return fetched(answer, self._batches)

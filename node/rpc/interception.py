@@ -22,9 +22,11 @@ from grpc_status import rpc_status
 from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, RequestTimedOut
 from ..metrics import Metrics
 from .call_counts import CallCounts
+from .large_messages import DECODERS
 from .status import grpc_code, status_of
 
 Decode = Callable[[bytes], Any]
+Encode = Callable[[Any], bytes]
 Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 log = structlog.get_logger("rpc")
@@ -59,8 +61,8 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
             return handler
         api = name.rpartition("/")[2]
         coding = {
-            "request_deserializer": _or_why_not(cast(Decode, handler.request_deserializer)),
-            "response_serializer": handler.response_serializer,
+            "request_deserializer": _or_why_not(DECODERS.get(api) or cast(Decode, handler.request_deserializer)),
+            "response_serializer": _unless_written(cast(Encode, handler.response_serializer)),
         }
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
@@ -117,6 +119,11 @@ def _or_why_not(decode: Decode) -> Decode:
             return InvalidRequest(f"{len(data)} bytes came that are no such request; check the client's version")
 
     return read
+
+
+def _unless_written(encode: Encode) -> Encode:
+    """`encode`, but of an answer that is on the wire already it is the answer itself."""
+    return lambda answer: answer if isinstance(answer, bytes) else encode(answer)
 
 
 def _read(request: Any) -> Any:

@@ -21,10 +21,11 @@ from lograft.v1 import broker_service_pb2 as pb
 from lograft.v1 import common_pb2
 
 from ...proto.errors import InvalidRequest, LograftError, UnknownOutcome
-from ...proto.record_batch import check_produced
+from ...proto.record_batch import Buffer, check_produced
 from ..metrics import Metrics
 from ..replicas import Led
 from .budget import ByteBudget
+from .large_messages import ProduceMessage
 from .limits import PARTITIONS_PER_REQUEST_MAX, check_count
 from .status import partition_error
 
@@ -44,7 +45,7 @@ MEDIUMS = {"fsync": common_pb2.Durability.MEDIUM_FSYNC, "memory": common_pb2.Dur
 
 
 def append_entry(
-    replicas: Replicas, topic: str, number: int, topic_id: str, batch: bytes, first_open: int | None, metrics: Metrics
+    replicas: Replicas, topic: str, number: int, topic_id: str, batch: Buffer, first_open: int | None, metrics: Metrics
 ) -> tuple[Led, Appending]:
     """Check one batch and hand it to the partition's leader here.
 
@@ -96,7 +97,7 @@ class ProduceStream:
         self._ended = False
         self._input_ended = False
 
-    async def serve(self, requests: AsyncIterable[pb.ProduceRequest], context: grpc.aio.ServicerContext) -> None:
+    async def serve(self, requests: AsyncIterable[ProduceMessage], context: grpc.aio.ServicerContext) -> None:
         """Return once the client has ended its side and has all its answers."""
         writer = asyncio.create_task(self._write_answers(context))
         try:
@@ -111,8 +112,8 @@ class ProduceStream:
             self._ended = True
             self._hold(-self._unwritten_bytes)
 
-    async def _take(self, request: pb.ProduceRequest) -> None:
-        check_count(len(request.entries), PARTITIONS_PER_REQUEST_MAX, "batches")
+    async def _take(self, request: ProduceMessage) -> None:
+        check_count(request.count, PARTITIONS_PER_REQUEST_MAX, "batches")
         self._unanswered += 1
         await _Request(request, self._budget, self._metrics, self._answer).append_all(request, self._replicas)
 
@@ -149,7 +150,7 @@ class _Request:
 
     def __init__(
         self,
-        request: pb.ProduceRequest,
+        request: ProduceMessage,
         budget: ByteBudget,
         metrics: Metrics,
         answer: Callable[[pb.ProduceResponse], None],
@@ -163,20 +164,19 @@ class _Request:
         self._waiting = 1  # for `append_all` to have seen all entries
         self._budget.take(REQUEST_OVERHEAD_BYTES)
 
-    async def append_all(self, request: pb.ProduceRequest, replicas: Replicas) -> None:
+    async def append_all(self, request: ProduceMessage, replicas: Replicas) -> None:
         """The stream brings nothing else meanwhile, so its entries stay in order."""
         try:
-            for number, entry in enumerate(request.entries, start=1):
+            for number, (entry, batch) in enumerate(request.entries(), start=1):
                 if number % ENTRIES_PER_TURN == 0:
                     await asyncio.sleep(0)
-                self._append(entry, request.acks, replicas)
+                self._append(entry, batch, request.acks, replicas)
         finally:
             self._one_less()
 
-    def _append(self, entry: pb.ProduceRequest.Entry, acks: int, replicas: Replicas) -> None:
+    def _append(self, entry: pb.ProduceRequest.Entry, batch: Buffer, acks: int, replicas: Replicas) -> None:
         result = pb.ProduceResponse.Result(topic=entry.topic, partition=entry.partition, base_offset=-1)
         self._results.append(result)
-        batch = entry.batch
         first_open = entry.first_open if entry.HasField("first_open") else None
         try:
             acks = check_acks(acks)

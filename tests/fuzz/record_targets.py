@@ -14,6 +14,7 @@ from lograft.partitions.storage import zero_width
 from lograft.partitions.storage.recovery import readable_batches, stray_items
 from lograft.proto import record_batch
 from lograft.proto.errors import BatchTooLarge, CorruptBatch, InvalidRecord, UnsupportedCompression
+from lograft.proto.message_parts import cut_out, field
 from lograft.proto.record_batch import Compression, Header, NewRecord
 
 from tests.fuzz.target import Target
@@ -132,6 +133,12 @@ RECORD_TARGETS = (
     ),
     Target(name="records", read=record_batch.decode, seeds=BATCHES, refusals=_RECORD_REFUSALS, seal=sealed_batch),
     Target(name="records to compact", read=_retaining, seeds=BATCHES, refusals=_RECORD_REFUSALS, seal=sealed_batch),
+    Target(
+        name="message around batches",
+        read=lambda data: cut_out(data, 4, fields_max=1_000),
+        seeds=[b"".join([b"\x0a\x01t\x10\x03", *field(4, BATCHES), b"\x28\x09\x39", bytes(8), b"\x45", bytes(4)])],
+        refusals=(ValueError,),
+    ),
     Target(
         name="batches in a row",
         read=lambda data: list(record_batch.split(data)),

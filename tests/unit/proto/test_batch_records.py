@@ -286,6 +286,43 @@ def test_extend_takes_what_there_is_room_for() -> None:
     assert [record.timestamp_ms for record in read] == list(range(50))
 
 
+@given(
+    values=st.lists(st.binary(max_size=80), min_size=1, max_size=20), times=st.lists(timestamps, min_size=3, max_size=3)
+)
+def test_values_added_together_make_the_same_bytes_as_one_by_one(values: list[bytes], times: list[int]) -> None:
+    one_by_one, together = BatchBuilder(), BatchBuilder()
+    for builder in (one_by_one, together):
+        builder.append(times[0], b"key", None)
+    for value in values:
+        one_by_one.append(times[1], None, value)
+    assert together.append_values(values, times[1]) == len(values) == together.count - 1
+    for builder in (one_by_one, together):
+        builder.append(times[2], None, b"last", [("h", b"v")])
+    assert together.build(7, 0, 5) == one_by_one.build(7, 0, 5)
+
+
+def test_values_added_together_stop_where_there_is_no_room() -> None:
+    values = [b"%02d" % n * 10 for n in range(50)]
+    builder = BatchBuilder(bytes_max=300)
+    taken = builder.append_values(values, 0)
+    assert 0 < taken == builder.count < 50
+    assert builder.append_values(values[taken:], 99) == 0
+    batch = builder.build()
+    assert [record.value for record in decode(batch)] == values[:taken]
+    assert read_header(batch).max_timestamp_ms == 0
+    assert not BatchBuilder(bytes_max=300).append_values([], 0)
+
+
+@pytest.mark.parametrize("builder", ["DefaultRecordBatchBuilder", "_DefaultRecordBatchBuilderPy"])
+def test_aiokafkas_builders_go_on_writing_into_what_they_built_first(builder: str) -> None:
+    theirs = getattr(default_records, builder)(2, 0, 0, -1, -1, -1, 1 << 20)
+    buffer = theirs.build()
+    for n in range(1_000):
+        theirs.append(n, n, None, b"x" * n, [])
+    assert len(buffer) == theirs.size() > 500_000
+    assert theirs.build() is buffer
+
+
 def test_a_record_larger_than_a_batch_goes_alone() -> None:
     builder = BatchBuilder(bytes_max=100)
     assert builder.append(0, None, b"x" * 1_000)
@@ -313,6 +350,11 @@ def test_a_record_of_the_wrong_types_is_refused_and_leaves_the_batch_alone(recor
     builder.append(1, None, b"before")
     with pytest.raises(InvalidRecord):
         builder.append(*record)
+    first = BatchBuilder()
+    with pytest.raises(InvalidRecord):
+        first.append(*record)
+    first.append(1, None, b"before")
+    assert first.build() == encode([NewRecord(1, None, b"before")])
     builder.append(2, None, b"after")
     assert [read.value for read in decode(builder.build())] == [b"before", b"after"]
 

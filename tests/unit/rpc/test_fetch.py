@@ -76,11 +76,15 @@ def a_call(
     )
 
 
+def partitions_of(answer: bytes) -> list[pb.FetchResponse.Partition]:
+    return list(pb.FetchResponse.FromString(answer).partitions)
+
+
 def answered(call: FetchCall) -> list[pb.FetchResponse.Partition]:
-    async def scene() -> pb.FetchResponse:
+    async def scene() -> bytes:
         return await asyncio.wait_for(call.answer(), 5)
 
-    return list(asyncio.run(scene()).partitions)
+    return partitions_of(asyncio.run(scene()))
 
 
 def test_the_first_batch_leaves_however_small_the_bound_and_no_other_passes_it() -> None:
@@ -124,7 +128,7 @@ def test_a_parked_call_wakes_with_the_first_commit_and_leaves_nothing_behind() -
         await asyncio.sleep(0)
         assert idle.waiters and busy.waiters
         busy.commit(b"news")
-        first, second = (await asyncio.wait_for(answer, 5)).partitions
+        first, second = partitions_of(await asyncio.wait_for(answer, 5))
         assert (first.batches, second.batches) == (b"", b"news")
         assert all(waiter.callback is None for waiter in idle.waiters + busy.waiters)
 
@@ -139,7 +143,7 @@ def test_min_bytes_gathers_what_several_commits_bring() -> None:
         for batch in (b"one", b"two"):
             await asyncio.sleep(0)
             replica.commit(batch)
-        (partition,) = (await asyncio.wait_for(answer, 5)).partitions
+        (partition,) = partitions_of(await asyncio.wait_for(answer, 5))
         assert (partition.batches, partition.next_offset) == (b"onetwo", 2)
 
     asyncio.run(scene())
@@ -181,7 +185,7 @@ def test_parked_calls_that_wake_together_take_no_more_than_their_connections_sha
         assert budget.taken == 100 and [answer.done() for answer in answers].count(True) == 1
         await asyncio.wait_for(budget.lease("ipv4:10.0.0.2:1").room(), 1)
         for lease, answer in zip(leases, answers, strict=True):
-            assert len((await asyncio.wait_for(answer, 1)).partitions[0].batches) == 100
+            assert len(partitions_of(await asyncio.wait_for(answer, 1))[0].batches) == 100
             lease.end()
         assert budget.taken == 0
 
@@ -214,7 +218,7 @@ def test_a_call_that_holds_something_does_not_wait_for_room() -> None:
         answer = asyncio.create_task(call.answer())
         await asyncio.sleep(0)
         second.commit(b"y" * 100)
-        assert [len(share.batches) for share in (await asyncio.wait_for(answer, 1)).partitions] == [100, 0]
+        assert [len(share.batches) for share in partitions_of(await asyncio.wait_for(answer, 1))] == [100, 0]
 
     asyncio.run(scene())
 
@@ -226,6 +230,6 @@ def test_a_leader_that_is_lost_while_a_call_of_many_partitions_gathers_ends_the_
         answer = asyncio.create_task(a_call(replicas, *topics, max_wait_ms=60_000).answer())
         await asyncio.sleep(0)
         del replicas.replicas["a"]
-        assert (await asyncio.wait_for(answer, 1)).partitions[0].error.reason == "NOT_LEADER"
+        assert partitions_of(await asyncio.wait_for(answer, 1))[0].error.reason == "NOT_LEADER"
 
     asyncio.run(scene())
