@@ -1,0 +1,107 @@
+"""What a system under comparison is: how it comes here, how it runs, what can be asked of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .processes import CannotBeHad, Servers
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One way for one Python process to talk to a system. The last lane's records are those that are read."""
+
+    name: str
+    way: str = ""
+
+
+class Cluster(ABC):
+    """A system's three servers, running."""
+
+    def __init__(self, servers: Servers, addresses: str) -> None:
+        self.servers = servers
+        self.addresses = addresses
+
+    @abstractmethod
+    def make_topic(self, name: str) -> None:
+        """One that is kept as the system's title says, ready for use."""
+
+    def produce_by_tool(self, tool: str, topic: str, record_bytes: int, records: int) -> dict[str, float]:
+        raise NotImplementedError(tool)
+
+    def read_by_tool(self, tool: str, topic: str, record_bytes: int, records: int) -> dict[str, float]:
+        raise NotImplementedError(tool)
+
+    def one_by_one_by_tool(self, tool: str, topic: str, record_bytes: int, records: int) -> dict[str, float]:
+        raise NotImplementedError(tool)
+
+
+class System(ABC):
+    """A system under comparison. Its tools are its own programs, beside the Python client."""
+
+    name: str
+    keeps: str
+    """What an acknowledgement means: copies and medium, a colon, and the rest."""
+    client: str
+    """The module in `clients`."""
+    lanes: tuple[Lane, ...]
+    reads_by: str
+    """The Python client's name at reading and at latency."""
+    produce_tools: tuple[str, ...] = ()
+    read_tools: tuple[str, ...] = ()
+    one_by_one_tools: tuple[str, ...] = ()
+    start_seconds: float = 5.0
+    """About how long its servers take to start and stop; for the estimate alone."""
+    warm_up_factor: float = 1.0
+    """How much longer than others it is warmed up in each turn, as its code is compiled while it runs."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Have it here, from the cache or installed into it.
+
+        Raises
+            CannotBeHad  and why
+        """
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]: ...
+
+    @abstractmethod
+    def running(self, directory: Path) -> AbstractContextManager[Cluster]: ...
+
+
+def cache_directory() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lograft" / "peers"
+
+
+@contextmanager
+def installing(name: str) -> Iterator[Path]:
+    """A directory that takes its name in the cache only once all of it is there."""
+    target = cache_directory() / name
+    fresh = target.with_name(f"{name}.unfinished")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def installed(name: str, install: Callable[[Path], None]) -> Path:
+    target = cache_directory() / name
+    if not target.is_dir():
+        with installing(name) as fresh:
+            install(fresh)
+    return target
+
+
+def need_program(name: str, remedy: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise CannotBeHad(f"there is no {name} here: {remedy}")
+    return found
