@@ -75,7 +75,7 @@ bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups
 	$(BIN)/python -m tests.bench.lost_disk
 
 # ROUNDS has another meaning above, so only one that was given counts.
-bench-peers: $(PEERS) ## The same work on lograft, Kafka, NATS, RabbitMQ and the bare pipe: ROUNDS=5, QUICK=1, SYSTEMS="lograft kafka" (25 minutes)
+bench-peers: $(PEERS) ## The same work on lograft, Kafka, NATS, RabbitMQ and the bare pipe: ROUNDS=5, QUICK=1, SYSTEMS="lograft kafka" (30 minutes)
 	$(BIN)/python -m tests.bench.peers $(if $(filter-out file,$(origin ROUNDS)),--rounds $(ROUNDS)) \
 		$(if $(QUICK),--quick) $(if $(SYSTEMS),--systems "$(SYSTEMS)")
 

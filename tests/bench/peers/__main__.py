@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
 import psutil
@@ -94,48 +95,61 @@ class Comparison:
             else:
                 self.systems.append(system)
 
-    def seconds_left(self, rounds_left: int, still_in_round: Sequence[str] = ()) -> float:
-        def seconds(name: str) -> float:
-            if name in self._took:
-                return self._took[name]
-            if name == PIPE:
-                return self._plan.seconds_of_the_pipe()
-            return self._plan.seconds_of(next(system for system in self.systems if system.name == name))
+    def groups(self) -> list[list[System]]:
+        """Those that take their turns on the same servers, together."""
+        return [list(group) for _, group in groupby(self.systems, key=lambda system: system.servers_of)]
 
-        return sum(map(seconds, still_in_round)) + rounds_left * sum(map(seconds, self.legend))
+    def seconds_left(self, rounds_left: int, still_in_round: Sequence[Sequence[System]] = ()) -> float:
+        """An empty group stands for the bare pipe."""
+
+        def seconds(group: Sequence[System]) -> float:
+            if (name := label(group)) in self._took:
+                return self._took[name]
+            if not group:
+                return self._plan.seconds_of_the_pipe()
+            return self._plan.seconds_to_start(group[0]) + sum(map(self._plan.seconds_of, group))
+
+        return sum(map(seconds, still_in_round)) + rounds_left * sum(map(seconds, self._in_a_round()))
+
+    def _in_a_round(self) -> list[list[System]]:
+        return [*([[]] if self._with_pipe else []), *self.groups()]
 
     def run(self) -> None:
         rounds = self._plan.rounds
-        tell(f"{rounds} rounds of {len(self.legend)} systems: about {minutes(self.seconds_left(rounds))}")
+        tell(f"{rounds} rounds of {', '.join(self.legend)}: about {minutes(self.seconds_left(rounds))}")
         for number in range(1, rounds + 1):
-            names = list(self.legend)
-            for place, name in enumerate(names):
-                left = self.seconds_left(rounds - number, names[place:])
+            groups = self._in_a_round()
+            for place, group in enumerate(groups):
+                left = self.seconds_left(rounds - number, groups[place:])
                 load = os.getloadavg()[0]
-                self.loads.append((number, name, load))
-                tell(f"round {number} of {rounds}, {name} (load {load:.1f}, {minutes(left)} left)")
+                self.loads.append((number, label(group), load))
+                tell(f"round {number} of {rounds}, {label(group)} (load {load:.1f}, {minutes(left)} left)")
                 began = time.monotonic()
-                if self._one_turn(number, name):
-                    self._took[name] = time.monotonic() - began
+                if self._one_turn(number, group):
+                    self._took[label(group)] = time.monotonic() - began
             self.rounds_done = number
 
-    def _one_turn(self, number: int, name: str) -> bool:
+    def _one_turn(self, number: int, group: Sequence[System]) -> bool:
         directory = Path(tempfile.mkdtemp(prefix="turn-", dir=self._data))
         try:
-            if name == PIPE:
+            if not group:
                 for figure in turn_of_the_pipe(number, self._plan, directory):
                     self._take(figure)
                 return True
-            system = next(system for system in self.systems if system.name == name)
-            with system.running(directory) as cluster:
-                for found in Turn(number, system, cluster, self._plan, self._known).figures():
-                    self._take(found)
+            with group[0].running(directory) as cluster:
+                turns = [Turn(number, system, system.on(cluster), self._plan, self._known) for system in group]
+                turns[0].warm_up()
+                # In every second round the other way about, so that none always finds fuller servers.
+                for turn in turns if number % 2 else turns[::-1]:
+                    for found in turn.figures():
+                        self._take(found)
             return True
         except Failed as failure:
-            self._take(Trouble(number, name, "the whole turn", str(failure)))
-            if name != PIPE and not any(figure.system == name for figure in self.figures):
-                self.left_out[name] = f"it did not run here: {failure}"
-                self.systems = [system for system in self.systems if system.name != name]
+            self._take(Trouble(number, label(group), "the whole turn", str(failure)))
+            for system in group:
+                if not any(figure.system == system.name for figure in self.figures):
+                    self.left_out[system.name] = f"it did not run here: {failure}"
+                    self.systems.remove(system)
             return False
         finally:
             shutil.rmtree(directory, ignore_errors=True)
@@ -151,6 +165,10 @@ class Comparison:
         more = f", p99 {found.values['p99_ms']:.2f} ms" if found.work in (END_TO_END, ONE_BY_ONE) else ""
         unit = "ms" if more else "MB/s"
         tell(f"    {found.work}, {found.record_bytes} B, {found.client}: {found.values[value]:,.2f} {unit}{more}")
+
+
+def label(group: Sequence[System]) -> str:
+    return " and ".join(system.name for system in group) or PIPE
 
 
 def tell(line: str) -> None:
@@ -177,7 +195,7 @@ def main() -> int:
     parser.add_argument("--systems", default="", help=f"some of: {' '.join(SYSTEMS)} (all)")
     parser.add_argument("--without-pipe", action="store_true", help="no bare pipe, and so no ratios")
     parser.add_argument(
-        "--seconds", type=float, default=0.0, help="how long records are sent in a throughput figure (3)"
+        "--seconds", type=float, default=0.0, help="how long records are sent in a throughput figure (2)"
     )
     parser.add_argument("--data", type=Path, default=None, help="where servers keep their data: a real disk (/var/tmp)")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="directory of the JSON and the PNG")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..bare_pipe import free_ports
 from .processes import CannotBeHad, Failed, Servers, run
-from .system import Cluster, Lane, System, installed, need_program
+from .system import LARGE_BYTES, Cluster, Lane, System, installed, need_program
 from .tool_output import kafka_consumer_performance, kafka_producer_performance
 from .work import IN_FLIGHT_BYTES, PARTITIONS
 
@@ -36,12 +36,9 @@ POM = Path(__file__).with_name("kafka-pom.xml")
 class Kafka(System):
     client = "confluent_client"
     reads_by = "confluent-kafka (Python)"
-    lanes = (
-        Lane("confluent-kafka produce", "produce"),
-        Lane("confluent-kafka produce_batch", "produce_batch"),
-    )
     start_seconds = 20.0
     warm_up_factor = 4.0
+    tool_start_seconds = 3.0
 
     def __init__(self, name: str = "kafka", *, flush: bool = False) -> None:
         self.name = name
@@ -51,6 +48,9 @@ class Kafka(System):
             if flush
             else "R=3, page cache: acks=all, written by all replicas in sync (two at least) before the answer"
         )
+        each, batch = Lane("confluent-kafka produce", "produce"), Lane("confluent-kafka produce_batch", "produce_batch")
+        self.lanes = (batch,) if flush else (each, batch)
+        self.is_read = not flush
         self.produce_tools = () if flush else (PERF, PERF_LARGE_BATCHES)
         self.read_tools = () if flush else (CONSUMER_PERF,)
 
@@ -74,6 +74,17 @@ class Kafka(System):
             "Apache Kafka": f"{VERSION}, {HEAP} each, {self._java_version}",
             "confluent-kafka": f"{confluent_kafka.version()} (librdkafka {confluent_kafka.libversion()[0]})",
         }
+
+    def produce_tools_for(self, record_bytes: int) -> tuple[str, ...]:
+        """Without large batches, each large record would be a batch of its own."""
+        return self.produce_tools if record_bytes < LARGE_BYTES else self.produce_tools[-1:]
+
+    @property
+    def servers_of(self) -> str:
+        return "kafka"
+
+    def on(self, cluster: Cluster) -> Cluster:
+        return KafkaCluster(cluster.servers, cluster.addresses, self)
 
     def java(self, main: str, *words: str, heap: str = HEAP) -> list[str]:
         return [self._java, heap, *JVM, LOGGING, "-cp", f"{self._jars}/*", main, *words]

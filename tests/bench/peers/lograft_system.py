@@ -52,6 +52,13 @@ class Lograft(System):
         ).stdout.strip()
         return {"lograft": f"{version('lograft')} ({commit or 'no commit known'})"}
 
+    @property
+    def servers_of(self) -> str:
+        return "lograft"
+
+    def on(self, cluster: Cluster) -> Cluster:
+        return LograftCluster(cluster.servers, cluster.addresses, self.durability)
+
     @contextmanager
     def running(self, directory: Path) -> Iterator[Cluster]:
         base_port = _free_base_port()

@@ -40,6 +40,7 @@ class Nats(System):
         )
         self.produce_tools = (ASYNC,) if sync_always else (ASYNC, FAST)
         self.read_tools = () if sync_always else (ORDERED,)
+        self.is_read = not sync_always
         self.one_by_one_tools = (SYNC,)
 
     def prepare(self) -> None:

@@ -7,7 +7,6 @@ Invariants
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -21,8 +20,10 @@ from types import TracebackType
 import psutil
 
 ROOT = Path(__file__).parents[3]
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_WITH_PARENT = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""Asks Linux for SIGTERM when the parent dies (PR_SET_PDEATHSIG), then becomes the command."""
 
 
 class CannotBeHad(Exception):
@@ -33,9 +34,11 @@ class Failed(Exception):
     """A server or a tool did not do what it was asked."""
 
 
-def _end_with_parent() -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _with_parent(command: Sequence[str]) -> list[str]:
+    """By a program in between: code between fork and exec is not safe here, as gRPC and librdkafka have threads."""
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _WITH_PARENT, *command]
 
 
 class Servers:
@@ -59,14 +62,13 @@ class Servers:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command,
+                _with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
                 cwd=ROOT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
         self._running.append((name, process, log))
 
@@ -133,12 +135,10 @@ def last_line(log: Path) -> str:
 
 
 @contextmanager
-def child(
-    command: Sequence[str], *, environment: Mapping[str, str] | None = None, **settings: object
-) -> Iterator[subprocess.Popen[str]]:
+def child(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     """A process that is gone, with all of its group, once the `with` is left."""
     process = subprocess.Popen(
-        command,
+        _with_parent(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -146,8 +146,6 @@ def child(
         env={**os.environ, **(environment or {})},
         cwd=ROOT,
         start_new_session=True,
-        preexec_fn=_end_with_parent,
-        **settings,  # type: ignore[call-overload]
     )
     try:
         yield process

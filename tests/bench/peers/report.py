@@ -15,8 +15,9 @@ from .turn import Plan, Trouble
 
 NOTES = (
     "One system's servers run at a time, started afresh in each turn and warmed up (Kafka four times as long, since "
-    "its code is compiled while it runs). Turns go A B C, A B C. Dirty pages are written back before each work, so "
-    "that none pays for another's; that favours those that leave syncing to the kernel.",
+    "its code is compiled while it runs). Those that differ by a topic's setting alone share servers, in changing "
+    "order. Turns go A B C, A B C. Dirty pages are written back before each work, so that none pays for another's; "
+    "that favours those that leave syncing to the kernel.",
     "Who syncs before it acknowledges: lograft by default, and the bare pipe. Kafka, NATS and RabbitMQ's streams by "
     "default do not: they answer from the page caches of several machines, which here are one machine. kafka-fsync "
     "and nats-fsync are told to sync, lograft-memory is told not to.",

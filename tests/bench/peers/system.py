@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .processes import CannotBeHad, Servers
 
+LARGE_BYTES = 8 << 10
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -56,10 +58,20 @@ class System(ABC):
     produce_tools: tuple[str, ...] = ()
     read_tools: tuple[str, ...] = ()
     one_by_one_tools: tuple[str, ...] = ()
+    is_read: bool = True
+    """Whether reading is measured: a system that differs by how it syncs alone reads as its sibling does."""
+    tool_start_seconds: float = 1.0
     start_seconds: float = 5.0
     """About how long its servers take to start and stop; for the estimate alone."""
     warm_up_factor: float = 1.0
     """How much longer than others it is warmed up in each turn, as its code is compiled while it runs."""
+
+    def lanes_for(self, record_bytes: int) -> tuple[Lane, ...]:
+        """How records are handed over matters with small ones; for large ones the last way is enough."""
+        return self.lanes if record_bytes < LARGE_BYTES else self.lanes[-1:]
+
+    def produce_tools_for(self, record_bytes: int) -> tuple[str, ...]:
+        return self.produce_tools
 
     @abstractmethod
     def prepare(self) -> None:
@@ -74,6 +86,15 @@ class System(ABC):
 
     @abstractmethod
     def running(self, directory: Path) -> AbstractContextManager[Cluster]: ...
+
+    @property
+    def servers_of(self) -> str:
+        """Systems of which this is the same take their turns on the same servers: they differ by topics' settings."""
+        return self.name
+
+    def on(self, cluster: Cluster) -> Cluster:
+        """This system on those servers."""
+        return cluster
 
 
 def cache_directory() -> Path:

@@ -26,14 +26,14 @@ class Plan:
     """How much of each work is done."""
 
     rounds: int = 5
-    seconds: float = 3.0
+    seconds: float = 2.0
     """How long records are sent, in each throughput figure."""
     bytes_max: int = 512 << 20
     """No throughput figure sends more than this, so that disks are not filled."""
     pipe_bytes: int = 512 << 20
-    latency_seconds: float = 5.0
-    one_by_one_seconds: float = 2.0
-    warm_up_seconds: float = 3.0
+    latency_seconds: float = 4.0
+    one_by_one_seconds: float = 1.5
+    warm_up_seconds: float = 2.0
     produce_sizes: tuple[int, ...] = (100, 1024, 16 << 10)
     read_sizes: tuple[int, ...] = (100, 1024)
     latency_bytes: int = 1024
@@ -41,12 +41,18 @@ class Plan:
     tool_one_by_one_records: int = 2000
 
     def seconds_of(self, system: System) -> float:
-        """About how long a turn takes."""
-        figure = self.seconds + 2.0
-        produced = len(self.produce_sizes) * (len(system.lanes) + len(system.produce_tools)) * figure
-        read = len(self.read_sizes) * (1 + len(system.read_tools)) * figure
-        latency = self.latency_seconds + 4 + self.one_by_one_seconds + 3 + 3 * len(system.one_by_one_tools)
-        return system.start_seconds + (1 + system.warm_up_factor) * self.warm_up_seconds + produced + read + latency
+        """About how long its works take, on a quiet machine."""
+        by_client, by_tool = self.seconds + 1.5, 1.5 * self.seconds + system.tool_start_seconds
+        produced = sum(
+            len(system.lanes_for(size)) * by_client + len(system.produce_tools_for(size)) * by_tool
+            for size in self.produce_sizes
+        )
+        read = len(self.read_sizes) * (by_client + len(system.read_tools) * by_tool) if system.is_read else 0.0
+        latency = self.latency_seconds + 3 + 1.2 * self.one_by_one_seconds + 1.5 + 2 * len(system.one_by_one_tools)
+        return produced + read + latency
+
+    def seconds_to_start(self, system: System) -> float:
+        return system.start_seconds + (1 + system.warm_up_factor) * self.warm_up_seconds
 
     def seconds_of_the_pipe(self) -> float:
         return 6.0 + self.pipe_bytes / 100e6 + self.one_by_one_seconds
@@ -94,7 +100,6 @@ class Turn:
 
     def figures(self) -> Iterator[Figure | Trouble]:
         """The disk is quiet before each work, so that none pays for another. Latency comes last, with all warm."""
-        self._warm_up()
         for what, measure in self._works():
             os.sync()
             try:
@@ -106,14 +111,14 @@ class Turn:
     def _works(self) -> Iterator[tuple[str, Callable[[], Figure]]]:
         system, plan = self._system, self._plan
         for size in plan.produce_sizes:
-            for number in range(len(system.lanes)):
-                name = system.lanes[number].name
+            for lane in system.lanes_for(size):
+                name, number = lane.name, system.lanes.index(lane)
                 yield f"{PRODUCE}, {size} B, {name}", lambda number=number, size=size: self._produce(number, size)  # type: ignore[misc]
-            if size in plan.read_sizes:
+            if size in plan.read_sizes and system.is_read:
                 yield f"{READ}, {size} B, {system.reads_by}", lambda size=size: self._read(size)  # type: ignore[misc]
-            for tool in system.produce_tools:
+            for tool in system.produce_tools_for(size):
                 yield f"{PRODUCE}, {size} B, {tool}", lambda tool=tool, size=size: self._produce_by_tool(tool, size)  # type: ignore[misc]
-            if size in plan.read_sizes:
+            if size in plan.read_sizes and system.is_read:
                 for tool in system.read_tools:
                     yield f"{READ}, {size} B, {tool}", lambda tool=tool, size=size: self._read_by_tool(tool, size)  # type: ignore[misc]
         size = plan.latency_bytes
@@ -124,16 +129,15 @@ class Turn:
 
     # The works ------------------------------------------------------------------------------------------------------
 
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
         """Code is loaded and, in Kafka's case, compiled; connections between servers are up."""
         lane, seconds = self._system.lanes[-1], self._plan.warm_up_seconds * self._system.warm_up_factor
-        self._cluster.make_topic("warm-up")
-        made = self._drive("produce", self._order("warm-up", 1024, seconds=seconds, way=lane.way))
-        self._drive("read", self._order("warm-up", 1024, records=int(made["in_topic"])))
+        topic = self._make_topic("warm-up")
+        made = self._drive("produce", self._order(topic, 1024, seconds=seconds, way=lane.way))
+        self._drive("read", self._order(topic, 1024, records=int(made["in_topic"])))
 
     def _end_to_end(self) -> Figure:
-        self._cluster.make_topic("latency")
-        order = self._order("latency", self._plan.latency_bytes, seconds=self._plan.latency_seconds)
+        order = self._order(self._make_topic("latency"), self._plan.latency_bytes, seconds=self._plan.latency_seconds)
         before = self._cluster.servers.cpu_seconds()
         with child(self._command("listen", order)) as listener:
             _wait_for_ready(listener)
@@ -144,34 +148,32 @@ class Turn:
         return self._figure(self._system.reads_by, END_TO_END, order.record_bytes, values)
 
     def _one_by_one(self) -> Figure:
-        self._cluster.make_topic("one-by-one")
-        order = self._order("one-by-one", self._plan.latency_bytes, seconds=self._plan.one_by_one_seconds)
+        order = self._order(
+            self._make_topic("one-by-one"), self._plan.latency_bytes, seconds=self._plan.one_by_one_seconds
+        )
         return self._figure(self._system.reads_by, ONE_BY_ONE, order.record_bytes, self._drive("one_by_one", order))
 
     def _one_by_one_by_tool(self, tool: str) -> Figure:
-        topic = f"one-by-one-{self._system.one_by_one_tools.index(tool)}"
-        self._cluster.make_topic(topic)
+        topic = self._make_topic(f"one-by-one-{self._system.one_by_one_tools.index(tool)}")
         size = self._plan.latency_bytes
         values = self._cluster.one_by_one_by_tool(tool, topic, size, self._plan.tool_one_by_one_records)
         return self._figure(tool, ONE_BY_ONE, size, values)
 
     def _produce(self, number: int, size: int) -> Figure:
-        lane, topic = self._system.lanes[number], f"produced-{size}-{number}"
-        self._cluster.make_topic(topic)
+        lane, topic = self._system.lanes[number], self._make_topic(f"produced-{size}-{number}")
         made = self._drive("produce", self._order(topic, size, seconds=self._plan.seconds, way=lane.way))
         self._in_topic[topic] = int(made["in_topic"])
         return self._throughput(lane.name, PRODUCE, size, made)
 
     def _read(self, size: int) -> Figure:
-        topic = f"produced-{size}-{len(self._system.lanes) - 1}"
+        topic = self._name(f"produced-{size}-{len(self._system.lanes) - 1}")
         read = self._drive("read", self._order(topic, size, records=self._produced(topic)))
         if read["bytes"] != read["records"] * size:
             raise Failed(f"{read['bytes']} bytes were read in {read['records']} records of {size} bytes")
         return self._throughput(self._system.reads_by, READ, size, read)
 
     def _produce_by_tool(self, tool: str, size: int) -> Figure:
-        topic = f"by-tool-{size}-{self._system.produce_tools.index(tool)}"
-        self._cluster.make_topic(topic)
+        topic = self._make_topic(f"by-tool-{size}-{self._system.produce_tools.index(tool)}")
         records = self._records_for(tool, size)
         before = self._cluster.servers.cpu_seconds()
         values = self._cluster.produce_by_tool(tool, topic, size, records)
@@ -182,9 +184,17 @@ class Turn:
         return self._figure(tool, PRODUCE, size, values)
 
     def _read_by_tool(self, tool: str, size: int) -> Figure:
-        topic = f"by-tool-{size}-0"
+        topic = self._name(f"by-tool-{size}-0")
         values = self._cluster.read_by_tool(tool, topic, size, self._produced(topic))
         return self._figure(tool, READ, size, values)
+
+    def _name(self, topic: str) -> str:
+        """Others may be on the same servers."""
+        return f"{self._system.name}-{topic}"
+
+    def _make_topic(self, topic: str) -> str:
+        self._cluster.make_topic(self._name(topic))
+        return self._name(topic)
 
     # What they share ------------------------------------------------------------------------------------------------
 
