@@ -59,7 +59,7 @@ class Nats(System):
         from importlib.metadata import version
 
         return {
-            "NATS": run([self._server, "--version"], "nats-server --version").strip(),
+            "NATS": run([self._server, "--version"], "nats-server --version").split()[-1],
             "nats bench": run([self._tool, "--version"], "nats --version").strip(),
             "nats-py": version("nats-py"),
         }
@@ -68,7 +68,7 @@ class Nats(System):
     def running(self, directory: Path) -> Iterator[Cluster]:
         ports = free_ports(6)
         routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports[3:])
-        sync = "sync_interval: always" if self.sync_always else ""
+        sync = ", sync_interval: always" if self.sync_always else ""
         with Servers() as servers:
             for number in range(3):
                 config = directory / f"nats-{number + 1}.conf"
@@ -76,7 +76,7 @@ class Nats(System):
                     f"""\
 server_name: nats-{number + 1}
 listen: 127.0.0.1:{ports[number]}
-jetstream {{ store_dir: "{directory}/nats-{number + 1}" {sync} }}
+jetstream {{ store_dir: "{directory}/nats-{number + 1}"{sync} }}
 cluster {{ name: peers, listen: 127.0.0.1:{ports[3 + number]}, routes: [{routes}] }}
 """
                 )
