@@ -221,6 +221,10 @@ def main() -> int:
             f"{above} has {free / 1e9:.0f} GB free, and a turn may need {FREE_BYTES_LEAST / 1e9:.0f}: "
             "name another with --data"
         )
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {given.out}: {error.strerror}")
     return compare(wanted, plan, above, file_system, given.out, with_pipe=not given.without_pipe)
 
 
@@ -280,7 +284,6 @@ def _show(comparison: Comparison, facts: dict[str, object], plan: Plan) -> None:
 
 
 def _keep(comparison: Comparison, facts: dict[str, object], plan: Plan, base: Path) -> None:
-    base.parent.mkdir(parents=True, exist_ok=True)
     found = as_json(
         comparison.figures,
         systems=comparison.legend,

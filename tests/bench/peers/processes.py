@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,9 @@ _WITH_PARENT = (
     "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); os.execvp(sys.argv[1], sys.argv[1:])"
 )
 """Asks Linux for SIGTERM when the parent dies (PR_SET_PDEATHSIG), then becomes the command."""
+
+
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 class CannotBeHad(Exception):
@@ -165,9 +169,14 @@ def finish(process: subprocess.Popen[str], what: str, *, seconds: float) -> str:
     except subprocess.TimeoutExpired:
         raise Failed(f"{what}: not done within {seconds:g} s") from None
     if process.returncode:
-        said = [line for line in (errors or output).splitlines() if line.strip()]
-        raise Failed(f"{what} ended with {process.returncode}: {said[-1][-300:] if said else 'said nothing'}")
+        raise Failed(f"{what} ended with {process.returncode}: {_why(errors) or _why(output) or 'said nothing'}")
     return output
+
+
+def _why(said: str) -> str:
+    """The line that says most: Maven's first error, else the last line, as of a traceback."""
+    lines = [line.strip() for line in _COLOUR.sub("", said).splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("[ERROR] ")), lines[-1] if lines else "")[:400]
 
 
 def run(

@@ -108,7 +108,11 @@ def installing(name: str) -> Iterator[Path]:
     fresh = target.with_name(f"{name}.unfinished")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    yield fresh
+    try:
+        yield fresh
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
 
