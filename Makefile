@@ -21,9 +21,10 @@ BROKERS ?= 3
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 FUZZER := $(VENV)/.fuzzer-installed
+PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench lint format types buf stubs stubs-fresh clean
+.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench bench-peers lint format types buf stubs stubs-fresh clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -71,6 +72,11 @@ bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups
 	$(BIN)/python -m tests.bench.growth
 	$(BIN)/python -m tests.bench.rolling
 	$(BIN)/python -m tests.bench.lost_disk
+
+# ROUNDS has another meaning above, so only one that was given counts.
+bench-peers: $(PEERS) ## The same work on lograft, Kafka, NATS, RabbitMQ and the bare pipe: ROUNDS=5, QUICK=1, SYSTEMS="lograft kafka" (30 minutes)
+	$(BIN)/python -m tests.bench.peers $(if $(filter-out file,$(origin ROUNDS)),--rounds $(ROUNDS)) \
+		$(if $(QUICK),--quick) $(if $(SYSTEMS),--systems "$(SYSTEMS)")
 
 lint: $(DEVELOPMENT) ## Style: ruff check, ruff format --check
 	$(BIN)/ruff check .
@@ -131,4 +137,9 @@ $(DEVELOPMENT): pyproject.toml | $(BIN)/python
 $(FUZZER): $(DEVELOPMENT)
 	@echo "Installing the fuzzer into $(VENV)"
 	@$(PIP) install --quiet --editable '.[fuzz]'
+	@touch $@
+
+$(PEERS): $(DEVELOPMENT)
+	@echo "Installing the Python clients of the others into $(VENV)"
+	@$(PIP) install --quiet --editable '.[peers]'
 	@touch $@
