@@ -38,8 +38,8 @@ most, may pass it: that still fits in 16 MiB."""
 _STREAM_BYTES_MAX = 8 << 20
 _STREAM_REQUESTS_MAX = 64
 SMALL_BYTES = 16 << 10
-SMALL_REQUESTS_MAX = 2
-"""Unanswered at a time. What comes meanwhile and fills no batch waits for an answer, and goes with all that came: a
+SMALL_REQUESTS_MAX = 1
+"""Unanswered at a time, to one broker. What comes meanwhile and fills no batch waits for an answer, and goes with all that came: a
 record alone is not held up, and a stream of them does not cost a message, and each broker a write, for every one."""
 ANSWER_SOON_S = 0.02
 """A request that is unanswered for longer holds nothing up: its partition may be in trouble, others are not."""
