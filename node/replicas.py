@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
+from ..partitions.campaigns import Campaigns
 from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.flusher import Flusher
 from ..partitions.raft.messages import AppendRequest, Message, Voter
@@ -42,7 +43,7 @@ from ..proto.errors import (
 )
 from .config import BrokerConfig
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER, identities, seats
-from .controller.facts import CLUSTER_TOPIC_ID, RecoveryFact, TopicFact
+from .controller.facts import CLUSTER_TOPIC_ID, OFFSETS_TOPIC_ID, RecoveryFact, TopicFact
 from .controller.settings import BYTES_PER_SECOND, value_of
 from .controller.state import ClusterState, PlacedReplica
 from .controller.topic_rules import (
@@ -117,6 +118,7 @@ class Replicas:
         self.changed = _nothing
         self.watchers: list[ReplicasWatcher] = []
         self.repairs = RepairCounts()
+        self._campaigns = Campaigns(environment)
         self.is_silent: Callable[[PartitionId], bool] = lambda _: False
         """Must messages for a replica be dropped, because it may be about to be deleted?"""
         self.config = config
@@ -132,6 +134,7 @@ class Replicas:
         self._settings: dict[str, tuple[TopicFact, TopicSettings]] = {}
         self._reconciling: asyncio.Task[None] | None = None
         self._dirty = False
+        self._learners_are_due = False
         self.learning: list[Replica] = []
         """The replicas that led, when that was last looked at, and gave their logs to others than voters."""
         self.lineages = Lineages(environment, promises, config.broker.data_directory)
@@ -329,6 +332,10 @@ class Replicas:
             )
         self._produce_stopped, self._replication_stopped = stopped
 
+    def _set_learners(self) -> None:
+        self._learners_are_due = False
+        self.set_learners()
+
     def set_learners(self) -> None:
         """Tell each leader here who gets its log without a vote: those placed under identities that do not vote.
 
@@ -405,8 +412,9 @@ class Replicas:
                 self._led[partition] = None
             else:
                 self._led.pop(partition, None)
-            if replica.is_leader:
-                self._environment.call_soon(self.set_learners)
+            if replica.is_leader and not self._learners_are_due:
+                self._learners_are_due = True
+                self._environment.call_soon(self._set_learners)
         if partition in self.table:
             self.heartbeats.role_changed(replica)
             for watcher in self.watchers:
@@ -572,6 +580,8 @@ class Replicas:
                 config=config,
                 observer=self,
                 repair_counts=self.repairs,
+                # Decisions and stored offsets are few partitions, and much waits for each.
+                campaigns=None if partition.topic_id in (CLUSTER_TOPIC_ID, OFFSETS_TOPIC_ID) else self._campaigns,
             )
         except (DamagedLog, OSError) as error:
             self.unopened[partition] = str(error)

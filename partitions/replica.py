@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 from ..proto.errors import NoLeader, NotLeader, OffsetOutOfRange, ReplicaDamaged, UnknownOutcome, VotersUnchanged
 from ..proto.record_batch import BatchHeader, read_header, stamp
+from .campaigns import Campaigns
 from .environment import Environment, PartitionId, ReplicaConfig, TimerHandle
 from .flusher import Flusher
 from .producers import Duplicate
@@ -194,6 +195,7 @@ class Replica:
         config: ReplicaConfig,
         observer: ReplicaObserver,
         repair_counts: RepairCounts | None = None,
+        campaigns: Campaigns | None = None,
     ) -> None:
         self.partition = partition
         self.log = log
@@ -206,6 +208,7 @@ class Replica:
         self._core = core
         self._config = config
         self._observer = observer
+        self._campaigns = campaigns
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
         self._draining = False
@@ -271,11 +274,13 @@ class Replica:
         config: ReplicaConfig,
         observer: ReplicaObserver,
         repair_counts: RepairCounts | None = None,
+        campaigns: Campaigns | None = None,
     ) -> Replica:
         """Recover the replica if `promises` lists it, else create it.
 
         Only an identity among the partition's first voters begins with that voter set; any other begins as a learner.
-        `directory` is the broker's data directory. Raises OSError, NewerFormat.
+        `directory` is the broker's data directory. Without `campaigns` it campaigns whenever its timer says so.
+        Raises OSError, NewerFormat.
         """
         known = promises.recall(partition)
         doubtful = damaged = False
@@ -351,6 +356,7 @@ class Replica:
             config=config,
             observer=observer,
             repair_counts=repair_counts,
+            campaigns=campaigns,
         )
         if not damaged:
             promises.raise_mark(partition, log.end)
@@ -703,6 +709,8 @@ class Replica:
             self._environment.transport.send(self.partition, message)
 
     def _set_timer(self, delay_ms: float) -> None:
+        if self._campaigns is not None:
+            self._campaigns.withdraw(self.partition)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -711,11 +719,26 @@ class Replica:
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self._campaigns is None or self._core.is_leader:
+            self.take(TimerFired())
+        else:
+            self._campaigns.ask(self.partition, self._on_campaign_turn)
+
+    def _on_campaign_turn(self) -> None:
         self.take(TimerFired())
+        self._end_campaign_turn()
+
+    def _end_campaign_turn(self) -> None:
+        """Unless it still seeks to be elected, or does not know yet what is committed."""
+        if self._campaigns is not None and (
+            self._stopped or self._core.role is Role.FOLLOWER or (self._core.is_leader and self._core.is_ready)
+        ):
+            self._campaigns.over(self.partition)
 
     def _on_role_changed(self) -> None:
         core = self._core
         self._led = core.is_leader
+        self._end_campaign_turn()
         if core.leader is not None:
             for term, handed_over in self._handing_over:
                 if core.term > term:
@@ -1368,6 +1391,7 @@ class Replica:
         self.step_down(why)
         self._stopped = True
         self._set_timer(0)
+        self._end_campaign_turn()
         self._fail_appendings()
         for future in self._reads.values():
             if not future.done():
