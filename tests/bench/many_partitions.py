@@ -18,6 +18,7 @@ import asyncio
 import os
 import platform
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -250,6 +251,8 @@ def main() -> None:
     given = parser.parse_args()
     show("machine", cpus=os.cpu_count(), python=platform.python_version(), system=platform.release(),
          setting="3 brokers on one machine, R=3, fsync on a majority", load=os.getloadavg()[0])  # fmt: skip
+    # Told to end, it does not leave its brokers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     asyncio.run(run(given.partitions, given.idle_s, given.kills))
 
 
