@@ -19,8 +19,8 @@ from .environment import Environment, TimerHandle
 
 AT_ONCE = 32
 """Enough to keep disks and links busy, few enough for one turn of the loop."""
-TURN_MS_MAX = 250.0
-"""Nobody answers: others may fare better."""
+TURN_MS_MAX = 1_000.0
+"""Nobody answers: others may fare better. Not sooner, or on a busy machine all would campaign at once after all."""
 
 
 class Campaigns:

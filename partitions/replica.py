@@ -730,8 +730,9 @@ class Replica:
 
     def _end_campaign_turn(self) -> None:
         """Unless it still seeks to be elected, or does not know yet what is committed."""
+        core = self._core
         if self._campaigns is not None and (
-            self._stopped or self._core.role is Role.FOLLOWER or (self._core.is_leader and self._core.is_ready)
+            self._stopped or core.role is Role.FOLLOWER or core.is_ready or not core.is_heard_by_majority
         ):
             self._campaigns.over(self.partition)
 
@@ -1039,15 +1040,16 @@ class Replica:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, bytes_max: int) -> Chunk:
+    def read(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         """Committed batches from `offset`; only the leader answers.
 
-        Raises NotLeader, NoLeader (it does not know yet what is committed), OffsetOutOfRange, ReplicaDamaged.
+        Raises NotLeader, NoLeader (it does not know yet what is committed), OffsetOutOfRange, ReplicaDamaged; with
+        `only_cached` NotInMemory, rather than wait for the disk.
         """
         self.require_ready()
-        return self.read_committed(offset, bytes_max)
+        return self.read_committed(offset, bytes_max, only_cached=only_cached)
 
-    def read_committed(self, offset: int, bytes_max: int) -> Chunk:
+    def read_committed(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         """Like `read`, but what this replica knows to be committed, whoever leads."""
         # While the log is reset, nothing of what was committed in it is there.
         start, end = max(self._log_start, self.log.base.offset), min(self._committed.offset, self.log.end.offset)
@@ -1061,7 +1063,7 @@ class Replica:
         batches: list[memoryview] = []
         if offset < end:
             try:
-                batches = self.log.read_records(offset, end, bytes_max)
+                batches = self.log.read_records(offset, end, bytes_max, only_cached=only_cached)
             except DamagedLog as damage:
                 self._on_damage(damage)
                 raise ReplicaDamaged(

@@ -171,8 +171,8 @@ async def measure_idle(brokers: Brokers, seconds: float) -> None:
 async def measure_kill(brokers: Brokers, victim: LocalBroker, partitions: int) -> None:
     others = ",".join(broker.address for broker in brokers.all if broker is not victim)
     async with (
-        lograft.Client(others) as client,
-        lograft.Client(others) as another,
+        lograft.Client(others, timeout=STEP_S_MAX) as client,
+        lograft.Client(others, timeout=STEP_S_MAX) as another,
         client.producer(linger_ms=0, compression="none") as producer,
     ):
         await one_record_each(producer, partitions)  # connected, and knows who leads
