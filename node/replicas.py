@@ -347,7 +347,9 @@ class Replicas:
             # Decisions are few, and a broker that lacks them can do nothing.
             replica.set_throttled(is_limited and not is_cluster)
             holders = identities(self.state.brokers) if is_cluster else self.placed_voters(replica)
-            learners = tuple(member for member in holders if member not in replica.voters)
+            voters = replica.voters
+            # Nearly always they are the same: what is done for each partition several times a second must be little.
+            learners = () if holders == voters else tuple(member for member in holders if member not in voters)
             if learners != replica.learners:
                 replica.set_learners(learners)
                 self.heartbeats.role_changed(replica)
