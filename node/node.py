@@ -68,6 +68,8 @@ from .turns import Turns
 SIGHTING_INTERVAL_S = 10.0
 SIGHTING_DELAY_S = 0.02
 """Changes that come together are told together."""
+SIGHTING_DELAY_S_PER_REPLICA = 0.0001
+"""Where hundreds change hands, one after the other, all brokers would be busy with being told."""
 TEND_INTERVAL_S = 0.25
 CATCH_UP_INTERVAL_S = 0.02
 END_CALL = "cluster.end"
@@ -540,7 +542,8 @@ class Node:
         """Tell what changed, together with whatever else changes within a moment."""
         if not self._sighting_is_due and not self._stopping:
             self._sighting_is_due = True
-            asyncio.get_running_loop().call_later(SIGHTING_DELAY_S, lambda: self._publish(whole=self._whole_is_due))
+            delay_s = max(SIGHTING_DELAY_S, SIGHTING_DELAY_S_PER_REPLICA * len(self._replicas.table))
+            asyncio.get_running_loop().call_later(delay_s, lambda: self._publish(whole=self._whole_is_due))
 
     def _publish(self, *, whole: bool = True) -> None:
         self._sighting_is_due = False

@@ -153,6 +153,10 @@ async def one_record_each(producer: lograft.Producer, partitions: int) -> list[f
     return list(await asyncio.gather(*map(send, range(partitions))))
 
 
+def where_they_belong(topic: lograft.TopicDescription) -> bool:
+    return all(one.leader_id == one.replicas[0].broker_id for one in topic.partitions)
+
+
 async def measure_idle(brokers: Brokers, seconds: float) -> None:
     running = {broker.broker_id: brokers.process(broker) for broker in brokers.all}
     before = {number: cpu_s(process) for number, process in running.items()}
@@ -220,7 +224,9 @@ async def run(partitions: int, idle_s: float, kills: int) -> None:
             show("create", partitions=partitions, made_s=round(made_s, 2),
                  a_record_in_each_s=round(time.monotonic() - began, 2), cpu_s_of_all_brokers=round(used, 1),
                  load=os.getloadavg()[0])  # fmt: skip
-        await asyncio.sleep(10)
+            settled_s = await until("leaderships are not where they belong", where_they_belong, client)
+            show("leaderships handed to where they belong", seconds=round(settled_s, 1))
+        await asyncio.sleep(5)
         await measure_idle(brokers, idle_s)
         for number in range(kills):
             await measure_kill(brokers, brokers.all[number % 3], partitions)
