@@ -66,12 +66,14 @@ chaos: $(DEVELOPMENT) ## Real brokers under real faults: MINUTES=3 of MIX=mixed 
 world: $(DEVELOPMENT) ## Whole brokers and clients simulated: SEEDS of them, from seed FROM on
 	$(BIN)/python -m tests.simulation.world --from $(FROM) --seeds $(SEEDS)
 
-bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk on this machine (19 minutes)
+bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups, growth, restarts, a lost disk, many partitions, 10 GB (35 minutes)
 	$(BIN)/python -m tests.bench.spine all
 	$(BIN)/python -m tests.bench.groups all
 	$(BIN)/python -m tests.bench.growth
 	$(BIN)/python -m tests.bench.rolling
 	$(BIN)/python -m tests.bench.lost_disk
+	$(BIN)/python -m tests.bench.many_partitions
+	$(BIN)/python -m tests.bench.big_log
 
 # ROUNDS has another meaning above, so only one that was given counts.
 bench-peers: $(PEERS) ## The same work on lograft, Kafka, NATS, RabbitMQ and the bare pipe: ROUNDS=5, QUICK=1, SYSTEMS="lograft kafka" (30 minutes)

@@ -39,8 +39,8 @@ _STREAM_BYTES_MAX = 8 << 20
 _STREAM_REQUESTS_MAX = 64
 SMALL_BYTES = 16 << 10
 SMALL_REQUESTS_MAX = 1
-"""Unanswered at a time, to one broker. What comes meanwhile and fills no batch waits for an answer, and goes with all that came: a
-record alone is not held up, and a stream of them does not cost a message, and each broker a write, for every one."""
+"""Unanswered at a time, to one broker. What comes meanwhile and fills no batch waits for the answer, and goes with all
+that came: a record alone is not held up, and a stream of them does not cost every broker a message and a write each."""
 ANSWER_SOON_S = 0.02
 """A request that is unanswered for longer holds nothing up: its partition may be in trouble, others are not."""
 _REACH_TIMEOUT_S = 1.5

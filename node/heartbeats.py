@@ -29,6 +29,7 @@ from ..partitions.raft.pairs import (
 from ..partitions.replica import Replica
 from ..proto.errors import UNDECODABLE, LograftError
 from ..proto.peer_frames import FrameType
+from .turns import Turns
 
 _Hash = Annotated[int, Meta(ge=0)]
 _Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -117,8 +118,11 @@ class Heartbeats:
         send: Callable[[int, FrameType, bytes], object],
         *,
         silence_ms: float,
+        call_soon: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
+        """With `call_soon`, a piece of news that concerns hundreds of replicas reaches them in several turns."""
         self._own_broker_id = own_broker_id
+        self._news = None if call_soon is None else Turns[tuple[PartitionId, Event]](call_soon, self._tell_one)
         self._replicas = replicas
         self._send = send
         self._silence_ms = silence_ms
@@ -158,7 +162,7 @@ class Heartbeats:
         """A replica that did not hear the sessions begin is told of them now."""
         for broker_id, pair in sorted(self._pairs.items()):
             if pair.heard:
-                replica.take(self.heard(broker_id))
+                self._tell([replica.partition], self.heard(broker_id))
         self.role_changed(replica)
 
     def closed(self, partition: PartitionId) -> None:
@@ -174,7 +178,7 @@ class Heartbeats:
             self._pair(broker_id)
         for broker_id, pair in self._pairs.items():
             if pair.set_leading(partition, term if broker_id in members else None):
-                replica.take(self.heard(broker_id))
+                self._tell([partition], self.heard(broker_id))
             pair.set_following(partition, term if broker_id == leader else None)
 
     def heard(self, broker_id: int) -> PeerHeard:
@@ -209,11 +213,20 @@ class Heartbeats:
                 self._send(broker_id, *encode_pair_message(message))
 
     def _tell(self, partitions: Iterable[PartitionId], event: Event) -> None:
-        # What a replica does on hearing it may open or close others: look each one up when its turn comes.
-        for partition in tuple(partitions):
-            replica = self._replicas.get(partition)
-            if replica is not None:
-                replica.take(event)
+        # Whatever a replica is told goes this one way: what is older must not come after what is newer.
+        news = [(partition, event) for partition in partitions]
+        if self._news is not None:
+            self._news.take(news)
+        else:
+            for one in news:
+                self._tell_one(one)
+
+    def _tell_one(self, news: tuple[PartitionId, Event]) -> None:
+        # What a replica does on hearing it may open or close others: each is looked up when its turn comes.
+        partition, event = news
+        replica = self._replicas.get(partition)
+        if replica is not None:
+            replica.take(event)
 
 
 def _with_terms(groups: Iterable[tuple[object, int]]) -> tuple[_WireGroup, ...]:

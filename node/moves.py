@@ -54,7 +54,12 @@ class Moves:
         if not self._replicas.is_caught_up:
             return  # the decisions that are known here may be old ones
         self._replicas.set_learners()
+        own = self._replicas.state.brokers.get(self._broker_id)
+        may_stay = own is None or not own.draining
         for replica in self._replicas.led:
+            # Nearly all of them are where they should be: what is done for each, again and again, must be little.
+            if may_stay and not self._refused and replica.voters == self._replicas.placed_voters(replica):
+                continue
             if replica.is_ready:
                 self._take_step(replica)
 

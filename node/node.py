@@ -21,7 +21,7 @@ import structlog
 from ..partitions.commit_news import CommitNews
 from ..partitions.environment import PartitionId
 from ..partitions.flusher import Flusher
-from ..partitions.raft.messages import Voter
+from ..partitions.raft.messages import Message, Voter
 from ..partitions.raft.points import Point
 from ..partitions.replica import Replica
 from ..partitions.storage.promises import Promises
@@ -64,10 +64,13 @@ from .rpc.server import RpcServer
 from .scrubber import Scrubber
 from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sighting
 from .sightings_board import ROOM_BYTES, SightingsBoard
+from .turns import Turns
 
 SIGHTING_INTERVAL_S = 10.0
 SIGHTING_DELAY_S = 0.02
 """Changes that come together are told together."""
+SIGHTING_DELAY_S_PER_REPLICA = 0.0001
+"""Where hundreds change hands, one after the other, all brokers would be busy with being told."""
 TEND_INTERVAL_S = 0.25
 CATCH_UP_INTERVAL_S = 0.02
 END_CALL = "cluster.end"
@@ -76,6 +79,9 @@ LOOK_INTERVAL_S = 1.0
 HAND_OVER_S_MAX = 5.0
 """What a clean stop spends on handing over leaderships."""
 ALLOW_INTERVAL_S = 0.05
+SETTLED_AFTER_OPENING = 32
+SETTLED_AFTER_CLOSING = 256
+"""Replicas: memory is settled anew after so many. What was closed is freed only then, at the price of a pause."""
 EXIT_SUPERSEDED = 3
 
 log = structlog.get_logger("broker")
@@ -103,6 +109,8 @@ class Node:
         self._cluster_log: DecisionLog[ClusterState] | None = None
         self._controller: Controller | None = None
         self._hand_back = LeadershipHandBack()
+        self._settled_replicas = 0
+        """How many there were when memory was settled last."""
         self._absences = Absences()
         self._recoveries = KnownRecoveries()
         self._offsets_topic_missing = ""
@@ -161,6 +169,7 @@ class Node:
 
         await self._listen_http()
         await self._replicas.open_listed()
+        self._settle_memory()
         if held is not None:
             await self._join(held)
         await self._rpc.start(config.listen.grpc)
@@ -285,6 +294,10 @@ class Node:
             self._replicas.table,
             self._links.send_control,
             silence_ms=config.replica.election_timeout_ms,
+            call_soon=self._environment.call_soon,
+        )
+        self._messages = Turns[tuple[int, PartitionId, Message]](
+            self._environment.call_soon, lambda message: self._replicas.receive(*message)
         )
         self._replicas.changed = self._publish_soon
         self._moves = Moves(self._broker_id, self._replicas, self._links, _log_event)
@@ -472,8 +485,7 @@ class Node:
 
     def frame(self, broker_id: int, frame_type: FrameType, body: memoryview) -> None:
         if frame_type is FrameType.RAFT:
-            for partition, message in decode_raft_bundle(body):
-                self._replicas.receive(broker_id, partition, message)
+            self._messages.take((broker_id, *addressed) for addressed in decode_raft_bundle(body))
         elif frame_type in FRAME_TYPES:
             session = self._links.session(broker_id)
             # A pair is heard only while both its links answer: with the bulk link stuck, a heartbeat means nothing.
@@ -533,7 +545,8 @@ class Node:
         """Tell what changed, together with whatever else changes within a moment."""
         if not self._sighting_is_due and not self._stopping:
             self._sighting_is_due = True
-            asyncio.get_running_loop().call_later(SIGHTING_DELAY_S, lambda: self._publish(whole=self._whole_is_due))
+            delay_s = max(SIGHTING_DELAY_S, SIGHTING_DELAY_S_PER_REPLICA * len(self._replicas.table))
+            asyncio.get_running_loop().call_later(delay_s, lambda: self._publish(whole=self._whole_is_due))
 
     def _publish(self, *, whole: bool = True) -> None:
         self._sighting_is_due = False
@@ -653,7 +666,14 @@ class Node:
             return 0 if self._cluster_log is None else self._cluster_log.seen_offset
         return self._coordinators.seen_offset(partition) if partition.topic_id == OFFSETS_TOPIC_ID else None
 
+    def _settle_memory(self) -> None:
+        count, before = len(self._replicas.table), self._settled_replicas
+        if not before or count >= before + SETTLED_AFTER_OPENING or count <= before - SETTLED_AFTER_CLOSING:
+            self._outside.settle_memory(thoroughly=count <= before or not before)
+            self._settled_replicas = max(count, 1)
+
     async def _look(self) -> None:
+        self._settle_memory()
         self._replicas.look_at_disk()
         self._replicas.look_after_recoveries()
         self._view.look()

@@ -6,6 +6,7 @@ door are made by the running event loop, which is the simulation's own there.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -61,6 +62,17 @@ class Outside:
     ) -> BrokerEnvironment:
         """`on_sync` is told the seconds of each sync that went well, in whatever thread."""
         return RealEnvironment(directory, log=log, on_sync=on_sync)
+
+    def settle_memory(self, *, thoroughly: bool) -> None:
+        """What is in memory now stays for long: the collector of cycles need not look at it again and again.
+
+        Else it stops the loop for longer than an election timeout, now and then, where a broker holds a thousand
+        replicas and gets a part of a core. `thoroughly`: first look once more at what was settled before.
+        """
+        if thoroughly:
+            gc.unfreeze()
+            gc.collect()
+        gc.freeze()
 
     def compaction_worker(self, bytes_per_s: int, environment: Environment) -> Worker:
         """Who rewrites segments."""

@@ -45,6 +45,12 @@ class ReadOnlyFile:
     def truncate(self, size: int) -> None:
         _refuse(self._path)
 
+    def read_cached(self, position: int, size: int) -> bytes:
+        return self.read(position, size)
+
+    async def bring_in(self, position: int, size: int) -> None:
+        return
+
     async def fdatasync(self) -> None:
         _refuse(self._path)
 

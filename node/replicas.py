@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
+from ..partitions.campaigns import Campaigns
 from ..partitions.commit_news import CommitNews
 from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.flusher import Flusher
@@ -43,7 +44,7 @@ from ..proto.errors import (
 )
 from .config import BrokerConfig
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER, identities, seats
-from .controller.facts import CLUSTER_TOPIC_ID, RecoveryFact, TopicFact
+from .controller.facts import CLUSTER_TOPIC_ID, OFFSETS_TOPIC_ID, RecoveryFact, TopicFact
 from .controller.settings import BYTES_PER_SECOND, value_of
 from .controller.state import ClusterState, PlacedReplica
 from .controller.topic_rules import (
@@ -119,6 +120,7 @@ class Replicas:
         self.changed = _nothing
         self.watchers: list[ReplicasWatcher] = []
         self.repairs = RepairCounts()
+        self._campaigns = Campaigns(environment)
         self.is_silent: Callable[[PartitionId], bool] = lambda _: False
         """Must messages for a replica be dropped, because it may be about to be deleted?"""
         self.config = config
@@ -135,6 +137,7 @@ class Replicas:
         self._settings: dict[str, tuple[TopicFact, TopicSettings]] = {}
         self._reconciling: asyncio.Task[None] | None = None
         self._dirty = False
+        self._learners_are_due = False
         self.learning: list[Replica] = []
         """The replicas that led, when that was last looked at, and gave their logs to others than voters."""
         self.lineages = Lineages(environment, promises, config.broker.data_directory)
@@ -333,6 +336,10 @@ class Replicas:
             )
         self._produce_stopped, self._replication_stopped = stopped
 
+    def _set_learners(self) -> None:
+        self._learners_are_due = False
+        self.set_learners()
+
     def set_learners(self) -> None:
         """Tell each leader here who gets its log without a vote: those placed under identities that do not vote.
 
@@ -344,7 +351,9 @@ class Replicas:
             # Decisions are few, and a broker that lacks them can do nothing.
             replica.set_throttled(is_limited and not is_cluster)
             holders = identities(self.state.brokers) if is_cluster else self.placed_voters(replica)
-            learners = tuple(member for member in holders if member not in replica.voters)
+            voters = replica.voters
+            # Nearly always they are the same: what is done for each partition several times a second must be little.
+            learners = () if holders == voters else tuple(member for member in holders if member not in voters)
             if learners != replica.learners:
                 replica.set_learners(learners)
                 self.heartbeats.role_changed(replica)
@@ -409,8 +418,9 @@ class Replicas:
                 self._led[partition] = None
             else:
                 self._led.pop(partition, None)
-            if replica.is_leader:
-                self._environment.call_soon(self.set_learners)
+            if replica.is_leader and not self._learners_are_due:
+                self._learners_are_due = True
+                self._environment.call_soon(self._set_learners)
         if partition in self.table:
             self.heartbeats.role_changed(replica)
             for watcher in self.watchers:
@@ -579,6 +589,8 @@ class Replicas:
                 # Every broker acts on the cluster's decisions as soon as it hears of them.
                 news=None if partition == CLUSTER_PARTITION else self._news,
                 repair_counts=self.repairs,
+                # Decisions and stored offsets are few partitions, and much waits for each.
+                campaigns=None if partition.topic_id in (CLUSTER_TOPIC_ID, OFFSETS_TOPIC_ID) else self._campaigns,
             )
         except (DamagedLog, OSError) as error:
             self.unopened[partition] = str(error)

@@ -32,7 +32,9 @@ class TimerHandle(Protocol):
 
 
 class File(Protocol):
-    """An open file. Everything but `fdatasync` acts on the page cache, at once.
+    """An open file. Everything but `bring_in` and `fdatasync` acts on the page cache, at once.
+
+    At once is what `read` is not where the page cache lacks the bytes: whoever can wait asks for `read_cached` first.
 
     Raises OSError, as the system's calls do.
     """
@@ -44,11 +46,23 @@ class File(Protocol):
         """Up to `size` bytes at `position`; fewer only at the end of the file."""
         ...
 
+    def read_cached(self, position: int, size: int) -> Buffer | None:
+        """As `read`; None if that would wait for the medium."""
+        ...
+
     def write(self, position: int, buffers: Sequence[Buffer]) -> None:
         """Write all of `buffers`, one after the other, at `position`."""
         ...
 
     def truncate(self, size: int) -> None: ...
+    async def bring_in(self, position: int, size: int) -> None:
+        """Return once these bytes, or those that could be had of them, are in the page cache.
+
+        A few files are read at a time, in threads of their own: whoever reads what is old and cold waits for its turn,
+        and keeps nobody else waiting, neither the loop nor a sync.
+        """
+        ...
+
     async def fdatasync(self) -> None:
         """Return once all that was written before the call is on disk."""
         ...

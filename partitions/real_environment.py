@@ -1,14 +1,16 @@
 """The real outside of a broker: the machine's clock and chance, its disk, and asyncio's timers.
 
 Invariants
-    reads and writes go to the page cache, in the loop's own thread; only syncs wait, in a few threads
-    a file that is closed while a sync of it is in flight stays open until that sync ends: its number is not reused
+    reads and writes go to the page cache, in the loop's own thread; only syncs wait, in a few threads, and what brings
+        bytes into the page cache, in two others: readers of what is old keep no sync waiting for a thread
+    a file that is closed while a thread is at work on it stays open until that ends: its number is not reused
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import random
@@ -25,9 +27,14 @@ from .environment import Buffer, Disk, Environment, File, PartitionId, TimerHand
 from .raft.messages import Message
 
 SYNC_THREADS = 8
+READ_THREADS = 2
+READ_AHEAD_BYTES = 4 << 20
+"""What the system is told to read on, beyond what is brought in: who reads on finds it there."""
 
 _BUFFERS_PER_WRITE = 1024  # IOV_MAX on Linux and macOS
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+
+_can_read_cached = hasattr(os, "RWF_NOWAIT")
 
 _log = logging.getLogger("lograft")
 
@@ -65,15 +72,28 @@ def _sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def _bring_in(descriptor: int, position: int, size: int) -> None:
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, position, size + READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+    end = position + size
+    while position < end and (found := os.pread(descriptor, min(end - position, 256 << 10), position)):
+        position += len(found)
+
+
 class _SyncThreads:
-    """Runs blocking syncs in threads; however many end at about the same time wake the loop once."""
+    """Runs blocking calls in threads; however many end at about the same time wake the loop once."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, threads: int, on_sync: Callable[[float], None] | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threads: int,
+        on_sync: Callable[[float], None] | None = None,
+        *,
+        name: str = "sync",
     ) -> None:
         self._loop = loop
         self._on_sync = on_sync
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="sync")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._lock = Lock()
         self._ended: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
         self._is_waking = False
@@ -117,11 +137,13 @@ class _SyncThreads:
 class RealFile:
     """`environment.File` over a descriptor."""
 
-    def __init__(self, path: str, descriptor: int, threads: _SyncThreads) -> None:
+    def __init__(self, path: str, descriptor: int, threads: _SyncThreads, readers: _SyncThreads) -> None:
         self._path = path
         self._descriptor = descriptor
         self._threads = threads
-        self._syncs = 0
+        self._readers = readers
+        self._in_threads = 0
+        """Syncs and reads that threads are at work on."""
         self._is_closed = False
 
     @property
@@ -146,6 +168,24 @@ class RealFile:
             length += len(found)
         return b"".join(pieces)
 
+    def read_cached(self, position: int, size: int) -> Buffer | None:
+        if not _can_read_cached:
+            return self.read(position, size)
+        found = bytearray(size)
+        try:
+            length = os.preadv(self._descriptor, [found], position, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                return self.read(position, size)  # not on this file system
+            raise
+        if length == size:
+            return found
+        if position + length < self.size():
+            return None  # only the beginning of it is there
+        return memoryview(found)[:length]
+
     def write(self, position: int, buffers: Sequence[Buffer]) -> None:
         for first in range(0, len(buffers), _BUFFERS_PER_WRITE):
             position = self._write_some(position, list(buffers[first : first + _BUFFERS_PER_WRITE]))
@@ -163,13 +203,25 @@ class RealFile:
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
 
+    async def bring_in(self, position: int, size: int) -> None:
+        if self._is_closed:
+            return
+        self._in_threads += 1
+        try:
+            # Whoever reads it then is told why it could not be had.
+            with contextlib.suppress(OSError):
+                await self._readers.run(lambda: _bring_in(self._descriptor, position, size))
+        finally:
+            self._in_threads -= 1
+            self._close_if_unused()
+
     async def fdatasync(self) -> None:
         assert not self._is_closed, f"{self._path} is closed"
-        self._syncs += 1
+        self._in_threads += 1
         try:
             await self._threads.run(lambda: sync_file(self._descriptor))
         finally:
-            self._syncs -= 1
+            self._in_threads -= 1
             self._close_if_unused()
 
     def close(self) -> None:
@@ -177,7 +229,7 @@ class RealFile:
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:
-        if self._is_closed and not self._syncs and self._descriptor >= 0:
+        if self._is_closed and not self._in_threads and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -196,12 +248,13 @@ class RealDisk:
         self.boot_id = boot_id()
         self._root = root
         self._threads = _SyncThreads(loop, sync_threads, on_sync)
+        self._readers = _SyncThreads(loop, READ_THREADS, name="read")
 
     def open(self, path: str, *, create: bool = False) -> File:
         flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
         if create:
             flags |= os.O_CREAT | os.O_EXCL
-        return RealFile(path, os.open(path, flags, 0o644), self._threads)
+        return RealFile(path, os.open(path, flags, 0o644), self._threads, self._readers)
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
@@ -234,6 +287,7 @@ class RealDisk:
 
     def stop(self) -> None:
         """Wait for the syncs in flight, and end the threads."""
+        self._readers.stop()
         self._threads.stop()
 
 

@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol
 
 from ..proto.errors import NoLeader, NotLeader, OffsetOutOfRange, ReplicaDamaged, UnknownOutcome, VotersUnchanged
 from ..proto.record_batch import BatchHeader, read_header, stamp
+from .campaigns import Campaigns
 from .commit_news import CommitNews
 from .environment import Environment, PartitionId, ReplicaConfig, TimerHandle
 from .flusher import Flusher
@@ -208,6 +209,7 @@ class Replica:
         observer: ReplicaObserver,
         news: CommitNews | None = None,
         repair_counts: RepairCounts | None = None,
+        campaigns: Campaigns | None = None,
     ) -> None:
         self.partition = partition
         self.log = log
@@ -221,6 +223,7 @@ class Replica:
         self._core = core
         self._config = config
         self._observer = observer
+        self._campaigns = campaigns
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
         self._draining = False
@@ -305,11 +308,13 @@ class Replica:
         observer: ReplicaObserver,
         news: CommitNews | None = None,
         repair_counts: RepairCounts | None = None,
+        campaigns: Campaigns | None = None,
     ) -> Replica:
         """Recover the replica if `promises` lists it, else create it.
 
         Only an identity among the partition's first voters begins with that voter set; any other begins as a learner.
-        `directory` is the broker's data directory. Without `news` followers hear at once what is committed.
+        `directory` is the broker's data directory. Without `news` followers hear at once what is committed, without
+        `campaigns` it campaigns whenever its timer says so.
         Raises OSError, NewerFormat.
         """
         known = promises.recall(partition)
@@ -396,6 +401,7 @@ class Replica:
             observer=observer,
             news=news,
             repair_counts=repair_counts,
+            campaigns=campaigns,
         )
         if not damaged:
             promises.raise_mark(partition, log.end)
@@ -896,6 +902,8 @@ class Replica:
             self._environment.transport.send(self.partition, message)
 
     def _set_timer(self, delay_ms: float) -> None:
+        if self._campaigns is not None:
+            self._campaigns.withdraw(self.partition)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -904,11 +912,27 @@ class Replica:
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self._campaigns is None or self._core.is_leader:
+            self.take(TimerFired())
+        else:
+            self._campaigns.ask(self.partition, self._on_campaign_turn)
+
+    def _on_campaign_turn(self) -> None:
         self.take(TimerFired())
+        self._end_campaign_turn()
+
+    def _end_campaign_turn(self) -> None:
+        """Unless it still seeks to be elected, or does not know yet what is committed."""
+        core = self._core
+        if self._campaigns is not None and (
+            self._stopped or core.role is Role.FOLLOWER or core.is_ready or not core.is_heard_by_majority
+        ):
+            self._campaigns.over(self.partition)
 
     def _on_role_changed(self) -> None:
         core = self._core
         self._led = core.is_leader
+        self._end_campaign_turn()
         if core.leader is not None:
             for term, handed_over in self._handing_over:
                 if core.term > term:
@@ -1215,15 +1239,16 @@ class Replica:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, bytes_max: int) -> Chunk:
+    def read(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         """Committed batches from `offset`; only the leader answers.
 
-        Raises NotLeader, NoLeader (it does not know yet what is committed), OffsetOutOfRange, ReplicaDamaged.
+        Raises NotLeader, NoLeader (it does not know yet what is committed), OffsetOutOfRange, ReplicaDamaged; with
+        `only_cached` NotInMemory, rather than wait for the disk.
         """
         self.require_ready()
-        return self.read_committed(offset, bytes_max)
+        return self.read_committed(offset, bytes_max, only_cached=only_cached)
 
-    def read_committed(self, offset: int, bytes_max: int) -> Chunk:
+    def read_committed(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         """Like `read`, but what this replica knows to be committed, whoever leads."""
         # While the log is reset, nothing of what was committed in it is there.
         start, end = max(self._log_start, self.log.base.offset), min(self._committed.offset, self.log.end.offset)
@@ -1237,7 +1262,7 @@ class Replica:
         batches: list[memoryview] = []
         if offset < end:
             try:
-                batches = self.log.read_records(offset, end, bytes_max)
+                batches = self.log.read_records(offset, end, bytes_max, only_cached=only_cached)
             except DamagedLog as damage:
                 self._on_damage(damage)
                 raise ReplicaDamaged(
@@ -1574,6 +1599,7 @@ class Replica:
         for timer in (self._flush_timer, self._quiet_timer):
             if timer is not None:
                 timer.cancel()
+        self._end_campaign_turn()
         self._fail_appendings()
         for future in self._reads.values():
             if not future.done():

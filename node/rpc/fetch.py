@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lograft.v1 import broker_service_pb2 as pb
 
+from ...partitions.cold_reads import read_when_cached
 from ...proto.errors import LograftError
 from ..metrics import Metrics
 from .budget import ByteBudget, Lease
@@ -93,11 +95,15 @@ class FetchCall:
                 await self._room()
             if self._is_crowded or (self.size and self.size >= self._bytes_max):
                 return
-            got = share.read(self._replicas, self._bytes_max - self.size, is_first=not self.size)
+            got = await read_when_cached(partial(self._read, share))
             if got:
                 self.size += got
                 self._lease.take(got)
                 self._metrics.count_fetched(share.topic, got)
+
+    def _read(self, share: _Share, only_cached: bool) -> int:
+        room = self._bytes_max - self.size
+        return share.read(self._replicas, room, is_first=not self.size, only_cached=only_cached)
 
     async def _room(self) -> None:
         """Others may have taken it since this call looked: many that were parked wake at once."""
@@ -154,14 +160,18 @@ class _Share:
         self._next_offset = asked.offset
         self._committed = self._start = self._term = 0
 
-    def read(self, replicas: Replicas, room: int, *, is_first: bool) -> int:
-        """Add what is there, at most `room` bytes unless it is the answer's first batch. Returns the bytes added."""
+    def read(self, replicas: Replicas, room: int, *, is_first: bool, only_cached: bool = False) -> int:
+        """Add what is there, at most `room` bytes unless it is the answer's first batch. Returns the bytes added.
+
+        With `only_cached` NotInMemory is raised, and nothing added, where it would take a wait for the disk.
+        """
         if self.has_ended:
             return 0
         asked = self._asked
         try:
             led = replicas.leading(asked.topic, asked.partition, asked.topic_id)
-            chunk = led.replica.read(self._next_offset, min(self._bytes_max - self._size, room))
+            bytes_max = min(self._bytes_max - self._size, room)
+            chunk = led.replica.read(self._next_offset, bytes_max, only_cached=only_cached)
         except LograftError as error:
             # What was gathered before is committed and stays true; the client meets the error when it asks again.
             self.has_ended = True

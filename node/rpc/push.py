@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
 from lograft.v1 import broker_service_pb2 as pb
 
+from ...partitions.cold_reads import read_when_cached
 from ...proto.errors import InvalidRequest, LograftError
 from ..metrics import Metrics
 from .limits import CREDIT_BYTES_MAX, PUSHED_PER_CALL_MAX, check_count
@@ -47,7 +49,7 @@ class PushStream:
         reader.add_done_callback(lambda _: self._woken.set())
         try:
             while not reader.done():
-                response = self._next()
+                response = await self._next()
                 if response is not None:
                     await context.write(response)
                 else:
@@ -86,17 +88,22 @@ class PushStream:
         if pushed is not None:
             pushed.end()
 
-    def _next(self) -> pb.StreamResponse | None:
+    async def _next(self) -> pb.StreamResponse | None:
         """The next message to send, or None if there is nothing to send or no credit."""
         while self._ready and self._credit > 0:
             stream_id = next(iter(self._ready))
             del self._ready[stream_id]
             pushed = self._pushed[stream_id]
             try:
-                response = pushed.read(self._replicas, min(CHUNK_BYTES_MAX, self._credit))
+                bytes_max = min(CHUNK_BYTES_MAX, self._credit)
+                response = await read_when_cached(partial(pushed.read, self._replicas, bytes_max))
+                if self._pushed.get(stream_id) is not pushed:
+                    continue  # stopped, or begun anew, while it was read
                 if response is None:
                     pushed.await_news(self._replicas, self._on_news)
             except LograftError as error:
+                if self._pushed.get(stream_id) is not pushed:
+                    continue
                 del self._pushed[stream_id]
                 return pb.StreamResponse(stream_id=stream_id, error=partition_error(self._replicas.with_address(error)))
             if response is not None:
@@ -123,11 +130,11 @@ class _Pushed:
         self._waiter: CommitWaiter | None = None
         self.topic = start.topic
 
-    def read(self, replicas: Replicas, bytes_max: int) -> pb.StreamResponse | None:
+    def read(self, replicas: Replicas, bytes_max: int, only_cached: bool) -> pb.StreamResponse | None:
         """The next batches, or None if there are none yet. Raises what `Replicas.leading` and `Replica.read` raise."""
         start = self._start
         led = replicas.leading(start.topic, start.partition, start.topic_id)
-        chunk = led.replica.read(self._next_offset, bytes_max)
+        chunk = led.replica.read(self._next_offset, bytes_max, only_cached=only_cached)
         if not chunk.batches:
             return None
         self._next_offset = chunk.next_offset

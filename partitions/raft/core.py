@@ -362,7 +362,9 @@ class RaftCore:
         """Is there a leader whose silence we would be told of? Of one that is silent already nobody tells us again."""
         return self.leader is not None and (self.leader == self.voter or self.is_heard(self.leader))
 
-    def _is_heard_by_majority(self) -> bool:
+    @property
+    def is_heard_by_majority(self) -> bool:
+        """Are enough voters in touch to elect anybody?"""
         in_touch = sum(voter == self.voter or self.is_heard(voter) for voter in self.voters)
         return in_touch >= majority(len(self.voters))
 
@@ -481,7 +483,7 @@ class RaftCore:
                 return
             self._votes[reply.sender] = reply.doubtful
             # A leader that a majority does not hear would lead nobody, and nothing would tell it to step down.
-            if self._has_won() and self._is_heard_by_majority():
+            if self._has_won() and self.is_heard_by_majority:
                 if reply.pre:
                     self._campaign(effects, pre=False)
                 else:
@@ -550,7 +552,7 @@ class RaftCore:
         if self.role is Role.LEADER:
             if self.transfer_target is not None and self.transfer_target.broker_id == event.broker_id:
                 self.transfer_target = None  # it will not take over: lead on, rather than wait for nobody
-            if not self._is_heard_by_majority():
+            if not self.is_heard_by_majority:
                 self._step_down("no majority is in touch", effects)
         elif self.leader is not None and self.leader.broker_id == event.broker_id:
             self._lose_leader(effects)

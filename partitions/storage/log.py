@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from ...proto.errors import CorruptBatch
 from ...proto.record_batch import BatchHeader, Buffer, verify
+from ..cold_reads import CachedFile, NotInMemory
 from ..environment import Environment, PartitionId, ReplicaConfig
 from ..producers import ProducerTable
 from ..raft.messages import Voter
@@ -916,21 +917,30 @@ class PartitionLog:
         following = self._segments[at + 1]
         return self.read_items(after, min(upto, following.base), bytes_max), following.append_time_before_ms
 
-    def read_records(self, offset: int, upto_offset: int, bytes_max: int) -> list[memoryview]:
+    def read_records(
+        self, offset: int, upto_offset: int, bytes_max: int, *, only_cached: bool = False
+    ) -> list[memoryview]:
         """Whole batches from the one that holds `offset` on, as stored, each with all its records below `upto_offset`.
 
         At least one if there is any. DamagedLog: the first of them is unreadable; those before such a one are given.
+        With `only_cached` NotInMemory is raised, or those before it are given, where it would wait for the medium.
         """
         found: list[memoryview] = []
         left = bytes_max
         upto_offset = min(upto_offset, self.end.offset)
         while offset < upto_offset and (left > 0 or not found):
-            segment, position = self._place_of_offset(offset)
+            try:
+                segment, position = self._place_of_offset(offset, only_cached=only_cached)
+                file = CachedFile(segment.file) if only_cached else segment.file
+            except NotInMemory:
+                if found:
+                    break
+                raise
             begin, count = position, len(found)
             # The index may point a little before the batch: what is skipped does not count.
             room = left + self._config.index_interval_bytes
             try:
-                for _, header, batch in batches(segment.file, position, segment.size, _window(room), bytes_max=room):
+                for _, header, batch in batches(file, position, segment.size, _window(room), bytes_max=room):
                     if header.next_offset <= offset:
                         position += header.size
                         continue
@@ -954,6 +964,10 @@ class PartitionLog:
                 if found:
                     break
                 raise DamagedLog(segment.path, position, str(error)) from error
+            except NotInMemory:
+                if found:
+                    break
+                raise
             if len(found) == count:
                 if found or offset >= upto_offset:
                     break
@@ -1022,7 +1036,7 @@ class PartitionLog:
             return None
         return position if end == point else None
 
-    def _place_of_offset(self, offset: int) -> tuple[Segment, int]:
+    def _place_of_offset(self, offset: int, *, only_cached: bool = False) -> tuple[Segment, int]:
         """Segment and position from which the batch that holds `offset` is ahead."""
         kept = self._kept_place(offset)
         if kept is not None:
@@ -1031,15 +1045,16 @@ class PartitionLog:
         assert at >= 0, f"{self.partition} begins at {self.base}, after offset {offset}"
         segment = self._opened(self._segments[at])
         begin = segment.index.before_offset(offset)
-        if not self._stands(segment, begin):
+        if not self._stands(segment, begin, only_cached=only_cached):
             segment.drop_index()
             begin = segment.index.before_offset(offset)
         return segment, begin.position
 
-    def _stands(self, segment: Segment, begin: Place) -> bool:
+    def _stands(self, segment: Segment, begin: Place, *, only_cached: bool = False) -> bool:
         """Is there an item where the index says? It is never trusted."""
         try:
-            for _, header, _ in batches(segment.file, begin.position, segment.size, 0):
+            file = CachedFile(segment.file) if only_cached else segment.file
+            for _, header, _ in batches(file, begin.position, segment.size, 0):
                 return header.base_offset == begin.point.offset and header.term >= begin.point.term
         except (CorruptBatch, OSError):
             return False

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from ...proto.errors import CorruptBatch
 from ...proto.record_batch import HEADER_SIZE, BatchHeader, read_header
@@ -107,8 +108,12 @@ def read_head(disk: Disk, directory: str, base_offset: int) -> SegmentHead:
     return head
 
 
+class Readable(Protocol):
+    def read(self, position: int, size: int) -> Buffer: ...
+
+
 def batches(
-    file: File, position: int, end: int, window_bytes: int = WINDOW_BYTES, *, bytes_max: int | None = None
+    file: Readable, position: int, end: int, window_bytes: int = WINDOW_BYTES, *, bytes_max: int | None = None
 ) -> Iterator[tuple[int, BatchHeader, memoryview]]:
     """The batches from `position` on, each with its own position. CRCs are not looked at.
 

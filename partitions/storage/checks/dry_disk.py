@@ -86,6 +86,12 @@ class DryFile:
         layer.patches = [(at, patch[: size - at]) for at, patch in layer.patches if at < size]
         layer.size = size
 
+    def read_cached(self, position: int, size: int) -> bytes:
+        return self.read(position, size)
+
+    async def bring_in(self, position: int, size: int) -> None:
+        return
+
     async def fdatasync(self) -> None:
         return
 

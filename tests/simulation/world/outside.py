@@ -138,6 +138,9 @@ class WorldOutside(Outside):
         self._chances = 0
         self.world_environment = WorldEnvironment(machine, owner)
 
+    def settle_memory(self, *, thoroughly: bool) -> None:
+        pass  # of this process, in which many worlds live and end
+
     def monotonic_s(self) -> float:
         return self._owner.loop.time()
 

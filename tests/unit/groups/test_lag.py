@@ -53,7 +53,7 @@ class FakeReplica:
         self._require_lead()
         return self.committed.offset
 
-    def read(self, offset: int, bytes_max: int) -> Chunk:
+    def read(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         self._require_lead()
         self.reads.append(offset)
         for batch in self.batches:

@@ -24,7 +24,7 @@ class FakeReplica:
         self.reads = 0
         self.waiters: list[CommitWaiter] = []
 
-    def read(self, offset: int, bytes_max: int) -> Chunk:
+    def read(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         self.reads += 1
         if offset > len(self.batches):
             raise OffsetOutOfRange("beyond", offset=offset, start=0, end=len(self.batches))

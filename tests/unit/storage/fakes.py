@@ -202,6 +202,12 @@ class FakeFile:
         del content[size:]
         content.extend(bytes(size - len(content)))
 
+    def read_cached(self, position: int, size: int) -> bytes:
+        return self.read(position, size)
+
+    async def bring_in(self, position: int, size: int) -> None:
+        return
+
     async def fdatasync(self) -> None:
         self._disk.step(f"fdatasync {self._path}")
         snapshot = bytes(self._content())
