@@ -127,6 +127,12 @@ class Cluster:
     def note_committed(self, replica: Replica) -> None:
         self._moved[replica] = None
 
+    def forget_crashed(self, replica: Replica) -> None:
+        """Its process has ended in the midst of a step: what it committed in that step it may have told already."""
+        if replica in self._moved:
+            self.invariants.note_committed(replica)
+        self.forget(replica)
+
     def forget(self, replica: Replica) -> None:
         self._moved.pop(replica, None)
         self.invariants.forget(replica)

@@ -144,4 +144,4 @@ class Machine:
         assert self.process is not None
         self._cluster.trace.note("end", f"{self.name} {why}")
         for replica in self.process.replicas.values():
-            self._cluster.forget(replica)
+            self._cluster.forget_crashed(replica)
