@@ -563,7 +563,7 @@ PLANTED_BUGS = (
         name="changes voters before the last change is committed",
         plant=changes_voters_before_the_last_change_is_committed,
         plan=MOVED_APART,
-        seeds=30,
+        seeds=60,
     ),
     PlantedBug(
         name="lets a learner vote before it caught up", plant=lets_a_learner_vote_before_it_caught_up, plan=MOVES

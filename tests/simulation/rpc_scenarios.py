@@ -613,8 +613,8 @@ async def unread_answers_hold_back_the_status(stage: Stage) -> None:
 
     await stage.serve(S=(SS, three))
     call = stage.channel().stream_stream("/t.T/S")()
-    await stage.settle()
     for _ in range(5):
+        await stage.settle()  # once all is read, the status comes in a moment
         stage.note(call.done())
         await stage.outcome(call.read())
 
