@@ -59,6 +59,10 @@ def _at_least(name: str, value: float, least: float) -> None:
 class Producer:
     """Sends records to any topics. Made by `Client.producer`; leave it by `async with`, which flushes.
 
+    A batch goes once it is full, or `linger_ms` after its first record. While a small request to the same broker is
+    unanswered (for 20 ms at most) a batch that is not full takes records on: so also with `linger_ms=0` a stream of
+    single records goes in batches, of what came in during one round trip.
+
     Raises
         InvalidConfig  a setting it cannot have
     """
