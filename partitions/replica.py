@@ -244,8 +244,8 @@ class Replica:
         noted = known is not None and known.memory_boot == environment.disk.boot_id
         self._memory_noted: int | None = 0 if noted else None
         """Number of the promise that this boot's page cache may hold what no sync has covered; None: not promised."""
-        self._counts_written = False
-        """As the core was told of this replica's copy."""
+        self._counts_written = self._others_count_written = False
+        """As the core was told of this replica's copy, and of the others'; it may be yet to hear that."""
         self._unsynced: deque[tuple[int, int]] = deque()
         """Appends of records that are not on disk yet: the ticket's number, and bytes."""
         self._unsynced_bytes = 0
@@ -803,9 +803,9 @@ class Replica:
     def _tell_what_counts(self) -> None:
         """Tell the core if its own copy counts, or others' do, from another moment on than it was told."""
         own = self._may_count_written()
-        if self._stopped or (own, self._in_memory) == (self._counts_written, self._core.counts_written):
+        if self._stopped or (own, self._in_memory) == (self._counts_written, self._others_count_written):
             return
-        self._counts_written = own
+        self._counts_written, self._others_count_written = own, self._in_memory
         self.take(CountWritten(copies=self._in_memory, own=own))
         if own and not self._cutting:
             self._answer_persisted(self.log.end)

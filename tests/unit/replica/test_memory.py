@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from lograft.partitions.raft.points import Point
 from lograft.partitions.replica import Replica
 from lograft.proto.record_batch import decode
 
+from .test_losing_leadership import Deaf, a_record, until
 from .trio import PARTITION, Trio, a_batch, a_trio
 
 
@@ -98,6 +100,27 @@ def test_topic_that_is_altered_to_fsync_acknowledges_only_what_is_on_disk_from_t
             appended = await leader.append(*a_batch(b"two"), None).committed
             assert appended.durability == "fsync" and leader._core.committed_synced.offset == 2
             await eventually(lambda: promised_boot(leader) is None)
+
+    asyncio.run(go())
+
+
+def test_topic_that_is_altered_to_memory_and_back_while_a_log_is_cut_counts_copies_once_they_are_synced(
+    tmp_path: Path,
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica, first = deaf.replica, deaf.replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), a_record(first, 0, b"kept"), a_record(first, 1, b"cut"))
+            await deaf.has_persisted(Point(first, 2, 1))
+            deaf.gate.clear()
+            deaf.is_told(2, first + 1, Point(first, 1, 1), a_record(first + 1, 1, b"instead"))
+            assert replica._cutting
+            replica.set_durability("memory")
+            replica.set_durability("fsync")
+            deaf.gate.set()
+            await until(lambda: not replica._cutting)
+            assert replica.durability == "fsync" and not replica._core.counts_written
 
     asyncio.run(go())
 
