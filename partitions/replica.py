@@ -836,7 +836,7 @@ class Replica:
             self._flush_timer.cancel()
             self._flush_timer = None
         self._unrequested_bytes = 0
-        if not self._stopped:
+        if not self._stopped and not self._cutting:
             self._flusher.request(self.log, self._on_flushed)
 
     def _note_unsynced(self, written: int) -> None:
@@ -888,6 +888,10 @@ class Replica:
         self._early_reply = None
         self._unsynced.clear()
         self._unsynced_bytes = self._unrequested_bytes = 0
+        if self._flush_timer is not None:
+            # What is left of the log is flushed when the cut is over; one that is read anew is not to be touched.
+            self._flush_timer.cancel()
+            self._flush_timer = None
 
     def _deliver(self, message: Message) -> None:
         if message.to == self._core.voter:
