@@ -1529,6 +1529,8 @@ class Replica:
         if not self._stopped:
             self._drain()
             self._drop_soon()
+            if self._memory_noted is not None:
+                self._note_unsynced(self._flushed.written)  # what is read anew is on disk, and no flush will say so
 
     def _take_log(self, log: PartitionLog, verdict: RecoveryVerdict, word: Point, suspects: frozenset[int]) -> None:
         """Go on with a log that was read anew."""

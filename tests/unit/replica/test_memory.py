@@ -147,6 +147,7 @@ def test_log_that_is_read_anew_is_not_flushed_meanwhile(tmp_path: Path) -> None:
             deaf.gate.set()
             await until(lambda: not replica.status().damaged)
             assert replica.log.end.offset == 2
+            await eventually(lambda: promised_boot(replica) is None)
 
     asyncio.run(go())
 
