@@ -247,8 +247,8 @@ class Replica:
         noted = known is not None and known.memory_boot == environment.disk.boot_id
         self._memory_noted: int | None = 0 if noted else None
         """Number of the promise that this boot's page cache may hold what no sync has covered; None: not promised."""
-        self._counts_written = False
-        """As the core was told of this replica's copy."""
+        self._counts_written = self._others_count_written = False
+        """As the core was told of this replica's copy, and of the others'; it may be yet to hear that."""
         self._unsynced: deque[tuple[int, int]] = deque()
         """Appends of records that are not on disk yet: the ticket's number, and bytes."""
         self._unsynced_bytes = 0
@@ -809,9 +809,9 @@ class Replica:
     def _tell_what_counts(self) -> None:
         """Tell the core if its own copy counts, or others' do, from another moment on than it was told."""
         own = self._may_count_written()
-        if self._stopped or (own, self._in_memory) == (self._counts_written, self._core.counts_written):
+        if self._stopped or (own, self._in_memory) == (self._counts_written, self._others_count_written):
             return
-        self._counts_written = own
+        self._counts_written, self._others_count_written = own, self._in_memory
         self.take(CountWritten(copies=self._in_memory, own=own))
         if own and not self._cutting:
             self._answer_persisted(self.log.end)
@@ -842,7 +842,7 @@ class Replica:
             self._flush_timer.cancel()
             self._flush_timer = None
         self._unrequested_bytes = 0
-        if not self._stopped:
+        if not self._stopped and not self._cutting:
             self._flusher.request(self.log, self._on_flushed)
 
     def _note_unsynced(self, written: int) -> None:
@@ -894,6 +894,10 @@ class Replica:
         self._early_reply = None
         self._unsynced.clear()
         self._unsynced_bytes = self._unrequested_bytes = 0
+        if self._flush_timer is not None:
+            # What is left of the log is flushed when the cut is over; one that is read anew is not to be touched.
+            self._flush_timer.cancel()
+            self._flush_timer = None
 
     def _deliver(self, message: Message) -> None:
         if message.to == self._core.voter:
@@ -1550,6 +1554,8 @@ class Replica:
         if not self._stopped:
             self._drain()
             self._drop_soon()
+            if self._memory_noted is not None:
+                self._note_unsynced(self._flushed.written)  # what is read anew is on disk, and no flush will say so
 
     def _take_log(self, log: PartitionLog, verdict: RecoveryVerdict, word: Point, suspects: frozenset[int]) -> None:
         """Go on with a log that was read anew."""

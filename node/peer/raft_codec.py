@@ -184,7 +184,8 @@ def spoken_in(protocol: int, message: Message) -> Message:
         if isinstance(message, AppendReply) and message.synced is not None:
             return replace(message, match=message.synced, synced=None)
         if isinstance(message, AppendRequest) and message.committed_synced is not None:
-            return replace(message, committed_synced=None)
+            # It would take all that is committed to be on a majority's disks, and supersede records by it.
+            return replace(message, committed=message.committed_synced, committed_synced=None)
     return message
 
 

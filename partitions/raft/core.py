@@ -158,8 +158,8 @@ class RaftCore:
         self._leader_timer_set = False
         self._session_heard: AppendRequest | HeadOffer | None = None
         """The last message of the present leader that this follower answered."""
-        self._committed_once = ORIGIN
-        """The highest committed point of a log that was read anew: a hole may have taken it from sight for a while."""
+        self._committed_once = self._synced_once = ORIGIN
+        """The highest committed points of a log that was read anew: a hole may have hidden them for a while."""
         self._began_for: tuple[Voter, int, int] | None = None
         """The offer (sender, term, session) for which this log was begun anew last."""
 
@@ -982,7 +982,9 @@ class RaftCore:
             return
         # Who knows to be committed what the offer's sender cleaned has followed it since: the offer came late. And one
         # that comes twice is not for the log that was begun for it.
-        is_cleaned_past = offer.cleaned_to > self.committed.offset and self._began_for != _identity_of(offer)
+        # By what is synced: of the rest the voters may have lost what this one holds, and cleaned what is there now.
+        is_other = self._began_for != _identity_of(offer)
+        is_cleaned_past = is_other and offer.cleaned_to > self.committed_synced.offset
         if offer.base < self.journal.base and not is_cleaned_past:
             # An offer that came late: this log has dropped more since.
             effects.send_when_persisted.append(self._append_reply(offer, accepted=False, match=self.journal.base))
@@ -994,7 +996,7 @@ class RaftCore:
 
     def _begin_anew(self, offer: HeadOffer, effects: Effects) -> None:
         """Drop the log for a head: nothing committed in it would still be read. What it acknowledged stays our word."""
-        assert offer.base > self.committed or offer.cleaned_to > self.committed.offset, (
+        assert offer.base > self.committed or offer.cleaned_to > self.committed_synced.offset, (
             f"{offer.base} is not in the log, though {self.committed} is committed"
         )
         self._begin_at(offer, effects)
@@ -1007,6 +1009,8 @@ class RaftCore:
         effects.role_changed = True
         self.persisted = ORIGIN
         self._doubted = None
+        # What was committed by synced copies is so for good; of the rest this log may hold what the voters lost.
+        self._committed_once = min(self._committed_once, max(self._synced_once, self.committed_synced))
         self.committed = self.committed_synced = effects.committed = offer.base
         self.cleaned_to = offer.cleaned_to
         self._began_for = _identity_of(offer)
@@ -1069,7 +1073,8 @@ class RaftCore:
         # What was committed is so for good; of this log it is as much as the log shows.
         self._committed_once = max(self._committed_once, min(self.committed, event.committed))
         self.committed = max(min(self._committed_once, self.last), self.journal.base)
-        self.committed_synced = max(min(self.committed_synced, self.committed), self.journal.base)
+        self._synced_once = max(self._synced_once, min(self.committed_synced, event.committed))
+        self.committed_synced = max(min(self._synced_once, self.committed), self.journal.base)
         self._doubted = None
         self._began_for = None
         effects.role_changed = True
@@ -1087,7 +1092,7 @@ class RaftCore:
         if not self.damaged or (self.role, self.leader, self.term) != (Role.FOLLOWER, event.leader, event.term):
             return  # it leads no more: what it said of its log says nothing now
         self.damaged = False
-        self._committed_once = ORIGIN
+        self._committed_once = self._synced_once = ORIGIN
         self.word = max(self.word, self.last)
         if event.offer is None:
             self._cut(self.last, effects)

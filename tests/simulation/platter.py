@@ -139,6 +139,11 @@ class PageCache(Platter):
         return True
 
     def _is_head_synced(self, inode: Inode) -> bool:
+        # A power failure may have torn it, and left the items behind it: recovery ends the log before such a head.
+        try:
+            SegmentHead.from_bytes(bytes(inode.cache), "a head")
+        except ValueError:
+            return False
         return True
 
     def _is_name_durable(self, path: str) -> bool:

@@ -69,6 +69,21 @@ def test_what_memory_holds_outlives_processes_and_is_lost_only_by_a_majority_and
         pytest.fail(explained(report, 60), pytrace=False)
 
 
+def test_items_behind_a_head_that_a_power_failure_tore_count_as_lost_though_they_can_be_read() -> None:
+    faults = ("leave_behind", "leave_behind", "crash_at_reset", "lose_power_everywhere", "lose_power_everywhere")
+    plan = Plan(
+        durability="memory",
+        faults=(*COMMON, *faults, "lose_power", "kill_majority"),
+        segment_bytes_max=1000,
+        compaction_pace_ms=0.0,
+        fault_count=16,
+    )
+    report = simulate(60042, plan)
+    if report.failure is not None:
+        pytest.fail(explained(report, 60), pytrace=False)
+    assert report.losses > 0
+
+
 def test_what_memory_holds_is_kept_where_processes_alone_are_killed() -> None:
     plan = replace(MEMORY_IS_LOST, faults=("kill", "kill_majority", "isolate", "transfer", "break_connection"))
     reports = [simulate(seed, plan) for seed in range(6)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lograft.partitions.raft.core import RaftCore
-from lograft.partitions.raft.events import CountWritten, Persisted, Propose
-from lograft.partitions.raft.messages import AppendReply, AppendRequest
+from lograft.partitions.raft.events import CountWritten, DamageFound, LogRecovered, Persisted, Propose
+from lograft.partitions.raft.messages import AppendReply, AppendRequest, HeadOffer
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 
-from .group import Group, a_core, items_of_terms, voter
+from .group import Group, a_core, items_of_terms, journal_of, voter
 
 N1, N2, N3 = voter(1), voter(2), voter(3)
 
@@ -106,3 +106,45 @@ def test_one_that_does_not_vote_gives_up_what_the_voters_had_in_memory_alone_and
     effects = core.step(append(2, items[2].point, start, committed=items[1].point))
     assert effects.cut == core.committed == items[2].point and effects.commits_lost
     assert core.last == start.point
+
+
+def test_one_that_holds_what_the_voters_lost_copies_a_log_that_was_cleaned_where_it_went_on_without_that() -> None:
+    core = a_core(learner=True)
+    items = items_of_terms(1, 1, 1)
+    core.step(append(1, ORIGIN, *items, committed=items[-1].point, synced=items[1].point))
+    assert core.committed == Point(1, 3, 1)
+    # The leader's log parts from this one at offset 1, and lacks tombstones up to offset 2.
+    effects = core.step(HeadOffer(N2, N1, 2, 1, ORIGIN, cleaned_to=2))
+    assert effects.reset is not None and core.cleaned_to == 2
+
+
+def test_late_offer_is_not_taken_by_one_that_knows_what_was_cleaned_to_be_committed() -> None:
+    core = a_core(learner=True)
+    items = items_of_terms(1, 1, 1)
+    core.step(append(1, ORIGIN, *items, committed=items[-1].point, synced=items[2].point))
+    assert core.step(HeadOffer(N2, N1, 1, 1, ORIGIN, cleaned_to=2)).reset is None
+
+
+def test_log_that_was_read_anew_is_committed_as_far_as_before() -> None:
+    core = a_core(learner=True)
+    items = items_of_terms(1, 1, 1)
+    core.step(append(1, ORIGIN, *items, committed=items[-1].point, synced=items[2].point))
+    committed = core.committed
+    for log in (items[:2], items):
+        core.step(DamageFound(items[-1].point))
+        core.step(LogRecovered(journal_of(log), core.voter_sets, items[-1].point, False, False, 0, committed))
+    assert (core.committed, core.committed_synced) == (items[3].point, items[2].point)
+
+
+def test_what_the_voters_lost_is_not_committed_again_when_the_log_that_took_its_place_is_read_anew() -> None:
+    core = a_core(learner=True)
+    items = items_of_terms(1, 1, 1)
+    core.step(append(1, ORIGIN, *items, committed=items[-1].point, synced=items[1].point))
+    core.step(DamageFound(core.last))
+    core.step(LogRecovered(journal_of(items), core.voter_sets, core.last, False, False, 0, core.committed))
+    core.step(HeadOffer(N2, N1, 2, 1, ORIGIN, cleaned_to=2))
+    others = items_of_terms(1, 2, 2, 2)
+    core.step(append(2, ORIGIN, *others, committed=ORIGIN))
+    core.step(DamageFound(core.last))
+    core.step(LogRecovered(journal_of(others), core.voter_sets, core.last, False, False, 2, core.committed))
+    assert core.journal.holds(core.committed)

@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from lograft.partitions.raft.points import Point
 from lograft.partitions.replica import Replica
+from lograft.partitions.storage.segment import DamagedLog
 from lograft.proto.record_batch import decode
 
+from .test_losing_leadership import Deaf, a_record, until
+from .test_reading_anew import last_segment, says
 from .trio import PARTITION, Trio, a_batch, a_trio
 
 
@@ -98,6 +102,52 @@ def test_topic_that_is_altered_to_fsync_acknowledges_only_what_is_on_disk_from_t
             appended = await leader.append(*a_batch(b"two"), None).committed
             assert appended.durability == "fsync" and leader._core.committed_synced.offset == 2
             await eventually(lambda: promised_boot(leader) is None)
+
+    asyncio.run(go())
+
+
+def test_topic_that_is_altered_to_memory_and_back_while_a_log_is_cut_counts_copies_once_they_are_synced(
+    tmp_path: Path,
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica, first = deaf.replica, deaf.replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), a_record(first, 0, b"kept"), a_record(first, 1, b"cut"))
+            await deaf.has_persisted(Point(first, 2, 1))
+            deaf.gate.clear()
+            deaf.is_told(2, first + 1, Point(first, 1, 1), a_record(first + 1, 1, b"instead"))
+            assert replica._cutting
+            replica.set_durability("memory")
+            replica.set_durability("fsync")
+            deaf.gate.set()
+            await until(lambda: not replica._cutting)
+            assert replica.durability == "fsync" and not replica._core.counts_written
+
+    asyncio.run(go())
+
+
+def test_log_that_is_read_anew_is_not_flushed_meanwhile(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica, first = deaf.replica, deaf.replica.term + 1
+            replica.set_durability("memory")
+            deaf.is_told(1, first, Point(0, 0, 0), a_record(first, 0, b"one"))
+            await deaf.has_persisted(Point(first, 1, 1))
+            says(deaf, 1, first, Point(first, 1, 1), Point(0, 0, 0), a_record(first, 1, b"two"))
+            deaf.gate.clear()
+            replica.note_unreadable(DamagedLog(str(last_segment(replica)), 0, "a test says so"))
+            await until(lambda: replica._cutting)
+            asked: list[object] = []
+            replica._flusher.request = lambda log, done: asked.append(log)  # type: ignore[method-assign]
+            replica.set_durability("fsync")
+            await asyncio.sleep(2 * replica._config.memory_flush_ms / 1000)
+            assert replica._cutting and not asked, "it was let go: its files are another's now"
+            deaf.gate.set()
+            await until(lambda: not replica.status().damaged)
+            assert replica.log.end.offset == 2
+            await eventually(lambda: promised_boot(replica) is None)
 
     asyncio.run(go())
 
