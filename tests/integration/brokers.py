@@ -250,17 +250,24 @@ class Brokers:
     def leader_of(self, topic: str, partition: int = 0) -> Broker:
         """The broker that leads, once all running ones agree."""
 
+        said: dict[int, int] = {}
+
         def agreed() -> Broker | None:
-            ids = set()
+            said.clear()
             for broker in self.running:
                 metadata = broker.records.Metadata(pb.MetadataRequest(topics=[topic]), timeout=5)
-                ids.update(found.partitions[partition].leader_id for found in metadata.topics)
+                said.update((broker.broker_id, found.partitions[partition].leader_id) for found in metadata.topics)
+            ids = {*said.values()}
             if len(ids) != 1 or ids == {-1}:
                 return None
             leader = self.all[ids.pop()]
             return leader if leader.is_running else None
 
-        return eventually(agreed)
+        try:
+            return eventually(agreed)
+        except AssertionError as error:
+            logs = "".join(f"\n{broker.broker_id}: {entry}" for broker in self.all for entry in broker.events()[-12:])
+            raise AssertionError(f"who leads {topic}-{partition}, by broker: {said}; {error}{logs}") from error
 
 
 def a_batch(*values: bytes, key: bytes | None = None, timestamp_ms: int = 1_700_000_000_000, **producer: int) -> bytes:
