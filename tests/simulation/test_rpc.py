@@ -21,6 +21,7 @@ from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.wires import HERE, Weather, Wires
 
 SEEDS = 5
+REAL_PLAYS_MAX = 5
 
 
 class RealWays:
@@ -176,6 +177,10 @@ def real_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_simulated_grpc_goes_as_the_real_one_does(name: str, real_loop: asyncio.AbstractEventLoop) -> None:
-    real = real_loop.run_until_complete(play(Stage(RealWays()), name))
+    """Where the real one goes now this way and now that, by the turn of its threads, it is asked a few times."""
+    real: list[tuple[list[str], list[str]]] = []
     for seed in range(SEEDS):
-        assert simulated(name, seed) == real, f"seed {seed}"
+        went = simulated(name, seed)
+        while went not in real:
+            assert len(real) < REAL_PLAYS_MAX, f"seed {seed}: {went}; really: {real}"
+            real.append(real_loop.run_until_complete(play(Stage(RealWays()), name)))
