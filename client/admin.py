@@ -79,7 +79,8 @@ class PartitionDescription:
     committed_offset: int
     size_bytes: int
     moving: bool = False
-    """Not just those vote yet who are placed."""
+    """Not just those vote yet who are placed, or no leader answers that could tell. While it is true, no broker that
+    held the partition can be done without."""
     recovery: PartitionRecovery | None = None
     """The newest time at which an operator gave up what its majority held; None: never."""
 

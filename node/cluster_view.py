@@ -16,7 +16,7 @@ import msgspec
 
 from ..partitions.environment import PartitionId
 from ..partitions.raft.messages import Voter
-from ..partitions.replica import Replica, ReplicaStatus
+from ..partitions.replica import FollowerStatus, ReplicaStatus
 from ..proto.errors import UNDECODABLE, LograftError
 from .copying import Copying, CopyView
 from .peer.links import PeerLinks
@@ -47,7 +47,7 @@ class ReplicaView(NamedTuple):
 
 
 class PartitionView(NamedTuple):
-    """One partition, as its leader sees it."""
+    """One partition, as its leader sees it. Who votes is told once committed: the rest could be undone."""
 
     topic_id: str
     number: int
@@ -110,7 +110,10 @@ class ClusterView:
 
     def of_this_broker(self) -> tuple[PartitionView, ...]:
         """The partitions led here."""
-        return tuple(self._view(replica) for replica in self._replicas.led)
+        return tuple(
+            view_of(replica.status(), self.copying, self._committed_before.get(replica.partition, 0))
+            for replica in self._replicas.led
+        )
 
     def encoded(self) -> bytes:
         """The answer to STATUS_CALL."""
@@ -152,34 +155,35 @@ class ClusterView:
         except (LograftError, *UNDECODABLE):
             return ()
 
-    def _view(self, replica: Replica) -> PartitionView:
-        status = replica.status()
-        before = self._committed_before.get(replica.partition, 0)
-        votes = status.voter in status.voters
-        own = ReplicaView(self._broker_id, votes, status.end.offset, "OK", *status.voter[1:])
-        others = [
-            ReplicaView(
-                follower.voter.broker_id,
-                follower.votes,
-                follower.match.offset if follower.match.term else -1,
-                _state(status, follower.heard, follower.counts, follower.match.offset, before),
-                *follower.voter[1:],
-                None
-                if follower.held_bytes is None
-                else self.copying.view(replica.partition, follower.voter, follower.held_bytes, status.size_bytes),
-            )
-            for follower in status.followers
-        ]
-        return PartitionView(
-            replica.partition.topic_id,
-            replica.partition.number,
-            self._broker_id,
-            status.term,
-            status.start_offset,
-            status.committed.offset,
-            status.size_bytes,
-            (own, *others),
+
+def view_of(status: ReplicaStatus, copying: Copying, committed_before: int) -> PartitionView:
+    """What its leader tells of a partition. A replica with less than `committed_before` is behind."""
+    voters = status.voters_committed
+
+    def seen(follower: FollowerStatus) -> ReplicaView:
+        return ReplicaView(
+            follower.voter.broker_id,
+            follower.voter in voters,
+            follower.match.offset if follower.match.term else -1,
+            _state(status, follower.heard, follower.counts, follower.match.offset, committed_before),
+            *follower.voter[1:],
+            None
+            if follower.held_bytes is None
+            else copying.view(status.partition, follower.voter, follower.held_bytes, status.size_bytes),
         )
+
+    own = ReplicaView(status.voter.broker_id, status.voter in voters, status.end.offset, "OK", *status.voter[1:])
+    told = {status.voter, *(follower.voter for follower in status.followers)}
+    leaving = (ReplicaView(voter.broker_id, True, -1, "BEHIND", *voter[1:]) for voter in voters if voter not in told)
+    return PartitionView(
+        *status.partition,
+        status.voter.broker_id,
+        status.term,
+        status.start_offset,
+        status.committed.offset,
+        status.size_bytes,
+        (own, *map(seen, status.followers), *leaving),
+    )
 
 
 def newest(views: Iterable[Iterable[PartitionView]]) -> dict[PartitionId, PartitionView]:

@@ -165,6 +165,8 @@ class ReplicaStatus:
     word: Point
     """What it once held, and votes by until its log end has reached it; the origin if there is no such thing."""
     voters: tuple[Voter, ...]
+    voters_committed: tuple[Voter, ...]
+    """Who votes by the newest change that is known to be committed."""
     followers: tuple[FollowerStatus, ...]
     """Of a leader; else empty."""
 
@@ -506,6 +508,7 @@ class Replica:
             repair=self._repairer.state or self._unreadable,
             word=core.word,
             voters=core.voters,
+            voters_committed=core.voter_sets.at(core.committed),
             followers=tuple(
                 FollowerStatus(
                     voter=progress.voter,

@@ -130,7 +130,9 @@ def shown_copy(copying: CopyProgress) -> str:
 
 
 def _progress(partition: PartitionDescription) -> str:
-    return (copied(partition) or "under way") if partition.moving else "-"
+    if not partition.moving:
+        return "-"
+    return copied(partition) or ("under way" if partition.size_bytes >= 0 else "no leader answers")
 
 
 def _as_json(name: str, partition: PartitionDescription) -> dict[str, Any]:

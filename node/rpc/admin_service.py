@@ -19,7 +19,6 @@ from lograft.v1 import admin_service_pb2 as pb
 from lograft.v1 import admin_service_pb2_grpc, common_pb2
 
 from ...partitions.environment import PartitionId
-from ...partitions.raft.messages import Voter
 from ...proto.errors import (
     BrokerUnavailable,
     InvalidRequest,
@@ -29,7 +28,7 @@ from ...proto.errors import (
     NotLeader,
     OffsetOutOfRange,
 )
-from ..cluster_view import ClusterView, DamagedReplica, PartitionView, ReplicaView
+from ..cluster_view import ClusterView, DamagedReplica, PartitionView
 from ..controller.controller import Controller
 from ..controller.facts import CLUSTER_TOPIC, OFFSETS_TOPIC, PartitionFact, TopicFact
 from ..controller.rebalance import Placed, plan
@@ -40,7 +39,8 @@ from ..holdings import Holdings
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
 from .limits import CALL_SECONDS_MAX
-from .recoveries import described_recovery, recover_partition
+from .partition_description import described_partition, is_moving
+from .recoveries import recover_partition
 
 if TYPE_CHECKING:
     from ..sightings import Sightings
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 CALL_PREFIX = "admin."
 RETRY_MS = 50
 SEEN_SECONDS_MAX = 2.0
+"""How long an answer waits for its decision to show at the broker that gives it."""
 DAMAGED_TOLD_MAX = 10
+"""Damaged replicas named in the health of a cluster."""
 COPIES_TO_BEAR_A_LOSS = 3
 """Two of them are a majority."""
-"""Damaged replicas named in the health of a cluster."""
-"""How long an answer waits for its decision to show at the broker that gives it."""
 
 
 class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
@@ -400,7 +400,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             raise NoLeader(
                 f"partition {number} of {name!r} has no leader that answers, so nobody could move it; try again"
             )
-        if _is_moving(topic.partitions[number], view) and not self._may_never_be_done(topic.partitions[number], view):
+        if is_moving(topic.partitions[number], view) and not self._may_never_be_done(topic.partitions[number], view):
             raise InvalidRequest(
                 f"partition {number} of {name!r} is being moved already; wait until `lograft partition list` shows the "
                 "move done"
@@ -541,55 +541,16 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             config=topic.config,
             internal=is_internal(topic.name),
             partitions=[
-                self._partition(topic, number, views.get(PartitionId(topic.topic_id, number)))
-                for number in range(len(topic.partitions))
+                described_partition(
+                    number,
+                    fact,
+                    views.get(PartitionId(topic.topic_id, number)),
+                    self._replicas.leader_of(PartitionId(topic.topic_id, number)),
+                    self._is_alive,
+                )
+                for number, fact in enumerate(topic.partitions)
             ],
         )
-
-    def _partition(self, topic: TopicFact, number: int, view: PartitionView | None) -> pb.PartitionDescription:
-        leader = self._replicas.leader_of(PartitionId(topic.topic_id, number))
-        described = pb.PartitionDescription(
-            number=number,
-            leader_id=-1 if leader.broker_id is None else leader.broker_id,
-            term=leader.term,
-            log_start_offset=-1,
-            committed_offset=-1,
-            size_bytes=-1,
-        )
-        if view is not None:
-            described.leader_id, described.term = view.leader_id, view.term
-            described.log_start_offset, described.committed_offset = view.start_offset, view.committed_offset
-            described.size_bytes = view.size_bytes
-        # Of two identities on one broker the one that lives counts.
-        known = sorted(view.replicas, key=lambda replica: replica.state == "OK") if view is not None else []
-        seen = {replica.broker_id: replica for replica in known}
-        for placed in topic.partitions[number].placement:
-            alive = self._is_alive(placed.broker_id)
-            replica = seen.get(placed.broker_id)
-            described.replicas.add(
-                broker_id=placed.broker_id,
-                voter=replica is not None and replica.votes,
-                alive=alive,
-                match_offset=-1 if replica is None else replica.match_offset,
-                state=replica.state if replica is not None else "BEHIND" if alive else "UNREACHABLE",
-                copying=_copying(replica, placed),
-            )
-        if (recovery := topic.partitions[number].recovery) is not None:
-            described.recovery.CopyFrom(described_recovery(recovery))
-        if view is not None:
-            described.moving = _is_moving(topic.partitions[number], view)
-            placed_on = {placed.broker_id for placed in topic.partitions[number].placement}
-            for replica in view.replicas:
-                if replica.votes and replica.broker_id not in placed_on:
-                    described.replicas.add(
-                        broker_id=replica.broker_id,
-                        voter=True,
-                        alive=self._is_alive(replica.broker_id),
-                        match_offset=replica.match_offset,
-                        state=replica.state,
-                        leaving=True,
-                    )
-        return described
 
     def _cluster_voters(self, views: dict[PartitionId, PartitionView]) -> set[int]:
         """Who decides: by the controller's word, else by this broker's own log, which may not name anybody."""
@@ -734,21 +695,9 @@ def _placed_partitions(state: ClusterState, views: dict[PartitionId, PartitionVi
         for number, fact in enumerate(topic.partitions):
             view = views.get(PartitionId(topic.topic_id, number))
             brokers = tuple(voter.broker_id for voter in fact.placement)
-            may_move = view is not None and not _is_moving(fact, view) and usable.issuperset(brokers)
+            may_move = view is not None and not is_moving(fact, view) and usable.issuperset(brokers)
             found.append(Placed(name, number, brokers, -1 if view is None else view.size_bytes, may_move))
     return found
-
-
-def _is_moving(fact: PartitionFact, view: PartitionView) -> bool:
-    """Do not just those vote who are placed?"""
-    return {replica.voter for replica in view.replicas if replica.votes} != {*fact.placement}
-
-
-def _copying(replica: ReplicaView | None, placed: Voter) -> pb.CopyProgress | None:
-    """Of a replica that is to vote, and does not yet."""
-    if replica is None or replica.copying is None or replica.voter != placed:
-        return None
-    return pb.CopyProgress(**replica.copying._asdict())
 
 
 def _setting(setting: ClusterSetting, value: int | None) -> pb.ClusterSetting:

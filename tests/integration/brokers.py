@@ -120,9 +120,11 @@ secret = "{SECRET}"
         """Every record's value, from the start to the committed end."""
         found: list[bytes | None] = []
         offset = 0
+        deadline = time.monotonic() + 30
         while True:
             answer = self.fetch(topic, offset, partition=partition)
-            if answer.error.reason == "NO_LEADER":  # elected a moment ago: it knows soon what is committed
+            # Elected a moment ago, it knows soon what is committed.
+            if answer.error.reason == "NO_LEADER" and time.monotonic() < deadline:
                 time.sleep(0.02)
                 continue
             assert not answer.error.reason, answer.error
