@@ -25,6 +25,8 @@ from pathlib import Path
 
 import uvloop
 
+from tests.ports import free_ports
+
 FRAME = struct.Struct(">IBIQ")  # bytes of payload, kind, file, frame number
 HELLO, PRODUCE, REPLICATE, ACK, DONE = range(5)
 SYNC_THREADS = 4
@@ -177,16 +179,6 @@ async def drive(ports: list[int], files: int, frame_bytes: int, total_bytes: int
     send_some()
     await finished
     return time.monotonic() - began
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def measure(

@@ -20,7 +20,7 @@ from typing import Any
 
 import lograft
 
-from tests.integration.brokers import free_ports
+from tests.ports import free_ports
 
 from .disks import Disk
 from .proxy import Proxies
@@ -216,11 +216,11 @@ class Cluster:
     ) -> None:
         self.directory = directory
         self.proxies = Proxies(chance)
-        with free_ports(5 * len(disks)) as ports:
-            self.brokers = [
-                Broker(broker_id, directory, disk, ports[5 * broker_id : 5 * broker_id + 5])
-                for broker_id, disk in enumerate(disks)
-            ]
+        ports = free_ports(5 * len(disks))
+        self.brokers = [
+            Broker(broker_id, directory, disk, ports[5 * broker_id : 5 * broker_id + 5])
+            for broker_id, disk in enumerate(disks)
+        ]
         peers = {broker.broker_id: broker.peer_address for broker in self.brokers}
         for broker in self.brokers:
             broker.configure(peers, settings)

@@ -16,7 +16,7 @@ import pytest
 from lograft.client.check.history import Recorder
 from lograft.client.check.verdict import judge
 
-from tests.integration.brokers import free_ports
+from tests.ports import free_ports
 
 from . import __main__ as command
 from . import tools
@@ -122,8 +122,7 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def test_proxy_holds_back_what_is_sent_over_a_cut_wire_and_delivers_it_in_order_once_mended() -> None:
     async def play() -> None:
         proxies = Proxies(random.Random(1))
-        with free_ports(2) as ports:
-            port, to_port = ports
+        port, to_port = free_ports(2)
         server = await asyncio.start_server(_echo, "127.0.0.1", to_port)
         await proxies.lead(port, to_port, "b0", is_peer=False)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,8 @@ from lograft.proto.record_batch import Compression, NewRecord, decode, encode, s
 from lograft.v1 import admin_service_pb2 as admin_pb
 from lograft.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, groups_service_pb2_grpc
 from lograft.v1 import broker_service_pb2 as pb
+
+from tests.ports import free_ports
 
 T = TypeVar("T")
 SECRET = "a secret of the integration tests"
@@ -200,12 +201,12 @@ class Brokers:
 
     def __init__(self, directory: Path, count: int = 3, *, settings: str = "") -> None:
         """`settings`: lines of TOML for every broker's configuration file."""
-        with free_ports(3 * count) as ports:
-            peers = {broker_id: ports[3 * broker_id + 1] for broker_id in range(count)}
-            self.all = [
-                Broker(broker_id, directory, tuple(ports[3 * broker_id : 3 * broker_id + 3]), peers)  # type: ignore[arg-type]
-                for broker_id in range(count)
-            ]
+        ports = free_ports(3 * count)
+        peers = {broker_id: ports[3 * broker_id + 1] for broker_id in range(count)}
+        self.all = [
+            Broker(broker_id, directory, tuple(ports[3 * broker_id : 3 * broker_id + 3]), peers)  # type: ignore[arg-type]
+            for broker_id in range(count)
+        ]
         for broker in self.all:
             with broker.config_path.open("a") as config:
                 config.write(settings)
@@ -301,13 +302,3 @@ def eventually(what: Callable[[], T | None], seconds: float = 15.0) -> T:
             return found
         assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.05)
-
-
-@contextmanager
-def free_ports(count: int) -> Iterator[list[int]]:
-    """Ports that nobody listened on a moment ago, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        yield [one.getsockname()[1] for one in sockets]

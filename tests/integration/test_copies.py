@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .brokers import Broker, Brokers, a_batch, eventually, free_ports
+from tests.ports import free_ports
+
+from .brokers import Broker, Brokers, a_batch, eventually
 from .test_moves import described, is_whole, lograft
 
 
@@ -62,10 +64,10 @@ def test_of_two_copies_that_run_at_once_one_ends_and_does_not_come_back(brokers:
     brokers.create_topic("kept", replication=3)
     first = brokers[1]
     shutil.copytree(first.data_directory, tmp_path / "copied")
-    with free_ports(3) as ports:
-        peers = {broker.broker_id: broker.peer_port for broker in brokers.all} | {1: ports[1]}
-        (tmp_path / "elsewhere").mkdir()
-        copy = Broker(1, tmp_path / "elsewhere", (ports[0], ports[1], ports[2]), peers)
+    ports = free_ports(3)
+    peers = {broker.broker_id: broker.peer_port for broker in brokers.all} | {1: ports[1]}
+    (tmp_path / "elsewhere").mkdir()
+    copy = Broker(1, tmp_path / "elsewhere", (ports[0], ports[1], ports[2]), peers)
     shutil.move(tmp_path / "copied", copy.data_directory)
     copy.start()
     try:

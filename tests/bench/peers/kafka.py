@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..bare_pipe import free_ports
+from tests.ports import free_ports
+
 from .processes import CannotBeHad, Failed, Servers, run
 from .system import LARGE_BYTES, Cluster, Lane, System, installed, need_program
 from .tool_output import kafka_consumer_performance, kafka_producer_performance

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import uvloop
 
+from tests.ports import free_ports
+
 from .. import bare_pipe
-from ..bare_pipe import PRODUCE, Pipe, connect, drive, free_ports
+from ..bare_pipe import PRODUCE, Pipe, connect, drive
 from .figures import throughput
 from .processes import Servers, last_line
 from .work import IN_FLIGHT_BYTES, PARTITIONS, Sampled

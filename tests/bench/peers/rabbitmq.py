@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..bare_pipe import free_ports
+from tests.ports import free_ports
+
 from .processes import CannotBeHad, Failed, Servers, run
 from .system import Cluster, Lane, System, installed, need_program
 
