@@ -128,7 +128,7 @@ class VitalSigns:
 
     async def _count_leaderless(self) -> int:
         state = self._replicas.state
-        count = 0 if CLUSTER_PARTITION not in self._replicas.table or self._has_leader(CLUSTER_PARTITION) else 1
+        count = 0 if CLUSTER_PARTITION not in self._replicas.table or self.has_leader(CLUSTER_PARTITION) else 1
         async for partition in in_turns(
             [
                 PartitionId(topic.topic_id, number)
@@ -137,11 +137,12 @@ class VitalSigns:
             ]
         ):
             # A topic that was deleted meanwhile misses no leader.
-            if not self._has_leader(partition) and not state.is_deleted(partition.topic_id):
+            if not self.has_leader(partition) and not state.is_deleted(partition.topic_id):
                 count += 1
         return count
 
-    def _has_leader(self, partition: PartitionId) -> bool:
+    def has_leader(self, partition: PartitionId) -> bool:
+        """One that is in touch."""
         leader = self._replicas.leader_of(partition).broker_id
         return leader is not None and (leader == self._broker_id or self._replicas.heartbeats.is_heard(leader))
 
