@@ -20,7 +20,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, RequestTimedOut
+from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, NotLeader, RequestTimedOut
 from ..metrics import Metrics
 from .call_counts import CallCounts
 from .large_messages import DECODERS
@@ -122,7 +122,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
             finally:
                 measures.in_flight.value -= 1
                 measures.ended(code.name, time.monotonic() - began)
-                if api in CHANGING:
+                if api in CHANGING and reason != NotLeader.reason:  # then it is carried out, and logged, elsewhere
                     took = asyncio.get_running_loop().time() - began_in_loop
                     log_call(api, request, code.name, reason, context.peer(), took)
 
@@ -130,7 +130,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
 
 
 def with_request_id(error: LograftError, request_id: str) -> LograftError:
-    if request_id:
+    if request_id and not isinstance(error, NotLeader):
         error.facts["request_id"] = request_id
     return error
 
