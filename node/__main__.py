@@ -17,6 +17,7 @@ from .cluster_recovery import follow_recovered, recover_cluster
 from .config import BrokerConfig, load_config
 from .logs import set_up_logging
 from .node import Node
+from .service_manager import tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +66,9 @@ async def _serve(config: BrokerConfig, loop_kind: str) -> int:
         loop.add_signal_handler(number, asked_to_stop.set)
     node = Node(config, loop_kind=loop_kind)
     await node.start()
+    tell("READY=1", os.environ)  # it listens; that it has found the others is another matter, asked by /readyz
     await asked_to_stop.wait()
+    tell("STOPPING=1", os.environ)
     await node.stop()
     return 0
 
