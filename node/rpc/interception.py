@@ -74,8 +74,11 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
         )
 
     def _translated(self, api: str, method: Method) -> Method:
+        measures = self._metrics.requests.api(api)
+
         async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
             began = time.monotonic()
+            measures.in_flight.value += 1
             code = grpc.StatusCode.CANCELLED
             try:
                 if self.stopping:
@@ -104,7 +107,8 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
                     LograftError(f"unexpected failure {error_id}; the broker's log has the cause", error_id=error_id),
                 )
             finally:
-                self._metrics.count_request(api, code.name, time.monotonic() - began)
+                measures.in_flight.value -= 1
+                measures.ended(code.name, time.monotonic() - began)
 
         return call
 

@@ -104,7 +104,8 @@ class RpcServer:
         limits: LimitsSection,
     ) -> None:
         calls = CallCounts(limits.calls_max, limits.calls_per_host_max)
-        metrics.watch_calls(lambda: calls.total)
+        metrics.requests.calls.watch_value(lambda: calls.total)
+        self._calls = calls
         self._interception = ErrorTranslation(metrics, complete, calls)
         self._health = HealthServicer()
         self._door = door
@@ -114,6 +115,11 @@ class RpcServer:
         groups_service_pb2_grpc.add_GroupsServiceServicer_to_server(groups, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
+
+    @property
+    def connections(self) -> int:
+        """Of clients, with a call under way."""
+        return self._calls.connections
 
     async def start(self, address: str) -> None:
         await self.say_ready(False)

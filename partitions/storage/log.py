@@ -298,6 +298,10 @@ class PartitionLog:
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self._segments)
 
+    @property
+    def segment_count(self) -> int:
+        return len(self._segments)
+
     def size_to(self, point: Point) -> int:
         """Bytes before `point`, as the indexes know it: up to an index interval less than there are."""
         at = self._segment_at(point)
