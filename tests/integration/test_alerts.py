@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -49,3 +50,17 @@ def test_the_unit_tests_leave_no_alert_out() -> None:
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
     fired = set(re.findall(r'ALERTS{alertname="(\w+)", alertstate="firing"', UNIT_TESTS.read_text()))
     assert alerts == fired
+
+
+def test_prometheus_understands_what_the_dashboards_ask(promtool: Path, tmp_path: Path) -> None:
+    rules = []
+    for name in monitoring_files.DASHBOARDS:
+        board = json.loads(monitoring_files.dashboard(name))
+        asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+        asked += [one["expr"] for one in board["annotations"]["list"]]
+        for expression in asked:
+            known = re.sub(r"\$__rate_interval", "1m", expression)
+            rules.append({"record": f"asked:{name}_{len(rules)}", "expr": re.sub(r"\$\w+", ".+", known)})
+    assert len(rules) > 50
+    (tmp_path / "asked.yml").write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]}))
+    run(promtool, "check", "rules", tmp_path / "asked.yml")
