@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,16 @@ class Ledger:
         """Until each of them has been seen, at once or one after the other."""
         self._await(lambda firing, seen: set(names) <= seen, f"{', '.join(names)} to fire", seconds)
 
-    def await_quiet(self, *names: str, seconds: float) -> None:
-        """Until none of them fires; of no names: nothing at all."""
+    def await_quiet(self, *names: str, besides: Set[str] = frozenset(), seconds: float) -> None:
+        """Until none of them fires; of no names: nothing at all, `besides` those."""
         what = f"{', '.join(names) or 'all alerts'} to clear"
-        self._await(lambda firing, seen: not (firing & set(names) if names else firing), what, seconds)
+        self._await(
+            lambda firing, seen: not (firing & set(names) if names else firing - besides),
+            what,
+            seconds,
+        )
 
-    def _await(self, enough: Any, what: str, seconds: float) -> None:
+    def _await(self, enough: Callable[[set[str], set[str]], bool], what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         seen: set[str] = set()
         while True:
