@@ -123,8 +123,10 @@ class Measuring:
         return [*self._vital.signs.sizes.items()]
 
     def _topic_name(self, topic_id: str) -> str | None:
-        topic = self._replicas.state.topic_by_id(topic_id)
-        return self._vital.signs.names.get(topic_id) if topic is None else topic.name
+        name = self._vital.signs.names.get(topic_id)
+        if name is None and (topic := self._replicas.state.topic_by_id(topic_id)) is not None:
+            return topic.name  # new since the last look
+        return name
 
     # -- groups ------------------------------------------------------------------------------------------------------
 

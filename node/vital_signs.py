@@ -21,10 +21,11 @@ from ..partitions.replica import Replica
 from .peer.links import PeerLinks
 from .replicas import CLUSTER_PARTITION, Replicas
 
-PER_TURN = 100
-"""Partitions; each takes a few microseconds."""
+PER_TURN = 50
+"""Partitions; each takes up to twenty microseconds."""
 LOOK_S_MIN = 1.0
 LOOK_S_PER_PARTITION = 0.0004
+LOOK_S_PER_LED = 0.002
 """So that looking takes about a hundredth of a core, however many there are."""
 CLUSTER_TOPIC = "__cluster"
 
@@ -86,7 +87,8 @@ class VitalSigns:
     @property
     def due_s(self) -> float:
         """From one look to the next."""
-        return max(LOOK_S_MIN, LOOK_S_PER_PARTITION * self._replicas.state.partition_count)
+        led, all_of_them = len(self._replicas.led), self._replicas.state.partition_count
+        return max(LOOK_S_MIN, LOOK_S_PER_LED * led + LOOK_S_PER_PARTITION * all_of_them)
 
     async def look(self) -> None:
         self._note_who_is_heard()

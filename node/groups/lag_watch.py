@@ -32,7 +32,7 @@ from .state import GroupFacts
 LAG_CALL = "partitions.lag"
 ANSWER_MS_MAX = 2_000
 INTERVAL_S_MIN = 5.0
-INTERVAL_S_PER_OFFSET = 0.001
+INTERVAL_S_PER_OFFSET = 0.0005
 """Of each offset that a group stored: so that the rounds take about a hundredth of a core, however many there are."""
 PARTITIONS_PER_CALL = 500
 OFFSETS_PER_TURN = 200

@@ -11,8 +11,8 @@ import asyncio
 from .families import Catalogue
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LINES_PER_TURN = 250
-"""About half a millisecond."""
+LINES_PER_TURN = 128
+"""Half a millisecond or so."""
 
 
 async def written_out(catalogue: Catalogue) -> bytes:

@@ -7,7 +7,7 @@ from functools import partial
 
 from ...partitions.repairer import RepairCounts
 from ...partitions.replica_counts import ReplicaCounts
-from .families import LONG_BUCKETS, Catalogue, Count, Reading
+from .families import LONG_BUCKETS, Catalogue
 
 
 class StorageMeasures:
@@ -37,7 +37,10 @@ class StorageMeasures:
             "on this disk (times that damage was met in a log).",
             "where",
         )
+        # From the beginning: else the first error would be no increase, and no alert would see it.
         self._crc_errors_of_clients = self._crc_errors.of("client")
+        self.crc_errors_of_peers = self._crc_errors.of("peer")
+        self.crc_errors_of_disk = self._crc_errors.of("disk")
         self.damaged = catalogue.reading("damaged_replicas", "Replicas here with stored bytes that are unreadable.")
         self.doubtful = catalogue.reading(
             "doubtful_replicas", "Replicas here that may have lost what they acknowledged, and do not count until sure."
@@ -68,14 +71,6 @@ class StorageMeasures:
     def corrupt_from_client(self) -> None:
         self._crc_errors_of_clients.value += 1
 
-    @property
-    def crc_errors_of_peers(self) -> Count:
-        return self._crc_errors.of("peer")
-
-    @property
-    def crc_errors_of_disk(self) -> Count:
-        return self._crc_errors.of("disk")
-
     def watch_repairs(self, repairs: RepairCounts) -> None:
         for field, family in self.repairs:
             family.watch_value(partial(getattr, repairs, field))
@@ -98,6 +93,8 @@ class CompactionMeasures:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._ended = catalogue.counter("compactions", "Compactions of one log that ended, by result.", "result")
+        for result in ("done", "given_up", "damaged"):
+            self._ended.of(result)  # all of them from the beginning, so that the first is an increase
         self._seconds = catalogue.histogram(
             "compaction_seconds", "Duration of one compaction of one log.", "topic", bounds=LONG_BUCKETS
         )
@@ -135,11 +132,3 @@ class CompactionMeasures:
 
     def forget_topic(self, name: str) -> None:
         self._seconds.forget(name)
-
-
-def flag(is_so: Callable[[], bool]) -> Callable[[], float]:
-    """As a measurement: 1 or 0."""
-    return lambda: float(is_so())
-
-
-__all__ = ["CompactionMeasures", "Reading", "StorageMeasures", "flag"]
