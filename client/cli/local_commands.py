@@ -125,6 +125,8 @@ def _bring_up(
             if prometheus is not None:
                 _watch_running(cluster, prometheus)
             return None
+        if cluster is not None and cluster.is_watched:
+            cluster.stop("lograft up")  # no broker runs, but its Prometheus does: it is to have the new configuration
         if cluster is None:
             cluster = LocalCluster.new(directory, brokers or DEFAULT_BROKERS, base_port or DEFAULT_BASE_PORT)
         elif brokers not in (None, len(cluster.members)):
@@ -134,7 +136,6 @@ def _bring_up(
             )
         else:
             cluster = cluster.moved_to(base_port or cluster.base_port)
-        cluster.stop("lograft up")  # no broker runs, but its Prometheus may: it is to have the new configuration
         _refuse_taken_ports(cluster)
         try:
             cluster.prepare(log_level)

@@ -5,12 +5,17 @@ The rules are the users' own, with time going twenty times as fast. At the end t
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import resource
 import shutil
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +35,15 @@ TIME_SCALE = 0.05
 SCRAPE_S = 1.0
 LAG_GOAL_S = 5.0
 TOPIC, GROUP = "orders", "billing"
+EMPTY_WHEN_ALL_IS_WELL = {
+    "Calls that failed, by code",
+    "Batches refused, by reason",
+    "Dropped by retention",
+    "Replicas behind, worst",
+    "Time to catch up",
+    "Partitions furthest behind",
+}
+"""Panels of the dashboards."""
 OF_A_BUSY_MACHINE = {"LograftProduceSlow", "LograftFsyncSlow", "LograftEventLoopStall"}
 """These fire wherever the brokers get too little of the machine, as in a test run they may."""
 
@@ -144,6 +158,23 @@ def test_prometheus_reads_all_brokers_and_a_cluster_that_is_well_is_quiet(watche
     assert watched.ledger.look() <= OF_A_BUSY_MACHINE
 
 
+def test_every_panel_of_the_dashboards_shows_something(watched: Watched) -> None:
+    def empty_panels() -> set[str]:
+        found = set()
+        for name in monitoring_files.DASHBOARDS:
+            for panel in json.loads(monitoring_files.dashboard(name))["panels"]:
+                for target in panel["targets"]:
+                    asked = target["expr"].replace("$__rate_interval", "10s").replace("$cluster", "lograft")
+                    if not watched.prometheus.query(re.sub(r"\$(topic|group)", ".+", asked)):
+                        found.add(panel["title"])
+        return found - EMPTY_WHEN_ALL_IS_WELL
+
+    try:
+        eventually(lambda: not empty_panels(), 60)
+    except AssertionError:
+        assert empty_panels() == set()
+
+
 def test_a_killed_broker_is_told_and_so_is_what_cannot_bear_another_loss(watched: Watched) -> None:
     watched.brokers[1].kill()
     watched.ledger.await_firing("LograftBrokerDown", "LograftAtMinimumQuorum", "LograftUnderReplicated", seconds=60)
@@ -230,6 +261,27 @@ def test_a_full_disk_is_told_while_it_refuses_and_no_longer(watched: Watched, tm
         broker.start()
         watched.brokers.await_ready()
     watched.ledger.await_quiet("LograftDiskLow", seconds=60)
+
+
+def test_a_disk_that_takes_long_for_each_sync_is_told(watched: Watched) -> None:
+    process = watched.brokers[0].process
+    if shutil.which("strace") is None or process is None:
+        pytest.skip("there is no strace here to slow the disk down with")
+    delay = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=700000"]
+    slowing = subprocess.Popen(
+        ["strace", "-f", "-p", str(process.pid), *delay, "-o", "/dev/null"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            slowing.wait(2)
+            pytest.skip("strace may not look at other processes here")
+        watched.ledger.await_firing("LograftFsyncSlow", seconds=90)
+    finally:
+        slowing.send_signal(signal.SIGINT)
+        slowing.wait(20)
+    watched.ledger.await_quiet("LograftFsyncSlow", seconds=90)
 
 
 def test_decay_of_a_disk_is_told_at_once_and_no_more_once_it_is_repaired(watched: Watched) -> None:
