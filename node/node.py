@@ -48,6 +48,7 @@ from .hand_over import ANSWER_MS_MAX, TAKE_OVER_CALL, hand_over
 from .heartbeats import FRAME_TYPES, Heartbeats
 from .holdings import HOLDING_CALL, Holdings
 from .http import HttpDoor
+from .logs import level_of
 from .measuring import Measuring
 from .metrics import Metrics
 from .metrics.requests import connection_rows
@@ -63,7 +64,7 @@ from .retention import CLOCK_CALL, Retention
 from .rpc.admin_service import CALL_PREFIX, AdminService
 from .rpc.broker_service import BrokerService
 from .rpc.groups_service import GroupsService
-from .rpc.server import RpcServer
+from .rpc.server import ADMIN_SERVICE, BROKER_SERVICE, GROUPS_SERVICE, RpcServer
 from .scrubber import Scrubber
 from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sighting
 from .sightings_board import ROOM_BYTES, SightingsBoard
@@ -131,7 +132,7 @@ class Node:
         open_files_max = self._outside.open_files_max()
         self._directory = self._outside.claim(config.broker.data_directory, self._broker_id)
         self._environment = self._outside.environment(
-            config.broker.data_directory, log=_log_event, on_sync=self.metrics.storage.fsync_seconds.observe
+            config.broker.data_directory, log=self._log_event, on_sync=self.metrics.storage.fsync_seconds.observe
         )
         self._promises = await Promises.open(
             self._environment, config.broker.data_directory, mark_interval_ms=config.replica.mark_interval_ms
@@ -346,6 +347,7 @@ class Node:
             self._outside,
             limits=config.limits,
         )
+        self._rpc.name_process(f"{self._broker_id}-{self._identity.start_number:x}")
         self._wire_measuring()
 
     def _wire_measuring(self) -> None:
@@ -651,8 +653,10 @@ class Node:
         """Be ready when it is true; and, as the controller, register who is in session, and make what groups need."""
         if not self._ready and not self._stopping and self._missing() is None:
             self._ready = True
-            await self._rpc.say_ready(True)
+            await self._rpc.say_serving(self._serving())
             log.info("ready", cluster_id=self._admin.cluster_id)
+        if self._ready and not self._stopping:
+            await self._rpc.say_serving(self._serving())
         controller = self._controller
         if controller is None or not controller.is_active:
             return
@@ -677,6 +681,18 @@ class Node:
                 log.info("internal_topics_grown", topics=grown)
         except LograftError as error:
             log.info("internal_topics_not_grown", why=error.message)
+
+    def _serving(self) -> dict[str, bool]:
+        """Of a broker that is ready, which of its services are of use just now."""
+        return {
+            "": True,
+            BROKER_SERVICE: True,
+            ADMIN_SERVICE: self._signs.has_leader(CLUSTER_PARTITION),
+            GROUPS_SERVICE: any(
+                self._signs.has_leader(PartitionId(OFFSETS_TOPIC_ID, number))
+                for number in range(self._coordinators.partition_count)
+            ),
+        }
 
     async def _look_for_absences(self) -> None:
         """As the controller: who has been out of sight for too long is gone."""
@@ -762,6 +778,14 @@ class Node:
             raise BrokerUnavailable(f"broker {broker_id} is not ready to lead, or is about to stop")
         await replica.transfer_leadership(broker_id)
 
+    def _log_event(self, event: str, **facts: Any) -> None:
+        """As `_log_event`; and where it is about a partition, with the topic's name."""
+        if "partition" in facts and self._cluster_log is not None:
+            topic = self._cluster_log.state.topic_by_id(str(facts["partition"]).rpartition("-")[0])
+            if topic is not None:
+                facts["topic"] = topic.name
+        _log_event(event, **facts)
+
 
 def groups_limits(section: GroupsSection) -> GroupsLimits:
     """What the configuration says that coordinators go by: settings of the same names."""
@@ -769,4 +793,4 @@ def groups_limits(section: GroupsSection) -> GroupsLimits:
 
 
 def _log_event(event: str, **facts: Any) -> None:
-    log.info(event, **facts)
+    log.log(level_of(event, facts), event, **facts)

@@ -24,9 +24,9 @@ from .replicas import CLUSTER_PARTITION, Replicas
 PER_TURN = 50
 """Partitions; each takes up to twenty microseconds."""
 LOOK_S_MIN = 1.0
-LOOK_S_PER_PARTITION = 0.0004
-LOOK_S_PER_LED = 0.002
-"""So that looking takes about a hundredth of a core, however many there are."""
+LOOK_S_PER_PARTITION = 0.002
+LOOK_S_PER_LED = 0.003
+"""So that looking takes about half a hundredth of a core, however many there are."""
 CLUSTER_TOPIC = "__cluster"
 
 Thing = TypeVar("Thing")
@@ -128,20 +128,20 @@ class VitalSigns:
 
     async def _count_leaderless(self) -> int:
         state = self._replicas.state
-        count = 0 if CLUSTER_PARTITION not in self._replicas.table or self._has_leader(CLUSTER_PARTITION) else 1
-        async for partition in in_turns(
-            [
-                PartitionId(topic.topic_id, number)
-                for topic in state.topics.values()
-                for number in range(len(topic.partitions))
-            ]
-        ):
-            # A topic that was deleted meanwhile misses no leader.
-            if not self._has_leader(partition) and not state.is_deleted(partition.topic_id):
-                count += 1
+        count = int(CLUSTER_PARTITION in self._replicas.table and not self.has_leader(CLUSTER_PARTITION))
+        seen = 0
+        for topic in list(state.topics.values()):
+            for number in range(len(topic.partitions)):
+                # A topic that was deleted meanwhile misses no leader.
+                if not self.has_leader(PartitionId(topic.topic_id, number)) and not state.is_deleted(topic.topic_id):
+                    count += 1
+                seen += 1
+                if seen % PER_TURN == 0:
+                    await asyncio.sleep(0)
         return count
 
-    def _has_leader(self, partition: PartitionId) -> bool:
+    def has_leader(self, partition: PartitionId) -> bool:
+        """One that is in touch."""
         leader = self._replicas.leader_of(partition).broker_id
         return leader is not None and (leader == self._broker_id or self._replicas.heartbeats.is_heard(leader))
 
@@ -175,33 +175,23 @@ class VitalSigns:
                 signs.at_min_quorum += found.in_sync <= found.quorum
             for broker_id, lacks in found.lacks:
                 signs.lag_max[broker_id] = max(signs.lag_max.get(broker_id, 0), lacks)
-            if is_caught_up and set(replica.voters) != set(self._replicas.placed_voters(replica)):
-                signs.moves_active += 1
+            if is_caught_up:
+                placed, voters = self._replicas.placed_voters(replica), replica.voters
+                signs.moves_active += placed != voters and set(placed) != set(voters)
 
     def _signs_of(self, replica: Replica) -> LedSigns:
         partition, voters, end = replica.partition, replica.committed_voters, replica.log_end
         fact = self._replicas.state.partition(partition)
         committed_before = self._committed_before(partition)
-        followers = replica.followers(with_bytes=False)
-        in_sync = int(replica.voter in voters) + sum(
-            follower.voter in voters
-            and follower.heard
-            and follower.counts
-            and follower.match.offset >= committed_before
-            for follower in followers
-        )
-        return LedSigns(
-            # Of `__cluster` every broker holds a replica: those count that vote.
-            len(voters) if fact is None else len(fact.placement),
-            in_sync,
-            len(voters) // 2 + 1,
-            # Without a match nothing is known of the follower in this session.
-            tuple(
-                (follower.voter.broker_id, max(end - follower.match.offset, 0))
-                for follower in followers
-                if follower.match.term
-            ),
-        )
+        in_sync = int(replica.voter in voters)
+        lacks = []
+        for follower, is_sound, match in replica.followed_by():
+            in_sync += is_sound and match.offset >= committed_before and follower in voters
+            if match.term:  # without one nothing is known of the follower in this session
+                lacks.append((follower.broker_id, max(end - match.offset, 0)))
+        # Of `__cluster` every broker holds a replica: those count that vote.
+        wanted = len(voters) if fact is None else len(fact.placement)
+        return LedSigns(wanted, in_sync, len(voters) // 2 + 1, tuple(lacks))
 
 
 async def in_turns(things: Iterable[Thing], per_turn: int = PER_TURN) -> AsyncIterator[Thing]:

@@ -536,25 +536,29 @@ class Replica:
             word=core.word,
             voters=core.voters,
             voters_committed=core.voter_sets.at(core.committed),
-            followers=self.followers(),
+            followers=tuple(
+                FollowerStatus(
+                    voter=progress.voter,
+                    votes=progress.voter in core.voters,
+                    heard=core.is_heard(progress.voter),
+                    match=progress.match,
+                    counts=progress.counted >= progress.match,
+                    held_bytes=None if progress.voter in core.voters else self.log.size_to(progress.match),
+                )
+                for progress in core.progress.values()
+            ),
         )
 
-    def followers(self, *, with_bytes: bool = True) -> tuple[FollowerStatus, ...]:
-        """Of a leader, who follows. What learners hold in bytes takes a look into an index."""
+    def followed_by(self) -> list[tuple[Voter, bool, Point]]:
+        """Of a leader, who follows: whether it is in touch and counts, and how far it is known to have come.
+
+        Of `status` what may be asked of a thousand replicas again and again.
+        """
         core = self._core
-        return tuple(
-            FollowerStatus(
-                voter=progress.voter,
-                votes=progress.voter in core.voters,
-                heard=core.is_heard(progress.voter),
-                match=progress.match,
-                counts=progress.counted >= progress.match,
-                held_bytes=None
-                if not with_bytes or progress.voter in core.voters
-                else self.log.size_to(progress.match),
-            )
+        return [
+            (progress.voter, progress.counted >= progress.match and core.is_heard(progress.voter), progress.match)
             for progress in core.progress.values()
-        )
+        ]
 
     # -- events ------------------------------------------------------------------------------------------------------
 

@@ -34,8 +34,9 @@ So a dead broker shows in `lograft_brokers_up` of the others, and a partition th
 `lograft_leaderless_partitions` of all that are left; neither needs a controller. A partition without a leader is in no
 leader's figures: alerts need both kinds.
 
-Health is looked at each second, the lag of groups each 5 s; where there is so much that this would take more than a
-hundredth of a core or so, more rarely (`lograft_group_lag_age_seconds` says how old the lag is). Nothing of it is
+Health is looked at each second, the lag of groups each 5 s; where there is much of it (from 200 partitions, or 10,000
+stored offsets) more rarely, so that neither takes more than about a hundredth of a core: with 1,000 partitions, 333 of
+them led here, health is looked at each 3 s. `lograft_group_lag_age_seconds` says how old the lag is. Nothing of it is
 worked out in a scrape. Counters begin at zero with each start of a broker. The series of a topic or group end when it
 is deleted, those of a group also when another broker coordinates it.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+from typing import Any
 
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lograft.node.metrics import Metrics
 from lograft.node.metrics.families import Family
 from lograft.v1 import admin_service_pb2 as admin_pb
@@ -184,6 +187,47 @@ def test_a_dead_broker_and_a_lost_majority_show_at_those_that_are_left(brokers: 
     assert eventually(lambda: scraped(brokers[2])[1]["lograft_leaderless_partitions"] > 0, 30)
     assert eventually(lambda: seen(brokers[2])[:2] == (1, 3), 30)
     assert eventually(lambda: in_sum("lograft_controller_active") == 0, 30)
+    # Nothing can be decided and no group coordinated, but what this broker leads alone it would still serve.
+    assert eventually(lambda: serving(brokers[2]) == {"": True, "Broker": True, "Admin": False, "Groups": False}, 30)
     brokers.start()
     for broker in brokers.all:
         assert eventually(lambda at=broker: seen(at) == (3, 3, 0), 60)  # type: ignore[misc]
+        assert eventually(lambda at=broker: all(serving(at).values()), 30)  # type: ignore[misc]
+
+
+def serving(broker: Broker) -> dict[str, bool]:
+    """What gRPC's health service says of the broker as a whole, and of each of its services."""
+    stub = health_pb2_grpc.HealthStub(broker.channel)
+    names = {"": "", **{name: f"lograft.v1.{name}Service" for name in ("Broker", "Admin", "Groups")}}
+    return {
+        short: stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status
+        == health_pb2.HealthCheckResponse.SERVING
+        for short, name in names.items()
+    }
+
+
+def test_a_call_is_followed_by_its_id_to_the_broker_that_decides(brokers: Brokers) -> None:
+    def controller() -> Broker | None:
+        found = [b for b in brokers.all if scraped(b)[1]["lograft_controller_active"] == 1]
+        return found[0] if len(found) == 1 else None
+
+    decides = eventually(controller)
+    front = next(broker for broker in brokers.all if broker is not decides)
+    request = admin_pb.CreateTopicRequest(name="followed", partitions=1, topic_id=os.urandom(16).hex())
+    front.admin.CreateTopic(request, timeout=20, metadata=[("x-request-id", "ticket-4711")])
+
+    def lines(broker: Broker) -> list[dict[str, Any]]:
+        return [event for event in broker.events() if event.get("request_id") == "ticket-4711"]
+
+    assert eventually(lambda: [line["event"] for line in lines(decides)] == ["call_forwarded_here"])
+    (line,) = eventually(lambda: lines(front))
+    assert (line["event"], line["api"], line["name"], line["code"]) == ("call", "CreateTopic", "followed", "OK")
+    assert (
+        line["peer"].startswith("ipv4:127.0.0.1") and line["level"] == "info" and line["broker_id"] == front.broker_id
+    )
+
+    def leads() -> bool:
+        events = [event for broker in brokers.all for event in broker.events()]
+        return any(event.get("event") == "leading" and event.get("topic") == "followed" for event in events)
+
+    assert eventually(leads), "what happens to a partition is told with the name of its topic"
