@@ -42,6 +42,10 @@ def test_compose_and_kubernetes_files_fit_their_schemas() -> None:
         assert told.count(" passed ") == 5, told
 
 
+def test_the_image_is_made_as_images_should_be() -> None:
+    run(BIN / "hadolint", "--failure-threshold", "style", CONFIGS / "docker" / "Dockerfile")
+
+
 def test_a_broker_tells_systemd_when_it_listens_and_when_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
