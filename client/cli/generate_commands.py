@@ -31,7 +31,9 @@ def prometheus(
     ] = 15.0,
     write: WriteOption = None,
 ) -> None:
-    """Prometheus' configuration: prometheus.yml, and alerts.yml beside it if it is written.
+    """Prometheus' configuration.
+
+    That is prometheus.yml; with --write, alerts.yml beside it as well.
 
     \b
       lograft generate prometheus --targets b0:9602,b1:9602,b2:9602 --write /etc/prometheus
@@ -82,11 +84,13 @@ def alerts(
 
 def grafana(
     dashboard: Annotated[
-        str | None, typer.Argument(help="cluster, topics or groups.", metavar="[DASHBOARD]", show_default=False)
+        str | None, typer.Argument(help="cluster, topics or groups.", metavar="DASHBOARD", show_default=False)
     ] = None,
     write: WriteOption = None,
 ) -> None:
-    """Grafana's dashboards, as JSON: one of them printed, or all written into a directory.
+    """Grafana's dashboards, as JSON.
+
+    One of them is printed, or all are written into a directory.
 
     \b
       lograft generate grafana cluster > lograft-cluster.json

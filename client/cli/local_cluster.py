@@ -322,9 +322,10 @@ level = "{log_level}"
         for broker in running:
             broker.ended_by = ended_by
         ending = [broker.process for broker in running if broker.process]
-        if brokers is None and self.monitoring is not None and self.monitoring.process is not None and self.is_watched:
-            self.monitoring.ended_by = ended_by
-            ending.append(self.monitoring.process)
+        if brokers is None and self.monitoring is not None:
+            if self.monitoring.process is not None and self.is_watched:
+                ending.append(self.monitoring.process)
+            self.monitoring.ended_by = self.monitoring.ended_by or ended_by  # one that died is no news any more
         self.save()  # first, so that whoever watches sees why they end
         killed = processes.stop_all(ending, timeout_s)
         return [broker for broker in running if broker.process in killed]
