@@ -19,7 +19,11 @@ from .cluster_recovery import follow_recovered, recover_cluster
 from .config import BrokerConfig, load_config
 from .logs import set_up_logging
 from .node import Node
+<<<<<<< HEAD
+from .service_manager import tell
+=======
 from .stacks import answer_signal
+>>>>>>> 1b4d33f53320c1a98701dd36b181ba2c45229652
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +73,9 @@ async def _serve(config: BrokerConfig, loop_kind: str) -> int:
     answer_signal(structlog.get_logger().warning)
     node = Node(config, loop_kind=loop_kind)
     await node.start()
+    tell("READY=1", os.environ)  # it listens; that it has found the others is another matter, asked by /readyz
     await asked_to_stop.wait()
+    tell("STOPPING=1", os.environ)
     await node.stop()
     return 0
 

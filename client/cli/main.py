@@ -21,6 +21,7 @@ from . import (
     check_commands,
     check_log,
     cluster_commands,
+    generate_commands,
     group_commands,
     local_commands,
     partition_commands,
@@ -81,6 +82,7 @@ _group = typer.Typer(help="Consumer groups: who reads what, how far behind, and 
 _partition = typer.Typer(help="List partitions, move their replicas, and go on where a majority is lost.", **_APP)
 _broker = typer.Typer(**{**_APP, "no_args_is_help": False})
 _check = typer.Typer(help="Check what is stored, and what was seen: logs and histories.", **_APP)
+_generate = typer.Typer(help="Monitoring: Prometheus' configuration, alerts, Grafana's dashboards.", **_APP)
 _bench = typer.Typer(help="Measure a running cluster: records a second, and how long one takes.", **_APP)
 _cluster = typer.Typer(help="The whole cluster: who is in it, is it well, is it even, and its settings.", **_APP)
 
@@ -99,6 +101,7 @@ app.add_typer(_partition, name="partition")
 app.add_typer(_broker, name="broker")
 app.add_typer(_check, name="check")
 app.add_typer(_bench, name="bench")
+app.add_typer(_generate, name="generate")
 
 _topic.command()(topic_commands.create)
 _topic.command("list")(topic_commands.list_topics)
@@ -131,6 +134,10 @@ _bench.command()(bench_commands.produce)
 _bench.command()(bench_commands.consume)
 _bench.command()(bench_commands.latency)
 _bench.command()(bench_commands.mixed)
+
+_generate.command()(generate_commands.prometheus)
+_generate.command()(generate_commands.alerts)
+_generate.command()(generate_commands.grafana)
 
 _cluster.command()(cluster_commands.info)
 _cluster.command()(cluster_commands.health)
