@@ -12,6 +12,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+if "rich" not in sys.modules:  # structlog would import it, for tracebacks in colour: a tenth of what a start imports
+    sys.modules["rich"] = None  # type: ignore[assignment]
+
 from ..proto.errors import LograftError
 from .cluster_recovery import follow_recovered, recover_cluster
 from .config import BrokerConfig, load_config
