@@ -39,8 +39,8 @@ _CLUSTER = Group(
         Command("info", "cluster_commands:info", "Show the brokers of the cluster, its controller and what it holds."),
         Command(
             "health",
-            "cluster_commands:health",
-            "Say whether the cluster is healthy; the exit code says it too: 0 healthy, 1 not.",
+            "health_command:health",
+            "Say whether the cluster is healthy, and if not, what is wrong; the exit code says it too.",
         ),
         Command(
             "rebalance", "cluster_commands:rebalance", "Have the brokers hold and lead equally much, moving the least."
@@ -138,6 +138,19 @@ _BENCH = Group(
     ),
 )
 
+_DEBUG = Group(
+    "debug",
+    "Gather what somebody elsewhere needs to understand a cluster.",
+    (
+        Command(
+            "bundle",
+            "debug_commands:bundle",
+            "Pack what helps somebody elsewhere to understand this cluster: one .tar.gz, to be sent or attached to an "
+            "issue.",
+        ),
+    ),
+)
+
 COMMANDS: tuple[Command | Group, ...] = (
     Command("up", "local_commands:up", "Start a cluster on this machine, and wait until it is ready."),
     Command("down", "local_commands:down", "Stop the brokers of the local cluster."),
@@ -158,8 +171,14 @@ COMMANDS: tuple[Command | Group, ...] = (
     _TOPIC,
     _GROUP,
     _CLUSTER,
+    Command(
+        "top",
+        "top_command:top",
+        "Watch the cluster live: brokers, throughput, topics, how far groups are behind, what is not whole.",
+    ),
     _PARTITION,
     _BROKER,
     _CHECK,
     _BENCH,
+    _DEBUG,
 )
