@@ -138,6 +138,25 @@ _BENCH = Group(
     ),
 )
 
+_PROFILE = Group(
+    "profile",
+    "Clusters by name: where they are, and what you like as defaults.",
+    (
+        Command(
+            "create", "profile_commands:create", "Give a cluster a name, so that commands find it without --brokers."
+        ),
+        Command("use", "profile_commands:use", "Use a profile from now on, in every terminal."),
+        Command("list", "profile_commands:list_profiles", "List the profiles, and which is in use."),
+        Command("show", "profile_commands:show", "Show one profile."),
+        Command(
+            "check",
+            "profile_commands:check",
+            "Try a profile: each of its addresses, and each that the brokers there tell clients to use.",
+        ),
+        Command("delete", "profile_commands:delete", "Forget a profile."),
+    ),
+)
+
 _DEBUG = Group(
     "debug",
     "Gather what somebody elsewhere needs to understand a cluster.",
@@ -181,4 +200,10 @@ COMMANDS: tuple[Command | Group, ...] = (
     _CHECK,
     _BENCH,
     _DEBUG,
+    _PROFILE,
+    Command(
+        "completion",
+        "completion_command:completion",
+        "Print a script with which a shell completes commands, options, and names of topics, groups and profiles.",
+    ),
 )

@@ -35,10 +35,12 @@ class Command(NamedTuple):
     """`module:function`, the module in this package."""
     summary: str
 
-    def load(self) -> Any:
+    def load(self) -> Leaf:
         app = typer.Typer(**_SETTINGS)
-        app.command(self.name)(_function_at(self.home))
-        return typer.main.get_command(app)
+        app.command(self.name, cls=Leaf)(_function_at(self.home))
+        made = typer.main.get_command(app)
+        assert isinstance(made, Leaf)
+        return made
 
 
 class Group(NamedTuple):
@@ -66,6 +68,64 @@ class Group(NamedTuple):
         made.name = self.name
         made.fill(self.table)
         return made
+
+
+class Leaf(typer.core.TyperCommand):
+    """A command that does something. What it is not told, the profile in use may say."""
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        profile = None
+        if parent is not None and parent.info_name != "profile":  # these must work also where the one in use is gone
+            from .profiles import chosen
+
+            profile = chosen(parent.find_root().params.get("profile"))
+        if profile is not None:
+            words = f"{parent.command_path} {info_name}".split()[1:]
+            said = {option: profile.default_of(" ".join(words), option) for option in self.settable_options()}
+            told = {self._option(option).name: value for option, value in said.items() if value is not None}
+            extra["default_map"] = {**told, **self._where_to_find(profile.brokers)}
+        return super().make_context(info_name, args, parent, **extra)
+
+    def settable_options(self) -> list[str]:
+        """Those a profile can have a default of, by their long names: whatever is given once, and does not confirm."""
+        return [
+            name.removeprefix("--")
+            for param in self.params
+            if not getattr(param, "multiple", False)
+            for name in param.opts
+            if name.startswith("--") and name not in ("--brokers", "--yes", "--accept-loss", "--fresh", "--data")
+        ]
+
+    def check_option(self, option: str, value: str) -> None:
+        """Raises BadParameter unless the option takes this value."""
+        param = self._option(option)
+        context = typer.Context(self, info_name=self.name)
+        try:
+            param.process_value(context, value)
+        except typer.BadParameter as error:
+            why = error.message.removeprefix("Value error, ")
+            raise typer.BadParameter(f"{option} cannot be {value[:80]!r}: {why}", param_hint="--set") from None
+
+    def _option(self, option: str) -> Any:
+        return next(param for param in self.params if f"--{option}" in param.opts)
+
+    def _where_to_find(self, brokers: Sequence[str]) -> dict[str, str]:
+        """For a command that talks to a cluster: it has a --brokers that the environment can say too."""
+        return {
+            str(param.name): ",".join(brokers)
+            for param in self.params
+            if "--brokers" in param.opts and getattr(param, "envvar", None)
+        }
+
+
+def leaves(table: Sequence[Command | Group], words: Sequence[str] = ()) -> Iterator[tuple[list[str], Leaf]]:
+    """Every command below `table`, loaded, with the words by which it is called."""
+    for entry in table:
+        path = [*words, entry.name]
+        if isinstance(entry, Group):
+            yield from leaves(entry.table, path)
+        else:
+            yield path, entry.load()
 
 
 class LazyGroup(typer.core.TyperGroup):

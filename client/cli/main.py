@@ -7,13 +7,17 @@ Always
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+import typer.completion
 from typer.exceptions import Abort, TyperException
 
+from .completion_command import VARIABLE
+from .completions import complete_profile
 from .contents import COMMANDS
 from .endings import (
     DONE,
@@ -44,6 +48,16 @@ def lograft(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and stop.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            envvar="LOGRAFT_PROFILE",
+            help="Use this profile, whichever is in use.",
+            autocompletion=complete_profile,
+        ),
+    ] = None,
 ) -> None:
     """A replicated log that survives the death of its brokers.
 
@@ -56,7 +70,8 @@ def lograft(
       lograft consume events -g billing              share it with others, and go on where you stopped
       lograft kill 1                                 and nothing is lost
 
-    Commands talk to the brokers named by --brokers or LOGRAFT_BROKERS, else to the local cluster that `up` started.
+    Commands talk to the brokers named by --brokers or LOGRAFT_BROKERS, else to those of the profile in use (`lograft
+    profile`), else to the local cluster that `up` started.
     """
 
 
@@ -66,6 +81,8 @@ _app = TABLE.load()
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code. Says why, in one line, if it is not 0."""
+    if VARIABLE in os.environ:
+        typer.completion.completion_init()  # the shells that it knows; typer leaves it to those who let it add options
     try:
         code = _app.main(args=list(arguments), prog_name="lograft", standalone_mode=False)
         sys.stdout.flush()

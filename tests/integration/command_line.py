@@ -18,6 +18,7 @@ class CommandLine:
         self.directory = directory
         self.environment = {name: text for name, text in os.environ.items() if not name.startswith("LOGRAFT_")}
         self.environment["XDG_STATE_HOME"] = str(directory / "state")
+        self.environment["XDG_CONFIG_HOME"] = str(directory / "config")
 
     def run(self, *arguments: str, given: str = "", exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         ended = subprocess.run(

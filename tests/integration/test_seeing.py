@@ -1,4 +1,4 @@
-"""How an operator sees a cluster: health by exit code, `top`, the debug bundle."""
+"""How an operator sees a cluster and finds it: health by exit code, `top`, the debug bundle, profiles, completion."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pty
 import select
 import struct
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from termios import TIOCSWINSZ
 
 import pytest
 from lograft.client.cli.ports import free_base_port
+
+from tests.ports import free_ports
 
 from .command_line import LOGRAFT, CommandLine
 
@@ -179,3 +182,55 @@ def test_a_bundle_of_a_cluster_in_trouble_names_what_could_not_be_had(lograft: C
     assert files["local/broker-1/log.txt"]
     again = lograft.run("debug", "bundle", "-O", str(tmp_path / "b.tgz"), exit_code=1)
     assert "is there already" in again.stderr
+
+
+def test_a_shell_completes_topics_and_groups_from_the_cluster(lograft: CommandLine) -> None:
+    wanted = [("lograft topic describe ord", "orders"), ("lograft group describe b", "billing")]
+    script = lograft.run("completion", "bash").stdout
+    for words, completed in wanted:
+        asking = (
+            f"{script}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
+            '_lograft_completion lograft; echo "${COMPREPLY[*]}"'
+        )
+        environment = {**lograft.environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        told = subprocess.run(
+            ["bash", "-c", asking], cwd=lograft.directory, env=environment, capture_output=True, text=True
+        )
+        assert told.stdout.split() == [completed], told
+
+
+def test_a_profile_is_checked_at_its_own_addresses_and_finds_the_cluster_from_anywhere(
+    lograft: CommandLine, tmp_path: Path
+) -> None:
+    lograft.run("profile", "create", "here", "--use")
+    assert "broker 1" not in lograft.run("profile", "check", "here").stderr
+    elsewhere = CommandLine(tmp_path)
+    elsewhere.environment["XDG_CONFIG_HOME"] = lograft.environment["XDG_CONFIG_HOME"]
+    assert "orders" in elsewhere.run("topic", "list").stdout
+    lograft.run("kill", "1")
+    assert "does not answer" in lograft.run("profile", "check", "here", exit_code=1).stderr
+    lograft.run("profile", "delete", "here")
+
+
+def test_an_address_that_brokers_advertise_and_clients_cannot_reach_is_named(tmp_path: Path) -> None:
+    grpc_port, peer_port, http_port, nobodys = free_ports(4)
+    (tmp_path / "broker.toml").write_text(
+        f'[broker]\nid = 0\ndata_directory = "{tmp_path}/data"\n'
+        f'[listen]\ngrpc = "127.0.0.1:{grpc_port}"\npeer = "127.0.0.1:{peer_port}"\nhttp = "127.0.0.1:{http_port}"\n'
+        f'[advertise]\ngrpc = "127.0.0.1:{nobodys}"\n'
+    )
+    home = CommandLine(tmp_path)
+    with subprocess.Popen(
+        [*LOGRAFT, "broker", "-c", "broker.toml"], cwd=tmp_path, env=home.environment, stderr=subprocess.DEVNULL
+    ) as broker:
+        try:
+            home.run("profile", "create", "alone", "--brokers", f"127.0.0.1:{grpc_port}")
+            deadline = time.monotonic() + 30
+            while True:
+                told = home.run("profile", "check", "alone", exit_code=1).stderr
+                if "tells clients to use it" in told or time.monotonic() > deadline:
+                    break
+                time.sleep(0.3)
+        finally:
+            broker.terminate()
+    assert f"127.0.0.1:{nobodys} does not answer, and broker 0 tells clients to use it; set advertise.grpc" in told
