@@ -91,6 +91,9 @@ def test_whoever_follows_the_tutorial_sees_what_it_says(tmp_path: Path) -> None:
                 text=True,
                 timeout=120,
             )
+            if transcript := os.environ.get("TUTORIAL_TRANSCRIPT"):
+                with open(transcript, "a") as file:
+                    file.write(f"$ {step.command}\n{ended.stdout}")
             assert ended.returncode == 0, f"$ {step.command}\n{ended.stdout}"
             said = "\n".join(step.printed)
             assert re.fullmatch(pattern(step.printed), ended.stdout), (
