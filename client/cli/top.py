@@ -66,7 +66,7 @@ class _Watcher:
                 self._topics = await self._client.admin.list_topics()
                 self._topics_at_s = at_s
         lags = None if cluster is None or tells_groups(metrics) else await self._lags()
-        return Look(at_s, cluster, unanswered, metrics, self._topics, lags)
+        return Look(at_s, cluster, unanswered, self._described, metrics, self._topics, lags)
 
     async def _metrics(self) -> Mapping[int, Samples]:
         """Of all brokers at once, also where the cluster itself has no answer, by what was known of it before."""

@@ -31,6 +31,7 @@ def top(
     Keys: s sorts otherwise, p pauses, q quits.
     IN/S, OUT/S: what producers brought and consumers took. ACK P99: produce requests until they were acknowledged.
     LOOP P99: how late the broker came to what was due. BEHIND: age of the next record that the group has not read.
+    STATE alone: the broker lives, but nobody describes the cluster; silent: it does not answer either.
 
     \b
       lograft top

@@ -49,6 +49,8 @@ class Look:
     cluster: ClusterDescription | None
     unanswered: str = ""
     """Why there is no `cluster`."""
+    last_known: ClusterDescription | None = None
+    """The cluster as it was when somebody last described it; brokers may answer though the cluster does not."""
     metrics: Mapping[int, Samples] = field(default_factory=dict)
     """Of the brokers that answered."""
     topics: Sequence[TopicDescription] = ()
@@ -191,12 +193,17 @@ def _value(samples: Samples | None, name: str) -> float | None:
 
 
 def _broker_lines(now: Look, rates: _Rates) -> Iterable[BrokerLine]:
-    for broker in sorted(now.cluster.brokers if now.cluster else (), key=lambda one: one.broker_id):
+    described = now.cluster or now.last_known
+    for broker in sorted(described.brokers if described else (), key=lambda one: one.broker_id):
         number, samples = broker.broker_id, now.metrics.get(broker.broker_id)
         state = "gone" if broker.gone else "dead" if not broker.alive else "draining" if broker.draining else "alive"
+        if now.cluster is None:
+            state = "silent" if samples is None else "alone"  # nobody says what the others think of it
+        elif samples is None and broker.alive:
+            state = "no http"
         yield BrokerLine(
             number,
-            state if samples is not None or not broker.alive else "no http",
+            state,
             broker.leaders,
             broker.replicas,
             rates.of_broker(number, "lograft_produce_bytes_total"),

@@ -111,6 +111,13 @@ def test_a_cluster_that_does_not_answer_is_told_with_what_is_known() -> None:
     assert "! no broker answers" in shown
 
 
+def test_brokers_that_still_answer_are_told_apart_where_the_cluster_does_not() -> None:
+    known = a_cluster(a_broker(0), a_broker(1))
+    metrics = {0: parsed(EXPOSITION % (0, 0, 0, 0, 0, 0))}
+    frame = Frame.of(None, Look(10.0, None, "no broker answers", last_known=known, metrics=metrics))
+    assert [(line.broker_id, line.state) for line in frame.brokers] == [(0, "alone"), (1, "silent")]
+
+
 def test_a_dead_broker_and_the_reasons_stand_out() -> None:
     cluster = a_cluster(a_broker(0), a_broker(1, alive=False), reasons=("broker 1 is not in touch",))
     shown = lines(Frame.of(None, look(10.0, {}, cluster=cluster)), width=80, height=24, clock="", hint="")
