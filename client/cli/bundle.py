@@ -19,7 +19,7 @@ import re
 import sys
 import tarfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -159,10 +159,21 @@ def add_this_machine(bundle: Bundle) -> None:
     bundle.add("environment.txt", without_secrets(environment), "settings in the environment of this command")
 
 
-async def add_cluster(bundle: Bundle, addresses: list[str]) -> None:
-    """What the cluster tells of itself, and each broker of its own."""
+async def add_cluster(bundle: Bundle, addresses: list[str], known_doors: Mapping[int, str]) -> None:
+    """What the cluster tells of itself, and each broker of its own, also where no broker speaks for the cluster.
+
+    `known_doors` are HTTP addresses by broker, as far as they are known before anybody is asked.
+    """
+    doors = dict(known_doors)
+    try:
+        await _ask_cluster(bundle, addresses, doors)
+    except LograftError as error:
+        bundle.note_missing("what the cluster tells of itself", error)
+    await asyncio.gather(*(_add_broker(bundle, number, address) for number, address in doors.items()))
+
+
+async def _ask_cluster(bundle: Bundle, addresses: list[str], doors: dict[int, str]) -> None:
     async with Client(addresses, client_id="lograft-debug", timeout=_ASK_TIMEOUT_S) as client:
-        doors: dict[int, str] = {}
 
         async def cluster() -> object:
             described = await client.admin.describe_cluster()
@@ -185,7 +196,6 @@ async def add_cluster(bundle: Bundle, addresses: list[str]) -> None:
         await _gather(bundle, "cluster/topics.json", topics, "topics: settings, partitions, leaders, replicas, offsets")
         await _gather(bundle, "cluster/settings.json", settings, "settings of the whole cluster")
         await _gather(bundle, "cluster/groups.json", groups, "groups: members, owners, stored offsets, lag")
-        await asyncio.gather(*(_add_broker(bundle, number, address) for number, address in doors.items()))
 
 
 async def _gather(bundle: Bundle, name: str, ask: Callable[[], Awaitable[object]], what: str) -> None:

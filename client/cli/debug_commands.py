@@ -43,6 +43,7 @@ def bundle(
     import asyncio
 
     from .local_cluster import client_addresses, find
+    from .ports import HOST
     from .tables import columns, show, size
 
     path = out or Path(f"lograft-debug-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.tar.gz")
@@ -79,7 +80,8 @@ def bundle(
         add_broker_config(packed, config, number)
     if addresses:
         say("asking the cluster")
-        asyncio.run(add_cluster(packed, addresses))
+        doors = {one.broker_id: f"{HOST}:{one.ports.http}" for one in local.members} if local is not None else {}
+        asyncio.run(add_cluster(packed, addresses, doors))
     else:
         packed.note_missing("what the cluster tells of itself", stopped or "it is stopped")
     packed.write(path)

@@ -120,6 +120,7 @@ def test_a_range_is_replayed_with_its_keys_partitions_and_times(lograft: Command
     assert len(one) == 100
 
 
+@pytest.mark.long
 def test_words_are_counted_exactly_although_the_counter_is_killed(lograft: CommandLine, tmp_path: Path) -> None:
     def counts() -> dict[str, int]:
         told = lograft.run("consume", "word-counts", "-o", "start", "-e", "-f", "%k %v\\n").stdout.splitlines()

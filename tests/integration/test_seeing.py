@@ -53,6 +53,7 @@ def lograft(home: CommandLine) -> CommandLine:
     return home
 
 
+@pytest.mark.long
 def test_health_says_by_its_exit_code_how_the_cluster_is_and_waits_until_it_is_whole(lograft: CommandLine) -> None:
     assert json.loads(lograft.run("cluster", "health", "-o", "json").stdout)["condition"] == "healthy"
     lograft.run("kill", "1")
@@ -189,6 +190,16 @@ def test_a_bundle_of_a_cluster_in_trouble_names_what_could_not_be_had(lograft: C
     assert files["local/broker-1/log.txt"]
     again = lograft.run("debug", "bundle", "-O", str(tmp_path / "b.tgz"), exit_code=1)
     assert "is there already" in again.stderr
+
+
+def test_a_bundle_is_written_although_no_broker_answers(lograft: CommandLine, tmp_path: Path) -> None:
+    elsewhere = CommandLine(tmp_path)
+    config = lograft.directory / "lograft-data" / "broker-0" / "broker.toml"
+    said = elsewhere.run("debug", "bundle", "--brokers", "127.0.0.1:1", "-c", str(config), "-O", "b.tgz")
+    assert "could not be had: what the cluster tells of itself: no broker answered" in said.stderr
+    files = unpacked(tmp_path / "b.tgz", tmp_path / "out")
+    assert "promises.log" in files["configured/0-broker/files.txt"]
+    assert json.loads(files["machine.json"])["packages"]["lograft"]
 
 
 def test_a_shell_completes_topics_and_groups_from_the_cluster(lograft: CommandLine) -> None:
