@@ -24,7 +24,7 @@ FUZZER := $(VENV)/.fuzzer-installed
 PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench bench-peers lint format types buf stubs stubs-fresh metrics-doc clean
+.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench bench-peers lint format types buf stubs stubs-fresh metrics-doc reference clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -113,6 +113,8 @@ stubs-fresh: $(DEVELOPMENT) ## Are the committed stubs those of the .proto files
 
 metrics-doc: $(DEVELOPMENT) ## Write docs/metrics.md from the code
 	$(BIN)/python -m lograft.node.metrics > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+reference: $(DEVELOPMENT) ## Make docs/reference/ from the code (the quick suite says if it is stale)
+	@$(BIN)/python -m tests.reference
 
 clean: ## Remove caches and build leftovers; .venv and your data stay
 	rm -rf .mypy_root .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz-corpus build dist

@@ -12,6 +12,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+if "rich" not in sys.modules:  # structlog would import it, for tracebacks in colour: a tenth of what a start imports
+    sys.modules["rich"] = None  # type: ignore[assignment]
+
 import structlog
 
 from ..proto.errors import LograftError
@@ -19,11 +22,8 @@ from .cluster_recovery import follow_recovered, recover_cluster
 from .config import BrokerConfig, load_config
 from .logs import set_up_logging
 from .node import Node
-<<<<<<< HEAD
 from .service_manager import tell
-=======
 from .stacks import answer_signal
->>>>>>> 1b4d33f53320c1a98701dd36b181ba2c45229652
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
