@@ -182,7 +182,7 @@ _GENERATE = Group(
 
 COMMANDS: tuple[Command | Group, ...] = (
     Command("up", "local_commands:up", "Start a cluster on this machine, and wait until it is ready."),
-    Command("down", "local_commands:down", "Stop the brokers of the local cluster."),
+    Command("down", "local_commands:down", "Stop the brokers of the local cluster, and its Prometheus."),
     Command("status", "local_commands:status", "Show the brokers of the local cluster: processes, addresses, health."),
     Command("kill", "local_commands:kill", "Kill a broker the hard way (kill -9), to see the cluster bear it."),
     Command("start", "local_commands:start", "Start a broker that was killed or died, with its data."),
