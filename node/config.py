@@ -209,7 +209,7 @@ class BoardSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ConsoleSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The console, at http://HOST:PORT/ of `listen.http`. Whoever reaches that port can use it: there are no passwords."""
+    """The console, a page at `listen.http`. Whoever reaches that port can use it: there are no passwords."""
 
     enabled: Literal["auto", "yes", "no"] = "auto"
     """auto: where `listen.http` is a loopback address, which only this machine reaches. With it records can be read."""
@@ -217,7 +217,7 @@ class ConsoleSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """yes: nothing can be produced or moved with it. auto: so unless `listen.http` is a loopback address."""
     hosts: str = ""
     """Names by which browsers may call it, separated by commas, beside `localhost`, IP addresses and what
-    `advertise.http` says. Any other is refused: a page of somebody else's could have been made to look like one of ours."""
+    `advertise.http` says. Any other is refused: somebody else could have pointed it here."""
     streams_max: Annotated[int, Meta(ge=1, le=1000)] = 8
     """Searches, downloads and live tails at a time; further ones are refused."""
     search_bytes_max: Positive = 256 << 20

@@ -1,7 +1,7 @@
 """The broker's HTTP door: /metrics, /healthz, /readyz. Nothing else, and nothing that changes anything.
 
-What is the console's (`/`, and all below `/console/`) is handed to it, where there is one, once the head is read; it has
-bounds of its own.
+What is the console's (`/`, and all below `/console/`) is handed to it, where there is one, once the head is read; it
+has bounds of its own.
 
 Invariants
     fixed routes, compared as a whole; no path of a client's ever reaches a file

@@ -2,7 +2,7 @@
 
 Invariants
     bounded: the oldest entry gives way to the newest
-    only of this broker's own replicas; the others are asked for theirs, and whoever does not answer leaves a gap that is told
+    only of this broker's own replicas; the others are asked for theirs, and it is told who did not answer
     nothing is decided by it
 """
 
@@ -39,8 +39,8 @@ class RoleChange(NamedTuple):
     other_id: int
     """Who led before, or leads now; -1: nobody known here."""
     why: str
-    """Began: `first` (nobody was known to lead before), `silent` (who led is out of touch), `handed_over` (who led is in
-    touch: it handed over or resigned), `again` (it led before). Ceased: `superseded` (another leads) or `resigned`."""
+    """Began: `first` (nobody was known to lead before), `silent` (who led is out of touch), `handed_over` (who led is
+    in touch: it handed over or resigned), `again` (it led before). Ceased: `superseded` (another leads), `resigned`."""
 
 
 class ToldChanges(NamedTuple):
@@ -91,12 +91,12 @@ class RoleChanges:
         if leads != (partition in self._leading):
             if leads:
                 self._leading.add(partition)
-                why, other_id = self._why_it_leads(before), -1 if before is None else before
+                why, other_id = self._why_it_leads(before), before
             else:
                 self._leading.discard(partition)
-                is_superseded = leader_id is not None and leader_id != self._broker_id
-                why, other_id = "superseded" if is_superseded else "resigned", leader_id if is_superseded else -1
-            assert other_id is not None
+                other_id = None if leader_id == self._broker_id else leader_id
+                why = "resigned" if other_id is None else "superseded"
+            other_id = -1 if other_id is None else other_id
             change = RoleChange(self._wall_ms(), self._broker_id, *partition, term, leads, other_id, why)
             self._changes.append(change)
         if leads:

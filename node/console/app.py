@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from ...client.cli.formats import as_json
 from ...client.client import Client
-from ...client.offset_bounds import Bound, parse_bound
+from ...client.offset_bounds import END, START, parse_bound
 from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, Overloaded, UnknownGroup, UnknownTopic
 from ..config import BrokerConfig, host_and_port
 from ..controller.facts import CLUSTER_TOPIC, CLUSTER_TOPIC_ID
@@ -219,8 +219,8 @@ class ConsoleApp:
         record = await one_record(self._client, place["topic"], place["partition"], place["offset"])
         if record is None:
             raise InvalidRequest(
-                f"{place['topic'][:80]}-{place['partition']} holds no record at offset {place['offset']}: it is not there "
-                "yet, was forgotten, or compaction took it out"
+                f"{place['topic'][:80]}-{place['partition']} holds no record at offset {place['offset']}: it is not "
+                "there yet, was forgotten, or compaction took it out"
             )
         return {"record": rendering.whole(record)}
 
@@ -307,8 +307,8 @@ class ConsoleApp:
         asked = request.query_params
         now_ms = time.time_ns() // 1_000_000
         start, stop = (
-            parse_bound(text, now_ms=now_ms) if (text := asked.get(name, "").strip()) else Bound(name_of)
-            for name, name_of in (("start", "start"), ("stop", "end"))
+            parse_bound(text, now_ms=now_ms) if (text := asked.get(name, "").strip()) else otherwise
+            for name, otherwise in (("start", START), ("stop", END))
         )
         if "stored" in (start.base, stop.base):
             raise InvalidRequest(

@@ -2,7 +2,7 @@
 
 Invariants
     one request a connection; `Connection: close` on every answer
-    a body has at most `BODY_BYTES_MAX` bytes and `BODY_SECONDS_MAX` to arrive, and is whole before the application is called
+    a body has at most `BODY_BYTES_MAX` bytes, `BODY_SECONDS_MAX` to arrive, and is whole before the app is called
     who does not read what is written within `WRITE_SECONDS_MAX` is cut off; at most some 64 KiB wait for it
 """
 
@@ -17,6 +17,7 @@ import h11
 
 HEAD_BYTES_MAX = 8 << 10
 BODY_BYTES_MAX = 2 << 20
+TOO_LONG = f"a request has at most {BODY_BYTES_MAX} bytes: send fewer records at a time"
 BODY_SECONDS_MAX = 10.0
 WRITE_SECONDS_MAX = 10.0
 WRITE_WAITING_BYTES = 64 << 10
@@ -69,6 +70,9 @@ class _Exchange:
             event = self._http.next_event()
             if not isinstance(event, h11.Request):
                 raise Refused(400, "no request")
+            announced = next((value for name, value in event.headers if name == b"content-length"), b"0")
+            if int(announced) > BODY_BYTES_MAX:
+                raise Refused(413, TOO_LONG)
             async with asyncio.timeout(BODY_SECONDS_MAX):
                 self._body = await self._read_body()
         except h11.RemoteProtocolError as error:
@@ -102,7 +106,7 @@ class _Exchange:
             elif isinstance(event, h11.Data):
                 size += len(event.data)
                 if size > BODY_BYTES_MAX:
-                    raise Refused(413, f"a request has at most {BODY_BYTES_MAX} bytes: send fewer records at a time")
+                    raise Refused(413, TOO_LONG)
                 pieces.append(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
                 return b"".join(pieces)

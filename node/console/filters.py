@@ -2,7 +2,7 @@
 
     text     refund                 in key, value or a header's value, whatever the case
              /refund-[0-9]+/        a regular expression (RE2: no input makes it slow)
-    where    status = "failed"      a field of the value; parts of a condition: path, one of = != < <= > >= ~, what to compare with
+    where    status = "failed"      a field of the value, one of = != < <= > >= ~, and what to compare with
              order.total >= 100     a path leads through objects and, by number, lists: items.0.sku
              user.name ~ ann        ~ contains, whatever the case
              exists error.code      the field is there
@@ -65,10 +65,11 @@ class Condition:
             return _equal(found, self.wanted)
         if self.compare == "~":
             return str(self.wanted).lower() in (found if isinstance(found, str) else _as_json(found)).lower()
-        both = (_number(found), _number(self.wanted))
-        if None in both:
-            both = (found, self.wanted) if isinstance(found, str) and isinstance(self.wanted, str) else (None, None)
-        return None not in both and _COMPARISONS[self.compare](*both)
+        left, right = _number(found), _number(self.wanted)
+        if left is not None and right is not None:
+            return _COMPARISONS[self.compare](left, right)
+        both_text = isinstance(found, str) and isinstance(self.wanted, str)
+        return both_text and _COMPARISONS[self.compare](found, self.wanted)
 
 
 class Filter:

@@ -52,9 +52,8 @@ class History:
         if not series or len(series) < 2:
             return None
         last_ms, last = series[-1]
-        for at_ms, numbers in reversed(series):
-            if last_ms - at_ms >= over_ms:
-                break
+        older = [sample for sample in series if last_ms - sample[0] >= over_ms]
+        at_ms, numbers = older[-1] if older else series[0]
         return per_second(at_ms, numbers[column], last_ms, last[column])
 
     def rates(self, name: str, column: int = 0) -> list[list[float | None]]:
@@ -63,10 +62,8 @@ class History:
         if len(columns) <= column + 1 or len(columns[0]) < 2:
             return []
         times, counts = columns[0], columns[column + 1]
-        found: list[float | None] = []
-        for at in range(1, len(times)):
-            found.append(per_second(times[at - 1], counts[at - 1], times[at], counts[at]))
-        return [times[1:], found]
+        between = zip(times, counts, times[1:], counts[1:], strict=False)
+        return [times[1:], [per_second(*samples) for samples in between]]
 
 
 def per_second(from_ms: float | None, before: float | None, to_ms: float | None, after: float | None) -> float | None:

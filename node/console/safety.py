@@ -1,7 +1,8 @@
 """Whom the console answers: the checks against other people's pages in the same browser. Pure.
 
 Invariants
-    no name is answered to that somebody else could have pointed here (DNS rebinding): only localhost, IP addresses, and names set
+    no name is answered to that somebody else could have pointed here (DNS rebinding): only localhost, IP addresses, and
+        names that were set
     what changes anything comes by POST, as JSON, with a header that no form can send, and from our own page
     another page of this browser reads nothing, but for the consoles of the same cluster, and these only read
 """
@@ -38,14 +39,14 @@ def why_refused(
 ) -> str | None:
     """Why a request is not answered, or None.
 
-    `headers` has names in lower case; `consoles`: origins of this cluster's consoles; `is_page`: what is asked for is the
-    page itself, in which nothing is told.
+    `headers` has names in lower case; `consoles`: origins of this cluster's consoles; `is_page`: what is asked for is
+    the page itself, in which nothing is told.
     """
     host = headers.get("host", "")
     if not is_safe_host(host, names):
         return (
-            f"this console does not answer to the name {host_of(host)[:80]!r}: use an IP address or localhost, or add the "
-            "name to console.hosts"
+            f"this console does not answer to the name {host_of(host)[:80]!r}: use an IP address or localhost, or add "
+            "the name to console.hosts"
         )
     origin = headers.get("origin")
     is_own = origin is None or origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")

@@ -1,12 +1,12 @@
-"""Looking through records for those wanted: newest or oldest first, between two places, within a budget; and the live tail.
+"""Looking through records for those wanted, newest or oldest first, between two places, within a budget; the live tail.
 
 Invariants
     no group is used, and nothing is stored: whoever reads with one is not disturbed
     both ends are pinned when a search begins: it ends by itself, however fast records come in
-    at most one batch is decoded, and `TURN_BYTES` looked at, before the loop has its turn; and the loop is not held for more
-        than half of the time
-    a search that ends early says why, how far it came in each partition, and can go on from there without leaving out or
-        repeating a record
+    at most one batch is decoded, and `TURN_BYTES` looked at, before the loop has its turn; and the loop is not held for
+        more than half of the time
+    a search that ends early says why, how far it came in each partition, and can go on from there without leaving out
+        or repeating a record
 """
 
 from __future__ import annotations
@@ -327,8 +327,8 @@ class Scanner:
 class Merge:
     """Partitions read backwards by windows, put together newest first. Pure.
 
-    Within a partition the order is that of offsets, whatever its timestamps say; between partitions, that of the times of
-    what each has next. So what was taken of a partition is always all above one offset, and a cursor is exact.
+    Within a partition the order is that of offsets, whatever its timestamps say; between partitions, that of the times
+    of what each has next. So what was taken of a partition is always all above one offset, and a cursor is exact.
     """
 
     def __init__(self, ranges: Mapping[TopicPartition, tuple[int, int]]) -> None:
