@@ -60,10 +60,12 @@ function Controls({ topic, wanted, live, produce, described }) {
     <div class="row">
       <${Field} label="From"><input class="medium" value=${draft.start} onInput=${typed("start")} placeholder="start, 120, -50, @-1h" spellcheck="false" disabled=${live} /><//>
       <${Field} label="Until, without it"><input class="medium" value=${draft.stop} onInput=${typed("stop")} placeholder="end" spellcheck="false" disabled=${live} /><//>
-      <${Field} label=${`From time (${isUtc ? "UTC" : "local"})`}><input type="datetime-local" step="1" disabled=${live} onChange=${(event) => setDraft({ ...draft, start: placeOfTime(event.target.value, isUtc) })} /><//>
-      <${Field} label=${`Until time (${isUtc ? "UTC" : "local"})`}><input type="datetime-local" step="1" disabled=${live} onChange=${(event) => setDraft({ ...draft, stop: placeOfTime(event.target.value, isUtc) })} /><//>
       <${Field} label="Order"><select value=${draft.order} disabled=${live} onChange=${(event) => choose({ order: event.target.value })}><option value="">newest first</option><option value="oldest">oldest first</option></select><//>
     </div>
+    <details class="times"><summary>By date and time</summary><div class="row">
+      <${Field} label=${`From (${isUtc ? "UTC" : "local"})`}><input type="datetime-local" step="1" disabled=${live} onChange=${(event) => setDraft({ ...draft, start: placeOfTime(event.target.value, isUtc) })} /><//>
+      <${Field} label=${`Until (${isUtc ? "UTC" : "local"})`}><input type="datetime-local" step="1" disabled=${live} onChange=${(event) => setDraft({ ...draft, stop: placeOfTime(event.target.value, isUtc) })} /><//>
+    </div></details>
     <div class="row buttons">
       <button type="submit" class="primary">${live ? "Filter" : "Search"}</button>
       <button type="button" onClick=${() => choose({ start: "", stop: "", order: "" })}>Newest</button>
