@@ -30,7 +30,7 @@ export function Overview({ state }) {
             <td class="num">${number(row.lag_records)}</td><td class="num">${seconds(row.lag_seconds)}</td></tr>`)}</tbody></table>`
           : html`<${Empty}>${told.groups ? "Every group has read all there is." : "There are no consumer groups."}<//>`}<//>
     </div>
-    <${Card} title="Brokers" id="brokers" tools=${html`<a href="#/brokers">More of them</a>`}><div class="scroll" tabindex="0" role="region" aria-label="Brokers"><table class="plain">
+    <${Card} title="Brokers" id="brokers" tools=${html`<a href="#/brokers">More of them</a>`}><div class="scroll" tabindex="0" role="group" aria-label="Brokers"><table class="plain">
       <thead><tr><th scope="col">Broker</th><th scope="col">State</th><th scope="col">Address</th><th scope="col" class="num">Leads</th><th scope="col" class="num">Holds</th></tr></thead>
       <tbody>${told.brokers.map((broker) => { const [kind, text] = brokerState(broker); return html`<tr key=${broker.id}><td>${broker.id}
         ${broker.id === told.cluster.controller_id && html` <${Badge} title="It leads __cluster and decides">controller<//>`}</td>
@@ -94,10 +94,10 @@ function Lanes({ elections, now, isUtc }) {
   const from = Math.min(...elections.map((change) => change.at_ms));
   const span = Math.max(now - from, 60_000);
   const left = now - span;
-  return html`<figure class="lanes" role="img" aria-label=${`${elections.length} changes of leadership since ${time(from, isUtc)}`}>
+  return html`<figure class="lanes"><div role="img" aria-label=${`${elections.length} changes of leadership since ${time(from, isUtc)}`}>
     ${ids.map((id) => html`<div class="lane" key=${id}><span>broker ${id}</span><div class="rail">${elections.filter((change) => change.broker_id === id).map((change) => html`
       <i class=${change.leads ? "led" : "left"} style=${{ left: `${((change.at_ms - left) / span) * 100}%` }}
-        title=${`${time(change.at_ms, isUtc)}  ${change.topic}-${change.partition} term ${change.term}: ${story(change)}`}></i>`)}</div></div>`)}
+        title=${`${time(change.at_ms, isUtc)}  ${change.topic}-${change.partition} term ${change.term}: ${story(change)}`}></i>`)}</div></div>`)}</div>
     <figcaption><span>${time(left, isUtc, { millis: false })}</span><span><i class="led"></i> began to lead <i class="left"></i> ceased</span><span>now</span></figcaption></figure>`;
 }
 

@@ -193,12 +193,12 @@ function Rows({ topic, rows, resend }) {
   const isUtc = utc.use();
   const [open, setOpen] = useState(null);
   if (!rows.length) return null;
-  return html`<div class="scroll records" tabindex="0" role="region" aria-label="Records"><table><thead><tr>
+  return html`<div class="scroll records" tabindex="0" role="group" aria-label="Records"><table><thead><tr>
       <th scope="col">Time</th><th scope="col" class="num">Part.</th><th scope="col" class="num">Offset</th><th scope="col">Key</th><th scope="col">Value</th></tr></thead>
     <tbody>${rows.map((row) => {
       const id = `${row.p}:${row.o}`;
       const isOpen = open === id;
-      return html`<tr key=${id} class=${isOpen ? "open" : ""}><td class="time"><button type="button" aria-expanded=${isOpen} aria-label=${`Record ${row.o} of partition ${row.p}`} onClick=${() => setOpen(isOpen ? null : id)}>${time(row.t, isUtc)}</button></td>
+      return html`<tr key=${id} class=${isOpen ? "open" : ""}><td class="time"><button type="button" aria-expanded=${isOpen} onClick=${() => setOpen(isOpen ? null : id)}>${time(row.t, isUtc)}<span class="visually-hidden"> record ${row.o} of partition ${row.p}</span></button></td>
         <td class="num">${row.p}</td><td class="num">${row.o}</td><td class="mono key">${oneLine(row.key, 60)}</td><td class="mono value">${oneLine(row.value, 300)}</td></tr>
         ${isOpen && html`<tr key=${`${id}+`} class="detail"><td colspan="5"><${Detail} topic=${topic} row=${row} resend=${resend} /></td></tr>`}`;
     })}</tbody></table></div>`;

@@ -66,7 +66,7 @@ export function Table({ name, label, columns, rows, keyOf, initial, search = tru
       <span class="grow"></span>${tools}
       ${file && html`<button type="button" class="quiet" onClick=${() => save(`${file}.csv`, csv(columns, shown), "text/csv")}>CSV</button>`}
     </div>
-    <div class="scroll" tabindex="0" role="region" aria-label=${label}><table><thead><tr>${columns.map((column) => {
+    <div class="scroll" tabindex="0" role="group" aria-label=${label}><table><thead><tr>${columns.map((column) => {
       const isBy = column.id === by.id;
       return html`<th scope="col" class=${column.kind || ""} aria-sort=${isBy ? (down ? "descending" : "ascending") : undefined}>
         <button type="button" onClick=${() => setQuery({ [`${name}.sort`]: isBy && !down ? `-${column.id}` : column.id })}>

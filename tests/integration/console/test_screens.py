@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from tests.integration.brokers import Brokers
 from tests.integration.console.conftest import GROUP, TOPIC, Screen
 from tests.integration.console.install import axe
 
-IMAGES = Path(__file__).parents[3] / "docs" / "images" / "console"
+DOCS = Path(__file__).parents[3] / "docs" / "images" / "console"
+"""Where the pictures go if LOGRAFT_SCREENSHOTS is set; else they are made, looked at for their size, and dropped."""
 IMAGE_BYTES_MAX = 150_000
 SCREENS = {
     "overview": ("", "Healthy"),
@@ -28,7 +30,7 @@ SCREENS = {
     "group": (f"groups/{GROUP}", "shipper-1"),
     "elections": ("elections", "began to lead"),
 }
-WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+WIDE, PHONE = {"width": 1200, "height": 780}, {"width": 390, "height": 844}
 
 Opener = Callable[..., Screen]
 
@@ -108,16 +110,17 @@ def test_every_screen_is_whole_in_dark_and_light_wide_and_on_a_phone(
     opened: Opener, scheme: str, viewport: dict[str, int]
 ) -> None:
     screen = opened(1, scheme=scheme, viewport=viewport)
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    script = axe()
+    script, found = axe(), list[str]()
     for name, (place, sign) in SCREENS.items():
         page = screen.open(place)
         visible(page, sign)
         page.wait_for_timeout(600 if name != "group" else 6_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], f"{name} is too wide"
-        shot(page, f"{name}-{scheme}{'-phone' if viewport is PHONE else ''}")
+        if viewport is WIDE or scheme == "dark":
+            shot(page, f"{name}-{scheme}{'-phone' if viewport is PHONE else ''}")
         if script is not None:
-            assert flaws(page, script) == [], name
+            found += [f"{name}: {flaw}" for flaw in flaws(page, script)]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.long
@@ -222,9 +225,11 @@ def test_the_broker_that_served_the_page_dies_and_the_page_goes_on_by_another(op
 
 
 def shot(page: Page, name: str) -> None:
-    path = IMAGES / f"{name}.png"
-    page.screenshot(path=path)
-    assert path.stat().st_size < IMAGE_BYTES_MAX, f"{path.name} has {path.stat().st_size} bytes"
+    picture = page.screenshot()
+    assert 5_000 < len(picture) < IMAGE_BYTES_MAX, f"the picture of {name} has {len(picture)} bytes"
+    if os.environ.get("LOGRAFT_SCREENSHOTS"):
+        DOCS.mkdir(parents=True, exist_ok=True)
+        (DOCS / f"{name}.png").write_bytes(picture)
 
 
 def flaws(page: Page, script: Path) -> list[str]:
