@@ -99,7 +99,8 @@ class HttpDoor:
                     writer.write(self._respond(head, came_at))
                 # All of it, not only down to the low-water mark: what a transport still holds when it is closed, it
                 # holds until the other side reads.
-                writer.transport.set_write_buffer_limits(high=0)
+                if not writer.transport.is_closing():  # uvloop's have no limits any more
+                    writer.transport.set_write_buffer_limits(high=0)
                 await writer.drain()
             writer.close()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):

@@ -360,8 +360,8 @@ class ConsoleApp:
                 raise ReadOnly("this console only shows: console.read_only is set, or its port is not a loopback one")
             try:
                 asked = msgspec.json.decode(await request.body())
-            except ValueError as error:
-                raise InvalidRequest(f"the request is no JSON: {error}") from None
+            except (ValueError, RecursionError) as error:
+                raise InvalidRequest(f"the request is no JSON, or too deep: {error}") from None
             if not isinstance(asked, dict):
                 raise InvalidRequest("the request is no JSON object")
             return await answer(request, asked)

@@ -43,6 +43,8 @@ async def answer(app: App, head: bytes, reader: asyncio.StreamReader, writer: as
         TimeoutError, OSError  the other side is too slow or went away
     """
     exchange = _Exchange(reader, writer)
+    if writer.transport.is_closing():
+        return  # whoever asked is gone again
     writer.transport.set_write_buffer_limits(high=WRITE_WAITING_BYTES)
     try:
         scope = await exchange.request(head)

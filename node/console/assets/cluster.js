@@ -21,8 +21,8 @@ export function Overview({ state }) {
       <${Card} title="Coming in" id="coming-in"><div class="sparks">
         <${Spark} label="Records a second" columns=${told.charts.records} format=${perSecond} />
         <${Spark} label="Bytes a second, stored" columns=${told.charts.bytes} format=${bytesPerSecond} />
-        <${Spark} label="Records that groups have not read" columns=${told.charts.lag} format=${short} />
-        <${Spark} label="Oldest of these" columns=${told.charts.lag.length ? [told.charts.lag[0], told.charts.lag[2]] : []} format=${seconds} /></div><//>
+        <${Spark} label="Unread by groups" columns=${told.charts.lag} format=${short} />
+        <${Spark} label="Oldest unread" columns=${told.charts.lag.length ? [told.charts.lag[0], told.charts.lag[2]] : []} format=${seconds} /></div><//>
       <${Card} title="Furthest behind" id="behind" tools=${html`<a href="#/groups">All groups</a>`}>
         ${told.told.groups.trouble && html`<${Alert} kind="warn" text=${`Groups: ${told.told.groups.trouble}`} />`}
         ${told.hot.length ? html`<table class="plain"><thead><tr><th scope="col">Group</th><th scope="col" class="num">Records</th><th scope="col" class="num">Oldest</th></tr></thead>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -72,11 +73,12 @@ def live(shared_brokers: Brokers) -> Iterator[Brokers]:
     """A topic with orders that keep coming, and a group of two members that reads half of them."""
     brokers = shared_brokers
     brokers.create_topic(TOPIC, 3)
+    began_ms = time.time_ns() // 1_000_000
     for partition in range(3):
         leader = brokers.leader_of(TOPIC, partition)
         for first in range(0, 60, 20):
             values = [order(100 * partition + number) for number in range(first, first + 20)]
-            at_ms = 1_790_000_000_000 + 60_000 * (first + partition)
+            at_ms = began_ms - 180_000 + 1000 * (first + partition)
             leader.produce(
                 TOPIC, a_batch(*values, key=b"customer-%d" % partition, timestamp_ms=at_ms), partition=partition
             )
