@@ -79,6 +79,10 @@ class LocalBroker:
     def metrics_url(self) -> str:
         return f"http://{HOST}:{self.ports.http}/metrics"
 
+    @property
+    def console_url(self) -> str:
+        return f"http://{HOST}:{self.ports.http}/"
+
     def last_words(self, count: int = 6) -> list[str]:
         """The end of its log, in lines for people."""
         return [_readable(line) for line in processes.last_lines(self.log, count)]
