@@ -183,13 +183,13 @@ def _pattern(text: str) -> Any:
     if len(text.encode("utf-8", "replace")) > TEXT_BYTES_MAX:
         raise InvalidRequest(f"the text to search for has more than {TEXT_BYTES_MAX} bytes: use a part of it")
     is_pattern = len(text) > 2 and text.startswith("/") and text.endswith("/")
-    source = text[1:-1] if is_pattern else re2.escape(text)
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = is_pattern
     options.encoding = re2.Options.Encoding.UTF8
     options.max_mem = 8 << 20
     try:
+        source = text[1:-1] if is_pattern else re2.escape(text)
         return re2.compile(source.encode(), options)
     except (re2.error, UnicodeError):
         raise InvalidRequest(
