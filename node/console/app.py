@@ -142,7 +142,7 @@ class ConsoleApp:
         cluster = self._snapshot.cluster.value
         if cluster is None:
             return set()
-        return {f"http://{broker.http_address.lower()}" for broker in cluster.brokers if broker.http_address}
+        return {origin for broker in cluster.brokers for origin in safety.origins_of(broker.http_address)}
 
     # -- the page ----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import ipaddress
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from ..role_changes import ToldChanges
 if TYPE_CHECKING:
     from .app import ConsoleApp
 
+STOP_S_MAX = 2.0
 METHODS = (b"GET", b"HEAD", b"POST")
 
 
@@ -83,7 +85,10 @@ class ConsoleDoor:
                 app = await self._making
             except Exception:
                 return
-            await app.stop()
+            # What is not closed by then closes with the process: a stop waits for nobody's console.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S_MAX):
+                    await app.stop()
 
 
 def is_loopback(address: str) -> bool:

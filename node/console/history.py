@@ -33,9 +33,11 @@ class History:
         if not series or series[-1][0] < at_ms:
             series.append((at_ms, numbers))
 
-    def keep_only(self, names: Collection[str]) -> None:
-        """Forget the series of what is there no more."""
-        self._series = {name: series for name, series in self._series.items() if name in names}
+    def keep_only(self, names: Collection[str], *, of: str = "") -> None:
+        """Forget the series of what is there no more, among those whose names begin with `of`."""
+        self._series = {
+            name: series for name, series in self._series.items() if name in names or not name.startswith(of)
+        }
 
     def columns(self, name: str) -> list[list[float | None]]:
         """Times, then each of the numbers, as charts take them."""

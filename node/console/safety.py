@@ -22,6 +22,19 @@ def host_of(header: str) -> str:
     return header.partition(":")[0].lower()
 
 
+def origins_of(address: str) -> set[str]:
+    """As what a browser may know the console at `host:port`: on this machine also by localhost."""
+    if not address:
+        return set()
+    host, port = host_of(address), address.rpartition(":")[2]
+    try:
+        is_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost"
+    others = {f"http://{name}:{port}" for name in ("localhost", "127.0.0.1")} if is_here else set()
+    return {f"http://{address.lower()}", *others}
+
+
 def is_safe_host(header: str, names: Collection[str]) -> bool:
     """Could only this broker's own administrator have made a browser send this Host?"""
     host = host_of(header)

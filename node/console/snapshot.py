@@ -1,8 +1,8 @@
 """What the cluster looks like, asked now and then while somebody watches, and told to all who watch.
 
 Invariants
-    one round of questions at a time, however many watch; none once nobody did for `WATCHED_S`
-    a round takes at most a twentieth of the time: a cluster in which it takes long is asked more seldom
+    each question is asked once at a time, however many watch; not at all once nobody did for `WATCHED_S`
+    answers take at most a twentieth of the time: a cluster in which they take long is asked more seldom
     what could not be asked stays as it was last, with its age and the reason; nothing here makes a page fail
 """
 
@@ -23,6 +23,7 @@ from ...proto.errors import LograftError, UnknownGroup
 from .history import History, total
 
 INTERVAL_S = 2.0
+INTERVAL_S_MAX = 20.0
 SHARE_MAX = 0.05
 HISTORY_INTERVAL_MS = 4_500
 """Between two samples in the charts."""
@@ -55,62 +56,79 @@ class Snapshot:
         self.groups: Told[list[GroupListing]] = Told([])
         self.described: dict[str, Told[GroupDescription]] = {}
         self.history = History()
-        self.round_s = 0.0
         self._client = client
         self._wall_ms = wall_ms
         self._watched_at = 0.0
-        self._task: asyncio.Task[None] | None = None
-        self._round_over = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._seen = asyncio.Event()
         self._next_group = 0
-        self._sampled_ms = 0
+        self._sampled_ms: dict[str, int] = {}
 
     async def watched(self) -> None:
         """Somebody looks. Returns once there is something to be seen, or it takes too long."""
         self._watched_at = time.monotonic()
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._go_on())
+        if all(task.done() for task in self._tasks):
+            # Each by itself: while nobody coordinates a group, say, the cluster's health is still asked for.
+            self._tasks = [
+                asyncio.create_task(self._go_on(look))
+                for look in (self._look_at_cluster, self._look_at_topics, self._look_at_groups)
+            ]
         if not self.cluster.at_ms:
             try:
                 async with asyncio.timeout(FIRST_ANSWER_S):
-                    await self._round_over.wait()
+                    await self._seen.wait()
             except TimeoutError:
                 pass
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _go_on(self) -> None:
+    async def _go_on(self, look: Callable[[], Awaitable[bool]]) -> None:
         while time.monotonic() - self._watched_at < WATCHED_S:
-            began = time.monotonic()
+            began, is_answered = time.monotonic(), False
             try:
-                await self._round()
+                is_answered = await look()
             except Exception:  # a defect in here must not leave a page that stands still without a word
-                log.exception("console_round_failed")
-            self._round_over.set()
-            self.round_s = time.monotonic() - began
-            await asyncio.sleep(max(INTERVAL_S - self.round_s, self.round_s / SHARE_MAX if self.round_s > 0.1 else 0))
+                log.exception("console_look_failed")
+            # Waiting for who does not answer is no work, and no reason to ask more seldom.
+            took_s = time.monotonic() - began if is_answered else 0.0
+            await asyncio.sleep(min(max(INTERVAL_S - took_s, took_s / SHARE_MAX), INTERVAL_S_MAX))
 
-    async def _round(self) -> None:
-        await asyncio.gather(
-            self._ask(self.cluster, self._client.admin.describe_cluster),
-            self._ask(self.topics, lambda: self._client.admin.list_topics(internal=True)),
-            self._ask(self.groups, self._client.groups.list),
-        )
+    async def _look_at_cluster(self) -> bool:
+        is_answered = await self._ask(self.cluster, self._client.admin.describe_cluster)
+        self._seen.set()
+        return is_answered
+
+    async def _look_at_topics(self) -> bool:
+        is_answered = await self._ask(self.topics, lambda: self._client.admin.list_topics(internal=True))
+        if is_answered and self._is_due("topics"):
+            self._sample_topics(self._wall_ms())
+        return is_answered
+
+    async def _look_at_groups(self) -> bool:
+        is_answered = await self._ask(self.groups, self._client.groups.list)
         await self._describe_groups()
-        now_ms = self._wall_ms()
-        if now_ms - self._sampled_ms >= HISTORY_INTERVAL_MS:
-            self._sampled_ms = now_ms
-            self._sample(now_ms)
+        if is_answered and self._is_due("groups"):
+            self._sample_groups(self._wall_ms())
+        return is_answered
 
-    async def _ask(self, told: Told[Any], question: Callable[[], Awaitable[Any]]) -> None:
+    def _is_due(self, what: str) -> bool:
+        now_ms = self._wall_ms()
+        if now_ms - self._sampled_ms.get(what, 0) < HISTORY_INTERVAL_MS:
+            return False
+        self._sampled_ms[what] = now_ms
+        return True
+
+    async def _ask(self, told: Told[Any], question: Callable[[], Awaitable[Any]]) -> bool:
         try:
             told.value = await question()
         except LograftError as error:
             told.trouble = str(error)
-        else:
-            told.at_ms, told.trouble = self._wall_ms(), ""
+            return False
+        told.at_ms, told.trouble = self._wall_ms(), ""
+        return True
 
     async def _describe_groups(self) -> None:
         names = [listing.group for listing in self.groups.value]
@@ -136,25 +154,25 @@ class Snapshot:
 
         await asyncio.gather(*(describe(name) for name in turn))
 
-    def _sample(self, now_ms: int) -> None:
+    def _sample_topics(self, now_ms: int) -> None:
         history = self.history
-        if self.topics.at_ms and not self.topics.trouble:
-            users = [topic for topic in self.topics.value if not topic.internal]
-            counts = {topic.name: (records_ever(topic), size_bytes(topic)) for topic in self.topics.value}
-            for topic in self.topics.value:
-                history.add(f"topic/{topic.name}", now_ms, *counts[topic.name])
-            ever, size = zip(*(counts[topic.name] for topic in users), strict=True) if users else ((), ())
-            history.add("cluster/topics", now_ms, total(ever), total(size))
+        users = [topic for topic in self.topics.value if not topic.internal]
+        counts = {topic.name: (records_ever(topic), size_bytes(topic)) for topic in self.topics.value}
+        history.keep_only({f"topic/{name}" for name in counts}, of="topic/")
+        for name, (ever, size) in counts.items():
+            history.add(f"topic/{name}", now_ms, ever, size)
+        evers, sizes = zip(*(counts[topic.name] for topic in users), strict=True) if users else ((), ())
+        history.add("cluster/topics", now_ms, total(evers), total(sizes))
+
+    def _sample_groups(self, now_ms: int) -> None:
+        history = self.history
+        history.keep_only({f"group/{name}" for name in self.described}, of="group/")
+        groups = [told.value for told in self.described.values()]
         for name, told in self.described.items():
             if not told.trouble:
-                group = told.value
-                history.add(f"group/{name}", now_ms, group.lag_records, group.lag_seconds)
-        if not self.groups.trouble:
-            worst = [told.value for told in self.described.values()]
-            records, seconds = sum(group.lag_records for group in worst), [group.lag_seconds for group in worst]
-            history.add("cluster/lag", now_ms, records, max(seconds, default=0.0))
-        names = {f"topic/{topic.name}" for topic in self.topics.value} | {f"group/{name}" for name in self.described}
-        history.keep_only({*names, "cluster/topics", "cluster/lag"})
+                history.add(f"group/{name}", now_ms, told.value.lag_records, told.value.lag_seconds)
+        oldest_s = max((group.lag_seconds for group in groups), default=0.0)
+        history.add("cluster/lag", now_ms, sum(group.lag_records for group in groups), oldest_s)
 
 
 def records_ever(topic: TopicDescription) -> int | None:

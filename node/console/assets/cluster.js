@@ -57,8 +57,16 @@ function Health({ told }) {
     ]} /></section>`;
 }
 
+const SETTINGS = [
+  { id: "name", title: "Setting", kind: "mono", value: (row) => row.name },
+  { id: "value", title: "Value", value: (row) => row.value, draw: (row) => html`<b>${row.value}</b>${row.value !== row.default && html` <${Badge} title=${`default: ${row.default}`}>decided<//>`}` },
+  { id: "default", title: "Default", value: (row) => row.default },
+  { id: "explanation", title: "What it is", value: (row) => row.explanation },
+];
+
 export function Brokers() {
   const state = useTold("overview");
+  const settings = useTold("settings", 10000);
   const columns = [
     { id: "id", title: "Broker", value: (row) => row.id, draw: (row) => html`${row.id} ${row.controller && html`<${Badge}>controller<//>`} ${row.voter && html`<${Badge} title="Votes on the cluster's decisions">votes<//>`}` },
     { id: "state", title: "State", value: (row) => brokerState(row)[1], draw: (row) => { const [kind, text] = brokerState(row); return html`<${Badge} kind=${kind}>${text}<//>`; } },
@@ -74,7 +82,10 @@ export function Brokers() {
   ];
   return html`<h1>Brokers</h1><${Told} state=${state}>${(told) => html`
     <${Table} name="b" label="Brokers" file="brokers" columns=${columns} rows=${told.brokers.map((row) => ({ ...row, controller: row.id === told.cluster?.controller_id }))} keyOf=${(row) => row.id} />
-    <${Cli} command="lograft broker list" />`}<//>`;
+    <${Cli} command="lograft broker list" />`}<//>
+    <${Card} title="Settings of the cluster" id="cluster-settings"><${Told} state=${settings}>${(told) => html`
+      <${Table} name="s" label="Settings of the cluster" search=${false} columns=${SETTINGS} rows=${told.settings} keyOf=${(row) => row.name} />
+      <${Cli} command="lograft cluster settings" />`}<//><//>`;
 }
 
 // -- elections -------------------------------------------------------------------------------------------------------

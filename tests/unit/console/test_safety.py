@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from lograft.node.console.safety import answer_headers, is_safe_host, why_refused
+from lograft.node.console.safety import answer_headers, is_safe_host, origins_of, why_refused
 
 OURS = {"http://127.0.0.1:9602", "http://127.0.0.1:9612"}
 
@@ -46,6 +46,13 @@ def test_another_console_of_the_cluster_may_read_and_change_nothing() -> None:
     assert refused(sec_fetch_site="same-site", origin="http://127.0.0.1:9612") is None
     change = {"content_type": "application/json", "x_lograft_console": "1"}
     assert refused("POST", sec_fetch_site="same-site", origin="http://127.0.0.1:9612", **change) is not None
+
+
+def test_a_console_on_this_machine_is_known_by_localhost_too_and_one_elsewhere_by_its_address_alone() -> None:
+    assert {"http://127.0.0.1:9602", "http://localhost:9602"} == origins_of("127.0.0.1:9602")
+    assert origins_of("[::1]:9602") == {"http://[::1]:9602", "http://localhost:9602", "http://127.0.0.1:9602"}
+    assert origins_of("Broker-1:9602") == {"http://broker-1:9602"}
+    assert origins_of("") == set()
 
 
 def test_a_link_to_the_page_may_be_followed_but_none_to_what_it_tells() -> None:
