@@ -76,7 +76,7 @@ export function Brokers() {
     { id: "peer", title: "Peers", kind: "mono", value: (row) => row.peer_address },
     { id: "http", title: "Console", kind: "mono", value: (row) => row.http_address, draw: (row) => (row.alive && row.http_address ? html`<a href=${`http://${row.http_address}/console/${location.hash}`}>${row.http_address}</a>` : row.http_address) },
     { id: "rack", title: "Rack", value: (row) => row.rack },
-    { id: "version", title: "Version", value: (row) => row.version, draw: (row) => html`${row.version}${row.protocol && html` <span class="muted" title="Versions of the protocol between brokers">p${row.protocol.join("–")}</span>`}` },
+    { id: "version", title: "Version", kind: "tight", value: (row) => row.version, draw: (row) => html`${row.version}${row.protocol && html` <span class="muted" title="Versions of the protocol between brokers">p${row.protocol.join("–")}</span>`}` },
     { id: "directory", title: "Directory", kind: "mono", value: (row) => row.directory_id, draw: (row) => html`<span title=${row.directory_id}>${row.directory_id.slice(0, 8)}</span>` },
     { id: "start", title: "Start number", kind: "num", value: (row) => row.start_number, draw: (row) => row.start_number },
   ];

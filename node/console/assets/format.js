@@ -28,7 +28,7 @@ export function seconds(value) {
   if (value < 0.001) return "< 1 ms";
   if (value < 1) return `${Math.round(value * 1000)} ms`;
   if (value < 90) return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
-  if (value < 5400) return `${Math.round(value / 60)} min`;
+  if (value < 5400) return `${value < 600 ? Number((value / 60).toFixed(1)) : Math.round(value / 60)} min`;
   if (value < 172_800) return `${(value / 3600).toFixed(1)} h`;
   return `${(value / 86_400).toFixed(1)} d`;
 }

@@ -59,13 +59,13 @@ export function Table({ name, label, columns, rows, keyOf, initial, search = tru
     return [...found].sort((a, b) => compare(a, b) || String(keyOf(a)).localeCompare(String(keyOf(b)), "en", { numeric: true }));
   }, [rows, wanted, by.id, down]);
   const [most, setMost] = useState(200);
-  return html`<div class="table-tools">
+  return html`${(search || file || tools) && html`<div class="table-tools">
       ${search && html`<input type="search" data-search class="search" placeholder="Search   /" aria-label=${`Search ${label}`}
         value=${query.get(`${name}.q`) || ""} onInput=${(event) => setQuery({ [`${name}.q`]: event.target.value })} />
         <span class="muted" role="status">${wanted ? `${number(shown.length)} of ${number(rows.length)}` : number(rows.length)}</span>`}
       <span class="grow"></span>${tools}
       ${file && html`<button type="button" class="quiet" onClick=${() => save(`${file}.csv`, csv(columns, shown), "text/csv")}>CSV</button>`}
-    </div>
+    </div>`}
     <div class="scroll" tabindex="0" role="group" aria-label=${label}><table><thead><tr>${columns.map((column) => {
       const isBy = column.id === by.id;
       return html`<th scope="col" class=${column.kind || ""} aria-sort=${isBy ? (down ? "descending" : "ascending") : undefined}>

@@ -94,6 +94,9 @@ def live(shared_brokers: Brokers) -> Iterator[Brokers]:
             lambda: (answer := console.get(described)).status == 200 and len(answer.told["group"]["members"]) == 2,
             seconds=30,
         )
+        # Rates are known once there are some samples to take them from.
+        for broker in brokers.all:
+            eventually(lambda: (Console(broker).told("overview")["rates"]["records"] or 0) > 0, seconds=30)  # noqa: B023
         yield brokers
     finally:
         traffic.terminate()
