@@ -85,6 +85,10 @@ class LocalBroker:
     def metrics_address(self) -> str:
         return f"{HOST}:{self.ports.http}"
 
+    @property
+    def console_url(self) -> str:
+        return f"http://{HOST}:{self.ports.http}/"
+
     def last_words(self, count: int = 6) -> list[str]:
         """The end of its log, in lines for people."""
         return [_readable(line) for line in processes.last_lines(self.log, count)]

@@ -575,6 +575,7 @@ def _show_hints(cluster: LocalCluster, detached: bool) -> None:
     say("  lograft topic create events -p 6")
     say("  echo hello | lograft produce events")
     say("  lograft consume events -o start")
+    say(f"  {cluster.members[0].console_url}    # the console, in a browser")
     if len(cluster.members) > 2:
         one = cluster.members[1].broker_id
         say(f"  lograft kill {one}{data}    # and see that nothing is lost; lograft start {one}{data}")
