@@ -24,7 +24,7 @@ FUZZER := $(VENV)/.fuzzer-installed
 PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench bench-peers lint format types buf stubs stubs-fresh metrics-doc clean
+.PHONY: help demo venv test test-long screenshots sim world planted-bugs fuzz chaos bench bench-peers lint format types buf stubs stubs-fresh metrics-doc reference clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -42,11 +42,17 @@ demo: $(RUNTIME) ## Three brokers, a group of consumers, one of them and the lea
 venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .venv
 
 test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and most integration tests (PYTEST_ARGS="-k name")
+	@$(BIN)/python -m tests.integration.console.install
 	$(BIN)/pytest -n auto tests/unit tests/scenarios tests/simulation $(PYTEST_ARGS) || [ $$? -eq 5 ]
 	$(BIN)/pytest $(REAL_BROKERS) tests/chaos/test_kit.py -m "not long" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves out: growth, moves, recovery, rolling restarts
+	@$(BIN)/python -m tests.integration.console.install
 	$(BIN)/pytest $(REAL_BROKERS) -m long $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+screenshots: $(DEVELOPMENT) ## Every screen of the console, tested in a browser, and its picture put into docs/images/console
+	@$(BIN)/python -m tests.integration.console.install
+	LOGRAFT_SCREENSHOTS=1 $(BIN)/pytest tests/integration/console $(PYTEST_ARGS)
 
 sim: $(DEVELOPMENT) ## Seeds of the simulation on all cores: SEEDS=1000, FROM=0 (TWICE=1 each twice, KEEP_GOING=1, NEVER_REACHED=1)
 	@$(BIN)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) \
@@ -113,6 +119,8 @@ stubs-fresh: $(DEVELOPMENT) ## Are the committed stubs those of the .proto files
 
 metrics-doc: $(DEVELOPMENT) ## Write docs/metrics.md from the code
 	$(BIN)/python -m lograft.node.metrics > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+reference: $(DEVELOPMENT) ## Make docs/reference/ from the code (the quick suite says if it is stale)
+	@$(BIN)/python -m tests.reference
 
 clean: ## Remove caches and build leftovers; .venv and your data stay
 	rm -rf .mypy_root .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz-corpus build dist

@@ -12,6 +12,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+if "rich" not in sys.modules:  # structlog would import it, for tracebacks in colour: a tenth of what a start imports
+    sys.modules["rich"] = None  # type: ignore[assignment]
+
 import structlog
 
 from ..proto.errors import LograftError
@@ -19,6 +22,7 @@ from .cluster_recovery import follow_recovered, recover_cluster
 from .config import BrokerConfig, load_config
 from .logs import set_up_logging
 from .node import Node
+from .service_manager import tell
 from .stacks import answer_signal
 
 
@@ -69,7 +73,9 @@ async def _serve(config: BrokerConfig, loop_kind: str) -> int:
     answer_signal(structlog.get_logger().warning)
     node = Node(config, loop_kind=loop_kind)
     await node.start()
+    tell("READY=1", os.environ)  # it listens; that it has found the others is another matter, asked by /readyz
     await asked_to_stop.wait()
+    tell("STOPPING=1", os.environ)
     await node.stop()
     return 0
 

@@ -51,7 +51,7 @@ class ListenSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     peer: Address = "127.0.0.1:9601"
     """The other brokers."""
     http: Address = "127.0.0.1:9602"
-    """Metrics and health."""
+    """Metrics, health and the console."""
 
 
 class AdvertiseSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,6 +208,24 @@ class BoardSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     they tell each other directly."""
 
 
+class ConsoleSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The console, a page at `listen.http`. Whoever reaches that port can use it: there are no passwords."""
+
+    enabled: Literal["auto", "yes", "no"] = "auto"
+    """auto: where `listen.http` is a loopback address, which only this machine reaches. With it records can be read."""
+    read_only: Literal["auto", "yes", "no"] = "auto"
+    """yes: nothing can be produced or moved with it. auto: so unless `listen.http` is a loopback address."""
+    hosts: str = ""
+    """Names by which browsers may call it, separated by commas, beside `localhost`, IP addresses and what
+    `advertise.http` says. Any other is refused: somebody else could have pointed it here."""
+    streams_max: Annotated[int, Meta(ge=1, le=1000)] = 8
+    """Searches, downloads and live tails at a time; further ones are refused."""
+    search_bytes_max: Positive = 256 << 20
+    """Of records that one search looks through before it stops and says how far it came."""
+    search_ms_max: Positive = 30_000
+    """How long one search lasts before it stops likewise."""
+
+
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What this broker writes to standard error about itself."""
 
@@ -235,6 +253,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     compaction: CompactionSection = CompactionSection()
     scrub: ScrubSection = ScrubSection()
     board: BoardSection = BoardSection()
+    console: ConsoleSection = ConsoleSection()
     log: LogSection = LogSection()
 
     @property

@@ -1,5 +1,8 @@
 """The broker's HTTP door: /metrics, /metrics/partitions, /healthz, /readyz. Nothing that changes anything.
 
+What is the console's (`/`, and all below `/console/`) is handed to it, where there is one, once the head is read; it
+has bounds of its own.
+
 Invariants
     fixed routes, compared as a whole; no path of a client's ever reaches a file
     a request is at most 8 KiB of head, has 5 seconds to arrive, and its body is never read
@@ -14,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 HEAD_BYTES_MAX = 8 << 10
 HEAD_SECONDS_MAX = 5.0
@@ -25,6 +28,15 @@ class Answer(NamedTuple):
     """Code and phrase, as on the wire."""
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
+
+
+class Console(Protocol):
+    """Who answers what is not the door's own."""
+
+    def takes(self, method: bytes, path: bytes) -> bool: ...
+    async def serve(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request, within bounds; what it writes last is left to the door."""
+        ...
 
 
 class HttpDoor:
@@ -40,9 +52,11 @@ class HttpDoor:
         unready: Callable[[], str | None],
         *,
         connections_max: int = 64,
+        console: Console | None = None,
     ) -> None:
         self._pages = {path: _Gathered(gather) for path, gather in metrics.items()}
         self._unready = unready
+        self._console = console
         self._server: asyncio.Server | None = None
         self._connections_max = connections_max
         self._connections: dict[asyncio.Task[None], None] = {}
@@ -79,11 +93,18 @@ class HttpDoor:
             oldest.cancel()
         self._connections[connection] = None
         try:
-            async with asyncio.timeout(2 * HEAD_SECONDS_MAX):
-                writer.write(await self._respond(reader, came_at))
+            async with asyncio.timeout(2 * HEAD_SECONDS_MAX) as bound:
+                head = await _read_head(reader)
+                if head is not None and self._console is not None and self._console.takes(*parse_request_line(head)):
+                    bound.reschedule(None)
+                    await self._console.serve(head, reader, writer)
+                    bound.reschedule(asyncio.get_running_loop().time() + HEAD_SECONDS_MAX)
+                else:
+                    writer.write(await self._respond(head, came_at))
                 # All of it, not only down to the low-water mark: what a transport still holds when it is closed, it
                 # holds until the other side reads.
-                writer.transport.set_write_buffer_limits(high=0)
+                if not writer.transport.is_closing():  # uvloop's have no limits any more
+                    writer.transport.set_write_buffer_limits(high=0)
                 await writer.drain()
             writer.close()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -93,11 +114,8 @@ class HttpDoor:
             if not writer.is_closing():
                 writer.transport.abort()
 
-    async def _respond(self, reader: asyncio.StreamReader, came_at: float) -> bytes:
-        try:
-            async with asyncio.timeout(HEAD_SECONDS_MAX):
-                head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
+    async def _respond(self, head: bytes | None, came_at: float) -> bytes:
+        if head is None:
             return render(Answer("431 Request Header Fields Too Large", b"at most 8 KiB\n"))
         method, path = parse_request_line(head)
         return render(await self._answer(method, path, came_at), with_body=method != b"HEAD")
@@ -138,6 +156,15 @@ class _Gathered:
                 self._text = await self._gather()
                 self._began_at = began_at
             return self._text
+
+
+async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
+    """All of it; None if it is too long. TimeoutError if it does not come in time."""
+    try:
+        async with asyncio.timeout(HEAD_SECONDS_MAX):
+            return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return None
 
 
 def parse_request_line(head: bytes) -> tuple[bytes, bytes]:

@@ -30,6 +30,7 @@ from ..proto.peer_frames import FrameType
 from .cluster_view import DAMAGE_CALL, STATUS_CALL, ClusterView
 from .compactions import Compactions
 from .config import BrokerConfig, GroupsSection, host_and_port
+from .console.door import ConsoleDoor
 from .controller.absences import Absences
 from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
 from .controller.cluster_seats import CLUSTER_REPLICA_NUMBER
@@ -61,6 +62,7 @@ from .peer.raft_transport import RaftTransport
 from .peer.session import PeerSession
 from .replicas import CLUSTER_PARTITION, Replicas, topic_limits
 from .retention import CLOCK_CALL, Retention
+from .role_changes import ROLES_CALL, RoleChanges
 from .rpc.admin_service import CALL_PREFIX, AdminService
 from .rpc.broker_service import BrokerService
 from .rpc.groups_service import GroupsService
@@ -127,8 +129,13 @@ class Node:
         config = self.config
         began = self._outside.monotonic_s()
         self._began_s = began
-        pages = {b"/metrics": self.metrics.exposition, b"/metrics/partitions": self.metrics.partitions_exposition}
-        self._http = HttpDoor(pages, self.unready, connections_max=config.limits.http_connections_max)
+        self._console = ConsoleDoor(config, lambda: self._role_changes.of_all(), self.unready)
+        self._http = HttpDoor(
+            {b"/metrics": self.metrics.exposition, b"/metrics/partitions": self.metrics.partitions_exposition},
+            self.unready,
+            connections_max=config.limits.http_connections_max,
+            console=self._console if self._console.is_enabled else None,
+        )
         open_files_max = self._outside.open_files_max()
         self._directory = self._outside.claim(config.broker.data_directory, self._broker_id)
         self._environment = self._outside.environment(
@@ -222,6 +229,7 @@ class Node:
         await self._hand_over()
         # Before the door closes: heartbeats that wait for news would hold it open.
         self._coordinators.stop()
+        await self._console.stop()
         await self._rpc.stop()
         for task in self._tasks:
             task.cancel()
@@ -329,6 +337,13 @@ class Node:
         self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
         self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))
         self._replicas.watchers.append(self._coordinators)
+        self._role_changes = RoleChanges(
+            self._broker_id,
+            self._links,
+            lambda broker_id: self._links.session(broker_id) is not None,
+            self._environment.wall_ms,
+        )
+        self._replicas.watchers.append(self._role_changes)
 
     def _wire_services(self) -> None:
         config, links, replicas, sightings = self.config, self._links, self._replicas, self._sightings
@@ -571,6 +586,8 @@ class Node:
             return await self._holdings.carry_out(body)
         if method == CLOCK_CALL:
             return self._retention.encoded_clock()
+        if method == ROLES_CALL:
+            return self._role_changes.encoded()
         if method == UNREAD_CALL:
             return await self._lag.carry_out(body)
         if method == LAG_CALL:

@@ -1,4 +1,4 @@
-"""`cluster info|health|rebalance`."""
+"""`cluster info|rebalance`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .endings import DONE, FAILED, Ended, Refused, say
+from .endings import Refused, say
 from .local_commands import OutputOption
 from .record_commands import BrokersOption
 from .tables import OutputFormat
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..admin import ClusterDescription
     from ..rebalance import PlannedMove, RebalancePlan, RebalanceProgress
 
-_WATCH_INTERVAL_S = 1.0
 _TELL_INTERVAL_S = 10.0
 
 
@@ -30,9 +29,10 @@ def info(output: OutputOption = OutputFormat.text, brokers: BrokersOption = None
       lograft cluster info -o json --brokers broker-1:9600,broker-2:9600
     """
     from .broker_commands import spoken
+    from .health_command import described_once
     from .tables import columns, count, show, show_json
 
-    cluster = _described_once(brokers)
+    cluster = described_once(brokers)
     if output is OutputFormat.json:
         show_json(_as_json(cluster))
         return
@@ -59,46 +59,6 @@ def info(output: OutputOption = OutputFormat.text, brokers: BrokersOption = None
         for broker in sorted(cluster.brokers, key=lambda broker: broker.broker_id)
     ]
     show(columns(("BROKER", "STATE", "GRPC", "RACK", "LEADS", "REPLICAS", "VOTER", "VERSION", "PROTOCOL"), rows))
-
-
-def health(
-    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on, and tell of every change.")] = False,
-    exit_when_healthy: Annotated[
-        bool, typer.Option("-e", "--exit-when-healthy", help="Wait until it is healthy, then stop.")
-    ] = False,
-    output: OutputOption = OutputFormat.text,
-    brokers: BrokersOption = None,
-) -> None:
-    """Say whether the cluster is healthy; the exit code says it too: 0 healthy, 1 not.
-
-    \b
-      lograft cluster health
-      lograft cluster health -w -e        wait until it is healthy
-    """
-    from ...proto.errors import LograftError
-    from .endings import one_line
-    from .tables import show, show_json
-
-    told: object = None
-    while True:
-        try:
-            shown = _health_as_json(_described_once(brokers))
-        except LograftError as error:
-            if not (watch or exit_when_healthy):
-                raise
-            shown = {"healthy": False, "reasons": [one_line(str(error))]}
-        if shown != told:
-            told = shown
-            if output is OutputFormat.json:
-                show_json(shown)
-            else:
-                show(_health_text(shown))
-        healthy = bool(shown["healthy"])
-        if exit_when_healthy and healthy:
-            return
-        if not (watch or exit_when_healthy):
-            raise Ended(DONE if healthy else FAILED)
-        time.sleep(_WATCH_INTERVAL_S)
 
 
 def rebalance(
@@ -270,57 +230,16 @@ def _plan_as_json(plan: RebalancePlan, ended: RebalanceProgress | None) -> dict[
     }
 
 
-def _described_once(brokers: str | None) -> ClusterDescription:
-    import asyncio
-
-    from ..client import Client
-    from .local_cluster import client_addresses
-
-    async def describe() -> ClusterDescription:
-        async with Client(client_addresses(brokers), client_id="lograft-cli", timeout=10.0) as client:
-            return await client.admin.describe_cluster()
-
-    return asyncio.run(describe())
-
-
-def _health_text(shown: dict[str, Any]) -> str:
-    if not shown["healthy"]:
-        return "\n".join(["not healthy", *(f"  {reason}" for reason in shown["reasons"])])
-    from .tables import count
-
-    alive, losses = count(shown["brokers_alive"], "broker"), shown["losses_borne"]
-    text = f"healthy: {alive}, of which {losses or 'none'} can be lost without the cluster stopping"
-    if losses and (frail := shown["frail_partitions"]):
-        have, stop = ("has", "stops") if frail == 1 else ("have", "stop")
-        text += (
-            f"\nbut {count(frail, 'partition')} {have} fewer than three copies, and {stop} with one broker: "
-            "`lograft topic describe`, `lograft partition move`"
-        )
-    return text
-
-
-def _health_as_json(cluster: ClusterDescription) -> dict[str, Any]:
-    return {
-        "healthy": cluster.healthy,
-        "reasons": list(cluster.reasons),
-        "losses_borne": cluster.losses_borne,
-        "brokers": len(cluster.brokers),
-        "brokers_alive": sum(broker.alive for broker in cluster.brokers),
-        "controller_id": cluster.controller_id,
-        "leaderless_partitions": cluster.leaderless_partitions,
-        "under_replicated_partitions": cluster.under_replicated_partitions,
-        "frail_partitions": cluster.frail_partitions,
-    }
-
-
 def _as_json(cluster: ClusterDescription) -> dict[str, Any]:
+    from .health_command import health_as_json
+
     return {
         "cluster_id": cluster.cluster_id,
         "controller_id": cluster.controller_id,
         "controller_term": cluster.controller_term,
         "topics": cluster.topics,
         "partitions": cluster.partitions,
-        **_health_as_json(cluster),
+        **health_as_json(cluster),
         "brokers": [
             {
                 "broker_id": broker.broker_id,

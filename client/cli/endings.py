@@ -1,7 +1,8 @@
 """How a command ends: its exit code, and the one line that says why it was refused.
 
 Always
-    0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 141 nobody reads the output any more
+    0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 141 nobody reads the output any more; `cluster health`
+    alone has more: 3, 4 and 5 say in which way a cluster is not healthy
     a refusal is one line on standard error, "lograft: why; what to do", and never a traceback
     nothing but what was asked for goes to standard output
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from .completions import complete_group, complete_topic
 from .endings import Refused, one_line, say
 from .local_commands import OutputOption
 from .record_commands import BrokersOption, partition_numbers
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _WATCH_INTERVAL_S = 1.0
 _Found = TypeVar("_Found")
 
-GroupArgument = Annotated[str, typer.Argument(show_default=False)]
+GroupArgument = Annotated[str, typer.Argument(show_default=False, autocompletion=complete_group)]
 YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 
@@ -119,7 +120,13 @@ def seek(
     group: GroupArgument,
     to: Annotated[str, typer.Option("--to", metavar="PLACE", help="Where to go.", show_default=False)],
     topics: Annotated[
-        list[str] | None, typer.Option("--topic", metavar="T", help="Only this topic, or a new one; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--topic",
+            metavar="T",
+            help="Only this topic, or a new one; may be repeated.",
+            autocompletion=complete_topic,
+        ),
     ] = None,
     partitions: Annotated[
         str | None, typer.Option("-p", "--partition", metavar="N,N,...", help="Only these partitions.")

@@ -3,6 +3,7 @@
     DIR/cluster.json        ports, and the process of each broker by pid and birth
     DIR/secret              proof of membership, readable by its owner alone
     DIR/broker-N/           broker.toml (written anew by each `up`), log (of this start), log.previous, data/
+    DIR/prometheus/         of `up --monitoring`; see local_monitoring.py
 
 Always
     cluster.json is replaced as a whole, and changed only under the lock; whoever reads it needs no lock
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from . import processes
 from .endings import Refused
+from .local_monitoring import LocalMonitoring, choose_port
 from .ports import HOST, BrokerPorts
 from .processes import ProcessIdentity
 
@@ -77,7 +79,15 @@ class LocalBroker:
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{HOST}:{self.ports.http}/metrics"
+        return f"http://{self.metrics_address}/metrics"
+
+    @property
+    def metrics_address(self) -> str:
+        return f"{HOST}:{self.ports.http}"
+
+    @property
+    def console_url(self) -> str:
+        return f"http://{HOST}:{self.ports.http}/"
 
     def last_words(self, count: int = 6) -> list[str]:
         """The end of its log, in lines for people."""
@@ -91,6 +101,8 @@ class LocalCluster:
     directory: Path
     base_port: int
     brokers: list[LocalBroker] = field(default_factory=list)
+    monitoring: LocalMonitoring | None = None
+    """Its Prometheus, if it ever had one."""
 
     @classmethod
     def new(cls, directory: Path, broker_count: int, base_port: int) -> LocalCluster:
@@ -123,6 +135,8 @@ class LocalCluster:
                 if entry["pid"] is not None:
                     broker.process = ProcessIdentity(int(entry["pid"]), str(entry["birth"]))
                 broker.ended_by = entry["ended_by"]
+            if described.get("prometheus") is not None:
+                cluster.monitoring = LocalMonitoring.of_description(directory / "prometheus", described["prometheus"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Refused(
                 f"{path} cannot be read ({type(error).__name__}: {error})", "repair it, or name another directory"
@@ -134,6 +148,7 @@ class LocalCluster:
         moved = LocalCluster.new(self.directory, len(self.brokers), base_port)
         for broker, known in zip(moved.brokers, self.brokers, strict=True):
             broker.ended_by = REMOVED_BY if known.is_removed else None
+        moved.monitoring = self.monitoring
         return moved
 
     def save(self) -> None:
@@ -151,6 +166,7 @@ class LocalCluster:
                 }
                 for broker in self.brokers
             ],
+            "prometheus": self.monitoring.description() if self.monitoring else None,
         }
         _replace(self.directory / "cluster.json", json.dumps(described, indent=2) + "\n")
 
@@ -212,6 +228,7 @@ class LocalCluster:
                 if title and blank:
                     _replace(broker.config, before + title + self._peers() + blank + rest)
         self.save()
+        self._tell_monitoring()
         return added
 
     def prepare(self, log_level: str = "info", more_config: str = "") -> None:
@@ -271,22 +288,50 @@ level = "{log_level}"
         broker.ended_by = None
         self.save()
 
+    def launch_monitoring(self, program: Path) -> LocalMonitoring:
+        """Start a Prometheus that watches the members; none runs, and the caller holds the lock."""
+        before = self.monitoring.port if self.monitoring else None
+        monitoring = LocalMonitoring(self.directory / "prometheus", choose_port(self.base_port, before))
+        self.monitoring = monitoring
+        self._tell_monitoring()
+        monitoring.launch(program)
+        self.save()
+        return monitoring
+
+    def _tell_monitoring(self) -> None:
+        if self.monitoring is not None:
+            self.monitoring.configure([broker.metrics_address for broker in self.members])
+
+    @property
+    def is_watched(self) -> bool:
+        """Does its Prometheus run?"""
+        return self.monitoring is not None and self.monitoring.is_running
+
     def retire(self, broker: LocalBroker) -> None:
         """Stop a broker that was removed from the cluster, for good; the caller holds the lock."""
         broker.ended_by = REMOVED_BY
         self.save()
+        self._tell_monitoring()
         if broker.process is not None:
             processes.stop_all([broker.process], STOP_TIMEOUT_S)
 
     def stop(
         self, ended_by: str, timeout_s: float = STOP_TIMEOUT_S, *, brokers: Sequence[LocalBroker] | None = None
     ) -> list[LocalBroker]:
-        """Stop what runs, of `brokers` or of all, and return those that had to be forced; the caller holds the lock."""
+        """Stop what runs, of `brokers` or of all, and return those that had to be forced; the caller holds the lock.
+
+        With all of them goes their Prometheus.
+        """
         running = [broker for broker in self.running if brokers is None or broker in brokers]
         for broker in running:
             broker.ended_by = ended_by
+        ending = [broker.process for broker in running if broker.process]
+        if brokers is None and self.monitoring is not None:
+            if self.monitoring.process is not None and self.is_watched:
+                ending.append(self.monitoring.process)
+            self.monitoring.ended_by = self.monitoring.ended_by or ended_by  # one that died is no news any more
         self.save()  # first, so that whoever watches sees why they end
-        killed = processes.stop_all([broker.process for broker in running if broker.process], timeout_s)
+        killed = processes.stop_all(ending, timeout_s)
         return [broker for broker in running if broker.process in killed]
 
     def kill(self, broker: LocalBroker) -> None:
@@ -307,6 +352,8 @@ level = "{log_level}"
         for path in self.directory.glob("broker-*"):
             if path.name.removeprefix("broker-").isdigit() and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
+        if self.monitoring is not None and not self.monitoring.directory.is_symlink():
+            shutil.rmtree(self.monitoring.directory, ignore_errors=True)
         for name in ("secret", "cluster.json"):  # the description last: until then it can be tried again
             (self.directory / name).unlink(missing_ok=True)
 

@@ -54,6 +54,9 @@ def up(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Stop and delete the cluster in DIR first, with all its data.")
     ] = False,
+    monitoring: Annotated[
+        bool, typer.Option("--monitoring", help="Start Prometheus beside it, with our alerts; it must be installed.")
+    ] = False,
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Start a cluster on this machine, and wait until it is ready.
@@ -65,21 +68,26 @@ def up(
       lograft up                        three brokers on 9600, 9610, 9620
       lograft up -n 1 --detach          one broker, in the background
       lograft up --fresh                begin anew with an empty log
+      lograft up --monitoring           with a Prometheus that watches it
       lograft up --data /tmp/x --base-port 9700      a second cluster beside the first
     """
     from .local_cluster import DEFAULT_DIRECTORY, remember
+    from .local_monitoring import find_program
 
     if log_level not in ("debug", "info", "warning", "error"):
         raise typer.BadParameter(f"{log_level!r} is none of debug, info, warning, error", param_hint="--log-level")
     directory = Path(os.path.abspath(data or DEFAULT_DIRECTORY))
     started_at = time.monotonic()
     with _stopping_on_signals():
-        cluster = _bring_up(directory, brokers, base_port, fresh=fresh, log_level=log_level)
+        program = find_program() if monitoring else None  # refused before anything has been started
+        cluster = _bring_up(directory, brokers, base_port, program, fresh=fresh, log_level=log_level)
         if cluster is None:
             return
         try:
             remember(directory)
             _show_addresses(cluster)
+            if cluster.monitoring is not None and cluster.is_watched:
+                say(f"\nPrometheus: {cluster.monitoring.url}/alerts")
             say(f"\nready in {time.monotonic() - started_at:.1f} s, data in {cluster.shown_directory}")
             _show_hints(cluster, detach)
             if not detach:
@@ -91,9 +99,18 @@ def up(
 
 
 def _bring_up(
-    directory: Path, brokers: int | None, base_port: int | None, *, fresh: bool, log_level: str
+    directory: Path,
+    brokers: int | None,
+    base_port: int | None,
+    prometheus: Path | None,
+    *,
+    fresh: bool,
+    log_level: str,
 ) -> LocalCluster | None:
-    """The cluster, every broker of it healthy; None if it ran already. What is started here is stopped on failure."""
+    """The cluster, every broker of it healthy; None if it ran already. What is started here is stopped on failure.
+
+    `prometheus` is the program that is to watch it; None for none.
+    """
     from .local_cluster import DEFAULT_BASE_PORT, DEFAULT_BROKERS, LocalCluster
 
     with _lock_of_new_or_old(directory):
@@ -101,11 +118,15 @@ def _bring_up(
         if cluster is not None and fresh:
             if cluster.running:
                 say(f"stopping {_brokers(len(cluster.running))} of {cluster.shown_directory}")
-                cluster.stop("lograft up --fresh")
+            cluster.stop("lograft up --fresh")
             cluster.delete()
             cluster = None
         if cluster is not None and _is_up_already(cluster, brokers, base_port):
+            if prometheus is not None:
+                _watch_running(cluster, prometheus)
             return None
+        if cluster is not None and cluster.is_watched:
+            cluster.stop("lograft up")  # no broker runs, but its Prometheus does: it is to have the new configuration
         if cluster is None:
             cluster = LocalCluster.new(directory, brokers or DEFAULT_BROKERS, base_port or DEFAULT_BASE_PORT)
         elif brokers not in (None, len(cluster.members)):
@@ -120,15 +141,26 @@ def _bring_up(
             cluster.prepare(log_level)
             for broker in cluster.members:
                 cluster.launch(broker)
+            monitoring = cluster.launch_monitoring(prometheus) if prometheus is not None else None
             _wait_until_ready(cluster)
+            if monitoring is not None:
+                monitoring.wait_until_ready()
         except BaseException:
             cluster.stop("lograft up", timeout_s=5.0)
             raise
     return cluster
 
 
+def _watch_running(cluster: LocalCluster, prometheus: Path) -> None:
+    """`up --monitoring` of a cluster that runs already; the caller holds the lock."""
+    if cluster.monitoring is None or not cluster.is_watched:
+        cluster.launch_monitoring(prometheus).wait_until_ready()
+    if cluster.monitoring is not None:
+        say(f"Prometheus: {cluster.monitoring.url}/alerts")
+
+
 def down(data: DataOption = None) -> None:
-    """Stop the brokers of the local cluster. Their data stays; `lograft up` continues with it.
+    """Stop the brokers of the local cluster, and its Prometheus. Their data stays; `lograft up` continues with it.
 
     \b
       lograft down
@@ -139,7 +171,7 @@ def down(data: DataOption = None) -> None:
     with locked(cluster.directory):
         cluster = find(cluster.directory)
         running = len(cluster.running)
-        if not running:
+        if not running and not cluster.is_watched:
             say(f"no broker of {cluster.shown_directory} is running")
             return
         killed = cluster.stop("lograft down")
@@ -177,6 +209,7 @@ def status(data: DataOption = None, output: OutputOption = OutputFormat.text) ->
                 "healthy": bool(health and health.whole),
                 "reason": health.reason if health else "stopped",
                 "brokers": [row.as_json() for row in rows],
+                "prometheus": _prometheus_as_json(cluster),
             }
         )
         return
@@ -193,12 +226,42 @@ def status(data: DataOption = None, output: OutputOption = OutputFormat.text) ->
         for row in rows
     ]
     show(columns(("BROKER", "STATE", "PID", "GRPC", "METRICS", "AGE", "MEMORY"), table))
+    _tell_of_prometheus(cluster)
     if health is None:
         say(f"\nstopped; `lograft up{cluster.data_option}` starts it again with its data")
     elif health.whole:
         say(f"\nhealthy, data in {cluster.shown_directory}")
     else:
         say(f"\nnot healthy: {health.reason}")
+
+
+def _prometheus_as_json(cluster: LocalCluster) -> dict[str, object] | None:
+    if cluster.monitoring is None or not (cluster.is_watched or cluster.monitoring.ended_by is None):
+        return None
+    watched = cluster.is_watched
+    return {
+        "url": cluster.monitoring.url,
+        "state": "running" if watched else "died",
+        "pid": cluster.monitoring.process.pid if cluster.monitoring.process and watched else None,
+        "log": str(cluster.monitoring.log),
+        "firing": cluster.monitoring.firing() if watched else None,
+    }
+
+
+def _tell_of_prometheus(cluster: LocalCluster) -> None:
+    """Nothing of one that was never asked for, or was stopped by us."""
+    monitoring = cluster.monitoring
+    if monitoring is None:
+        return
+    if monitoring.is_running:
+        firing = monitoring.firing()
+        what = "does not answer" if firing is None else f"alerts firing: {', '.join(firing) or 'none'}"
+        say(f"\nPrometheus at {monitoring.url}: {what}")
+    elif monitoring.ended_by is None:
+        say(
+            f"\nPrometheus died, its log is {monitoring.log}; `lograft up --monitoring{cluster.data_option}` starts it "
+            "again"
+        )
 
 
 def kill(number: BrokerNumber, data: DataOption = None) -> None:
@@ -512,6 +575,7 @@ def _show_hints(cluster: LocalCluster, detached: bool) -> None:
     say("  lograft topic create events -p 6")
     say("  echo hello | lograft produce events")
     say("  lograft consume events -o start")
+    say(f"  {cluster.members[0].console_url}    # the console, in a browser")
     if len(cluster.members) > 2:
         one = cluster.members[1].broker_id
         say(f"  lograft kill {one}{data}    # and see that nothing is lost; lograft start {one}{data}")
@@ -521,9 +585,10 @@ def _show_hints(cluster: LocalCluster, detached: bool) -> None:
 def _watch(cluster: LocalCluster) -> None:
     """Stay with a cluster until it was stopped from elsewhere, and tell of brokers that go and come."""
     from . import processes
-    from .local_cluster import RESTARTING, LocalCluster, explain
+    from .local_cluster import RESTARTING, LocalCluster, explain, locked
 
     seen = cluster
+    watched = cluster.is_watched
     running = {broker.broker_id for broker in seen.members}
     while True:
         time.sleep(_WATCH_INTERVAL_S)
@@ -553,7 +618,14 @@ def _watch(cluster: LocalCluster) -> None:
         restarts = any(broker.ended_by == RESTARTING for broker in latest.brokers)
         if not running and not restarts and all(broker.ended_by for broker in latest.brokers):
             return
+        if watched and not latest.is_watched:
+            watched = False
+            if latest.monitoring is not None and latest.monitoring.ended_by is None:
+                say(f"Prometheus died, its log is {latest.monitoring.log}; the brokers go on")
+        watched = watched or latest.is_watched
         if not running and not restarts:
+            with locked(cluster.directory):
+                latest.stop("lograft up")  # its Prometheus: nobody is left to be watched
             raise Refused("no broker is left", f"`lograft up{cluster.data_option}` starts them again with their data")
         seen = latest
 

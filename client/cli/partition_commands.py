@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .completions import complete_topic
 from .endings import Refused, say
 from .local_commands import OutputOption
 from .record_commands import INT32_MAX, BrokersOption, TopicArgument
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def list_partitions(
-    topic: Annotated[str | None, typer.Argument(help="Of this topic alone.")] = None,
+    topic: Annotated[str | None, typer.Argument(help="Of this topic alone.", autocompletion=complete_topic)] = None,
     moving: Annotated[bool, typer.Option("--moving", help="Only those whose replicas are on the move.")] = False,
     internal: Annotated[bool, typer.Option("--internal", help="Those of the cluster itself too.")] = False,
     output: OutputOption = OutputFormat.text,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .completions import complete_group, complete_topic
 from .endings import Refused
 
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ BrokersOption = Annotated[
         "--brokers",
         metavar="HOST:PORT,...",
         envvar="LOGRAFT_BROKERS",
-        help="Where to find the cluster.  [default: the local one]",
+        help="Where to find the cluster.  [default: the profile's, or the local one]",
         show_default=False,
     ),
 ]
-TopicArgument = Annotated[str, typer.Argument(show_default=False)]
+TopicArgument = Annotated[str, typer.Argument(show_default=False, autocompletion=complete_topic)]
 
 
 INT32_MAX = 2**31 - 1
@@ -138,7 +139,13 @@ def consume(
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option("-g", "--group", metavar="GROUP", help="Share the topic with the other members of this group."),
+        typer.Option(
+            "-g",
+            "--group",
+            metavar="GROUP",
+            help="Share the topic with the other members of this group.",
+            autocompletion=complete_group,
+        ),
     ] = None,
     reset: Annotated[
         ResetChoice | None,

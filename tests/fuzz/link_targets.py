@@ -31,6 +31,7 @@ from lograft.node.peer.handshake import (
 )
 from lograft.node.peer.raft_codec import decode_raft_bundle, encode_raft
 from lograft.node.peer.session import PeerSession
+from lograft.node.role_changes import RoleChange, RoleChanges
 from lograft.node.rpc.admin_service import AdminService
 from lograft.node.sightings import (
     Addresses,
@@ -542,6 +543,11 @@ LINK_TARGETS = (
             )
         ),
         seeds=[msgspec.msgpack.encode([(*_PARTITION, 0, 9, (5,))])],
+    ),
+    Target(
+        name="answer about changes of roles",
+        read=_told(lambda links: RoleChanges._ask(_without_init(RoleChanges, _links=links), 2)),
+        seeds=[msgspec.msgpack.encode((RoleChange(5, 1, "a" * 32, 0, 3, True, -1, "first"),))],
     ),
     Target(
         name="HTTP request line",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.fuzz.console_targets import CONSOLE_TARGETS
 from tests.fuzz.link_targets import LINK_TARGETS
 from tests.fuzz.record_targets import RECORD_TARGETS
 from tests.fuzz.storage_targets import STORAGE_TARGETS
@@ -9,5 +10,6 @@ from tests.fuzz.target import Target
 from tests.fuzz.text_targets import TEXT_TARGETS
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (*LINK_TARGETS, *RECORD_TARGETS, *STORAGE_TARGETS, *TEXT_TARGETS)
+    target.name: target
+    for target in (*CONSOLE_TARGETS, *LINK_TARGETS, *RECORD_TARGETS, *STORAGE_TARGETS, *TEXT_TARGETS)
 }

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,36 +15,7 @@ import pytest
 from lograft.client.cli.ports import free_base_port
 
 from .brokers import HEARS_CTRL_C
-
-LOGRAFT = [sys.executable, "-P", "-m", "lograft.client.cli.main"]
-
-
-class CommandLine:
-    """Runs `lograft` in a directory where nothing but its own cluster is found."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.environment = {name: text for name, text in os.environ.items() if not name.startswith("LOGRAFT_")}
-        self.environment["XDG_STATE_HOME"] = str(directory / "state")
-
-    def run(self, *arguments: str, given: str = "", exit_code: int = 0) -> subprocess.CompletedProcess[str]:
-        ended = subprocess.run(
-            [*LOGRAFT, *arguments],
-            cwd=self.directory,
-            env=self.environment,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ended.returncode == exit_code, ended
-        assert "Traceback" not in ended.stderr, ended
-        return ended
-
-    def broker_pids(self) -> list[int | None]:
-        described = json.loads((self.directory / "lograft-data" / "cluster.json").read_text())
-        return [broker["pid"] for broker in described["brokers"]]
+from .command_line import LOGRAFT, CommandLine
 
 
 @pytest.fixture(scope="module")
