@@ -276,12 +276,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             request.ParseFromString(body)
         except DecodeError as error:
             raise InvalidRequest(f"a forwarded {method} could not be read: {error}") from None
-        request_id = id_in(body)
-        if request_id:
-            # The line about its end is logged where it came from; this one says that it came here.
-            structlog.contextvars.bind_contextvars(request_id=request_id)
-            if (api := method.removeprefix(CALL_PREFIX)) in CHANGING:
-                log.info("call_forwarded_here", api=api, **what_is_asked(request))
+        # The line about its end is logged where it came from; this one says that it came here.
+        if (request_id := id_in(body)) and (api := method.removeprefix(CALL_PREFIX)) in CHANGING:
+            log.info("call_forwarded_here", api=api, request_id=request_id, **what_is_asked(request))
         return (await carry_out(request)).SerializeToString()
 
     async def _ask_controller(self, method: str, request: Message, response_kind: type[Message]) -> Any:

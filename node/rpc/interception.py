@@ -24,7 +24,7 @@ from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, Not
 from ..metrics import Metrics
 from .call_counts import CallCounts
 from .large_messages import DECODERS
-from .request_log import CHANGING, RequestIds, given_id, log_call
+from .request_log import CHANGING, REQUEST_ID, RequestIds, given_id, log_call
 from .status import grpc_code, status_of
 
 Decode = Callable[[bytes], Any]
@@ -77,11 +77,10 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
         )
 
     def _note_id(self, api: str, details: grpc.HandlerCallDetails) -> str:
-        """The call's id, which is in all lines that are logged for it from now on; empty if it has none."""
+        """The call's id, which goes with it to other brokers; empty if it has none."""
         metadata = details.invocation_metadata
         request_id = self.ids.given_or_drawn(metadata) if api in CHANGING else given_id(metadata)
-        if request_id:
-            structlog.contextvars.bind_contextvars(request_id=request_id)
+        REQUEST_ID.set(request_id)
         return request_id
 
     def _translated(self, api: str, method: Method, details: grpc.HandlerCallDetails) -> Method:
@@ -124,7 +123,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
                 measures.ended(code.name, time.monotonic() - began)
                 if api in CHANGING and reason != NotLeader.reason:  # then it is carried out, and logged, elsewhere
                     took = asyncio.get_running_loop().time() - began_in_loop
-                    log_call(api, request, code.name, reason, context.peer(), took)
+                    log_call(api, request, request_id, code.name, reason, context.peer(), took)
 
         return call
 

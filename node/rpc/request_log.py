@@ -3,8 +3,9 @@
 Calls that come by the thousand (records, heartbeats) and those that only ask are counted, not logged.
 
 Invariants
-    an id comes from the client's `x-request-id`, if that is short and plain, else it is drawn here; it is in each line
-        that is logged for the call, here and on the broker that it was forwarded to, and in the facts of its error
+    an id comes from the client's `x-request-id`, if that is short and plain, else it is drawn here; it is in the line
+        about the call, in that of the broker that it was forwarded to, and in the facts of its error
+    it is no variable of the log's: timers that a call happens to set go on for days, and would all bear its id
     what a client sent is shown cut, and without control characters
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -41,6 +43,9 @@ _SHOWN_FIELDS = ("name", "topic", "group", "partition", "broker_id", "value", "v
 _PLAIN = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _TAG = b"\x82\xf9+"
 """Of field 90,000, bytes: no message has it, so that whoever does not know of ids passes over it."""
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""Of the call that is being carried out; empty if it has none."""
 
 log = structlog.get_logger("rpc")
 
@@ -85,9 +90,10 @@ def what_is_asked(request: Any) -> dict[str, object]:
     return shown
 
 
-def log_call(api: str, request: Any, code: str, reason: str, peer: str, seconds: float) -> None:
+def log_call(api: str, request: Any, request_id: str, code: str, reason: str, peer: str, seconds: float) -> None:
     """A call that changes something has ended. `reason` is empty if it went well."""
-    facts: dict[str, object] = {"api": api, "code": code, "peer": peer, "seconds": round(seconds, 3)}
+    facts: dict[str, object] = {"api": api, "request_id": request_id, "code": code, "peer": peer}
+    facts["seconds"] = round(seconds, 3)
     if reason:
         facts["reason"] = reason
     log.info("call", **facts, **what_is_asked(request))
@@ -95,8 +101,7 @@ def log_call(api: str, request: Any, code: str, reason: str, peer: str, seconds:
 
 def with_id(body: bytes) -> bytes:
     """A message to be forwarded, with the id of the call that is being carried out, if it has one."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
-    told = str(request_id).encode()
+    told = REQUEST_ID.get().encode()
     return body + _TAG + bytes((len(told),)) + told if 0 < len(told) < 128 else body
 
 

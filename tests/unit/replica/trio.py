@@ -14,6 +14,7 @@ from lograft.partitions.raft.events import PeerHeard, PeerSilent
 from lograft.partitions.raft.messages import Message, Voter
 from lograft.partitions.real_environment import RealEnvironment
 from lograft.partitions.replica import Replica
+from lograft.partitions.replica_counts import ReplicaCounts
 from lograft.partitions.storage.promises import Promises
 from lograft.proto.record_batch import BatchHeader, Compression, NewRecord, encode, read_header
 
@@ -66,6 +67,7 @@ class Trio:
         self.count = count
         self.network = Network()
         self.watch = Watch()
+        self.counts: dict[int, ReplicaCounts] = {broker_id: ReplicaCounts() for broker_id in range(count)}
         self._closing: list[Callable[[], object]] = []
 
     async def start(self) -> None:
@@ -96,6 +98,7 @@ class Trio:
                 first_voters=voters,
                 config=config,
                 observer=self.watch,
+                counts=self.counts[broker_id],
             )
             self._closing += [flusher.drain, word.close, environment.disk.stop]
         for broker_id, replica in self.network.replicas.items():

@@ -44,3 +44,10 @@ def test_an_address_is_told_from_its_port() -> None:
     assert host_of("ipv4:127.0.0.1:4711") == "127.0.0.1"
     assert host_of("ipv6:%5B::1%5D:4711") == "%5B::1%5D"
     assert host_of("unix:/tmp/socket") == "unix:/tmp/socket"
+
+
+def test_connections_count_once_however_many_of_their_calls_are_under_way() -> None:
+    counts = CallCounts(10, 10)
+    with counts.counted("ipv4:10.0.0.1:1"), counts.counted("ipv4:10.0.0.1:1"), counts.counted("ipv4:10.0.0.1:2"):
+        assert counts.connections == 2
+    assert counts.connections == 0

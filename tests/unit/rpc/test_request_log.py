@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -13,19 +12,12 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 from lograft.node.metrics import Metrics
 from lograft.node.rpc.interception import ErrorTranslation
-from lograft.node.rpc.request_log import CHANGING, RequestIds, given_id, id_in, what_is_asked, with_id
+from lograft.node.rpc.request_log import CHANGING, REQUEST_ID, RequestIds, given_id, id_in, what_is_asked, with_id
 from lograft.proto.errors import UnknownTopic
 from lograft.v1 import admin_service_pb2, admin_service_pb2_grpc, broker_service_pb2, groups_service_pb2
 from lograft.v1 import admin_service_pb2 as pb
 
 HEADER = "x-request-id"
-
-
-@pytest.fixture(autouse=True)
-def no_id() -> Iterator[None]:
-    with structlog.contextvars.bound_contextvars():
-        yield
-    structlog.contextvars.unbind_contextvars("request_id")
 
 
 class Servicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -125,8 +117,9 @@ def test_what_a_client_sent_is_shown_without_control_characters() -> None:
 def test_a_forwarded_message_brings_the_id_and_who_knows_of_none_passes_over_it() -> None:
     body = pb.CreateTopicRequest(name="t", partitions=3).SerializeToString()
     assert with_id(body) == body and id_in(body) == ""
-    structlog.contextvars.bind_contextvars(request_id="mine-1")
+    token = REQUEST_ID.set("mine-1")
     sent = with_id(body)
+    REQUEST_ID.reset(token)
     assert id_in(sent) == "mine-1"
     read = pb.CreateTopicRequest.FromString(sent)
     assert (read.name, read.partitions) == ("t", 3)
