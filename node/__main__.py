@@ -12,12 +12,15 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import structlog
+
 from ..proto.errors import LograftError
 from .cluster_recovery import follow_recovered, recover_cluster
 from .config import BrokerConfig, load_config
 from .logs import set_up_logging
 from .node import Node
 from .service_manager import tell
+from .stacks import answer_signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +67,7 @@ async def _serve(config: BrokerConfig, loop_kind: str) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop.set)
+    answer_signal(structlog.get_logger().warning)
     node = Node(config, loop_kind=loop_kind)
     await node.start()
     tell("READY=1", os.environ)  # it listens; that it has found the others is another matter, asked by /readyz

@@ -1,10 +1,16 @@
-"""Where a running broker's measurements are taken: connects the families of `metrics` with what they are read from."""
+"""Where a running broker's measurements are taken: connects the families of `metrics` with what they are read from.
+
+Invariants
+    a mistake in measuring is logged, and costs figures; it never ends a broker, as one in any other of its tasks does
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
+
+import structlog
 
 from ..partitions.environment import Disk, PartitionId
 from ..partitions.replica import Replica
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from .config import BrokerConfig
 
 Place = tuple[str, str]
+
+log = structlog.get_logger("measuring")
 
 
 class Measuring:
@@ -54,11 +62,15 @@ class Measuring:
 
     async def look(self) -> None:
         """One look at what is unwell; and series of topics that are no more end."""
-        await self._vital.look()
+        await _harmless(self._vital.look())
         if self._replicas.is_caught_up:
             self._metrics.forget_other_topics(self._replicas.state.topics)
         crc_errors = self._metrics.storage.crc_errors_of_peers
         crc_errors.value = self._links.crc_errors
+
+    async def look_at_lag(self) -> None:
+        """One round over all groups that are coordinated here."""
+        await _harmless(self._lag.look())
 
     def watch_process(
         self,
@@ -219,3 +231,10 @@ class Measuring:
     def _place(self, partition: PartitionId) -> Place | None:
         name = self._topic_name(partition.topic_id)
         return None if name is None else (name, str(partition.number))
+
+
+async def _harmless(look: Awaitable[None]) -> None:
+    try:
+        await look
+    except Exception:
+        log.exception("measuring_failed")

@@ -198,7 +198,7 @@ class Node:
         self._every(config.compaction.check_interval_ms / 1000, self._compactions.tend)
         self._every(self._scrubber.look_s, self._scrubber.scrub_what_is_due)
         self._every(lambda: self._signs.due_s, self._measuring.look)
-        self._every(lambda: self._lag_watch.due_s, self._lag_watch.look)
+        self._every(lambda: self._lag_watch.due_s, self._measuring.look_at_lag)
         self._publish()
         log.info(
             "started",

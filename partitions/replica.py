@@ -1083,9 +1083,7 @@ class Replica:
         moves, self._start_moves = self._start_moves, []
         for _, moved in moves:
             if not moved.done():
-                moved.set_exception(
-                    UnknownOutcome(f"leadership of {self.partition} was lost before a majority answered; trim it again")
-                )
+                moved.set_exception(self._unknown_start_move())
                 moved.exception()
         waiters, self._commit_waiters = self._commit_waiters, []
         for _, _, waiter in waiters:
@@ -1113,6 +1111,8 @@ class Replica:
         self.check_log_start(offset)
         if offset > self.log.start_offset:
             self._propose_log_start(offset)
+            if not self._core.is_leader:  # lost in that very step: what was appended may be cut
+                raise self._unknown_start_move()
         if offset > self._log_start:
             # Whoever moved it there first: what is answered must be committed.
             moved: asyncio.Future[None] = self._loop.create_future()
@@ -1152,6 +1152,9 @@ class Replica:
         point = core.last._replace(rank=core.last.rank + 1)
         self.take(Propose((log_start_move(point, offset, self._environment.wall_ms()),)))
         self._environment.log("log_start_moves", partition=str(self.partition), to=offset, at=str(point))
+
+    def _unknown_start_move(self) -> UnknownOutcome:
+        return UnknownOutcome(f"leadership of {self.partition} was lost before a majority answered; trim it again")
 
     def _answer_start_moves(self) -> None:
         waiting, self._start_moves = self._start_moves, []

@@ -21,7 +21,7 @@ Series = dict[str, float]
 """Name with labels in the order of their names -> value."""
 
 RARE = {
-    # Nothing of the kind happens in a few seconds of ordinary work.
+    # Compactions and retention, of which there is nothing in a few seconds of ordinary work.
     "lograft_compaction_seconds",
     "lograft_retention_deleted_bytes_total",
 }
@@ -104,7 +104,37 @@ def test_every_documented_name_is_there_after_some_work_and_no_other(brokers: Br
         with contextlib.suppress(AssertionError):
             eventually(lambda: not missing(), 20)
         assert not missing()
-        assert not {name.split("{")[0] for name in with_series([scraped(b, page)[1] for b in brokers.all])} & RARE
+
+
+def test_what_happened_is_counted_where_it_happened(brokers: Brokers) -> None:
+    topic = brokers.create_topic("counted", config={"segment.bytes.max": "65536", "batch.bytes.max": "65536"})
+    leader = brokers.leader_of("counted")
+    before = scraped(leader)[1]
+    sent = a_batch(b"x", producer_id=5, producer_epoch=0, base_sequence=0)
+    for _ in range(2):
+        assert not leader.produce("counted", sent, first_open=0).error.reason
+    for number in range(12):
+        leader.produce("counted", a_batch(bytes([number]) * 20_000))
+    trimmed = admin_pb.TrimmedPartition(partition=0, offset=10)
+    leader.admin.TrimTopic(
+        admin_pb.TrimTopicRequest(name="counted", topic_id=topic.topic_id, partitions=[trimmed]), timeout=15
+    )
+    leader.produce("nowhere", a_batch(b"x"))
+
+    def risen(series: str) -> float:
+        return scraped(leader)[1].get(series, 0.0) - before.get(series, 0.0)
+
+    assert risen("lograft_produce_batches_total{topic=counted}") == 13
+    assert risen("lograft_duplicate_batches_total") == 1
+    assert risen("lograft_replication_ack_seconds_count") >= 13, "batches of internal topics count too"
+    assert risen("lograft_produce_rejected_total{reason=UNKNOWN_TOPIC}") == 1
+    assert risen("lograft_fsync_seconds_count") > 0
+    assert risen("lograft_event_loop_lag_seconds_count") > 0
+    assert sum(values(leader, "lograft_gc_pause_seconds_count").values()) > 0
+    assert sum(values(leader, "lograft_peer_received_bytes_total").values()) > 0
+    dropped = "lograft_retention_deleted_bytes_total{topic=counted}"
+    for broker in brokers.all:
+        assert eventually(lambda at=broker: scraped(at)[1].get(dropped, 0) > 100_000)  # type: ignore[misc]
 
 
 def test_a_group_is_behind_by_records_and_by_the_age_of_the_next_one(brokers: Brokers) -> None:

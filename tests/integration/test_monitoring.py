@@ -12,8 +12,10 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -337,6 +339,38 @@ def test_a_replica_that_cannot_be_made_is_told_until_it_can(watched: Watched) ->
         watched.brokers[0].stop()
         watched.brokers.start()
     watched.ledger.await_quiet("LograftUnopenedReplicas", seconds=60)
+
+
+def test_replicas_that_a_power_failure_leaves_in_doubt_are_told_until_the_others_are_back(
+    watched: Watched, tmp_path: Path
+) -> None:
+    if (
+        os.geteuid() != 0
+        or shutil.which("unshare") is None
+        or subprocess.run(["unshare", "--mount", "true"]).returncode
+    ):
+        pytest.skip("only root, and not everywhere, can show a broker another boot id")
+    watched.brokers.create_topic("fleeting", config={"durability": "memory"})
+    leader = watched.brokers.leader_of("fleeting")
+    for _ in range(20):
+        assert not leader.produce("fleeting", a_batch(b"not on a disk yet")).error.reason
+    for broker in watched.brokers.all:
+        broker.kill()
+    # As after a reboot: what was written and not synced may be lost, and the others that could tell are not there.
+    other_boot = tmp_path / "boot_id"
+    other_boot.write_text(f"{uuid.uuid4()}\n")
+    broker_command = [sys.executable, "-m", "lograft.node", "-c", str(watched.brokers[2].config_path)]
+    hidden = f"mount --bind {other_boot} /proc/sys/kernel/random/boot_id"
+    broker = watched.brokers[2]
+    with broker.log_path.open("ab") as log:
+        broker.process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", f'{hidden} && exec "$@"', "sh", *broker_command],
+            stdout=log,
+            stderr=log,
+        )
+    watched.ledger.await_firing("LograftDoubtfulReplicas", seconds=60)
+    watched.brokers.start()
+    watched.ledger.await_quiet("LograftDoubtfulReplicas", seconds=60)
 
 
 def test_a_broker_that_starts_again_and_again_is_told(watched: Watched) -> None:

@@ -111,7 +111,7 @@ def test_more_than_a_handshake_takes_is_not_read_before_the_proof(broker: Broker
 
 
 def test_thousand_silent_connections_keep_no_broker_out(broker: Broker, watch: Watch) -> None:
-    refused = metric(broker, "lograft_peer_connections_refused")
+    refused = metric(broker, "lograft_peer_connections_refused_total")
     with watch, crowd(broker.peer_port, 1000) as strangers:
         began = time.monotonic()
         impostor = Impostor(broker, cluster_id="0" * 32)
@@ -120,7 +120,7 @@ def test_thousand_silent_connections_keep_no_broker_out(broker: Broker, watch: W
         assert ending.value.refusal is Refusal.CLUSTER and time.monotonic() - began < 5
         # Of them all only as many are still held as the bounds allow.
         assert are_closed(strangers[:700], 3) == 700
-    assert metric(broker, "lograft_peer_connections_refused") - refused >= 700
+    assert metric(broker, "lograft_peer_connections_refused_total") - refused >= 700
 
 
 def test_wrong_secret_gets_no_session_and_no_hint_of_the_right_one(broker: Broker, watch: Watch) -> None:
