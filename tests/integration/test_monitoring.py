@@ -67,7 +67,8 @@ class Traffic:
     def stop(self) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # it was started
+                thread.join()
 
     def _produce(self) -> None:
         with sync.Client(self._addresses) as client:
