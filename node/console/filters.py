@@ -29,6 +29,8 @@ from ...client.records import Record
 from ...proto.errors import InvalidRequest
 
 TEXT_BYTES_MAX = 500
+JSON_BYTES_MAX = 4 << 20
+"""Of a value that is parsed: a larger one, which only a batch that inflates can hold, has no fields."""
 CONDITIONS_MAX = 10
 EXAMPLES = 'status = "failed", order.total >= 100, user.name ~ ann, exists error.code, headers.trace-id = 7'
 
@@ -127,7 +129,8 @@ class _Fields:
         if not self._is_parsed:
             self._is_parsed = True
             try:
-                self._parsed = _MISSING if record.value is None else _decode(record.value)
+                is_parsed = record.value is not None and len(record.value) <= JSON_BYTES_MAX
+                self._parsed = _decode(record.value) if is_parsed else _MISSING
             except (ValueError, RecursionError):
                 self._parsed = _MISSING
         return _down(self._parsed, path[1:] if path[0] == "value" else path)

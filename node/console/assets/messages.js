@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
 import { bytes, bytesOf, hex, json, NONE, number, placeOfTime, seconds, time, word } from "./format.js";
 import { Alert, Badge, Cli, Dialog, Empty, Field, Tree } from "./parts.js";
-import { ask, change, lines, mode, place, setQuery, source, to, utc } from "./store.js";
+import { ask, change, home, lines, mode, place, setQuery, source, to, utc } from "./store.js";
 
 const LIMIT = 50;
 const KEPT = 500; // rows of a live tail on the page
@@ -112,12 +112,13 @@ function Found({ topic, wanted, resend }) {
   useEffect(() => { look(); return () => over.current?.abort(); }, []);
   const stop = () => { over.current.abort(); setRuns(false); };
   const cursor = news?.cursor && Object.entries(news.cursor).map(([number, at]) => `${number}:${at}`).join(",");
-  const download = `${source.get().origin}/console/api/${pathOf(topic, "download", wanted, { limit: 100000 })}`;
+  source.use();
+  const download = `${home}/console/api/${pathOf(topic, "download", wanted, { limit: 100000 })}`;
   return html`<div class="progress" role="status"><span>
       ${news ? html`<b>${number(rows.length)}</b> found · ${number(news.read)} of ${number(news.total)} read · ${bytes(news.bytes)}` : runs ? "Searching…" : ""}
       ${!runs && news && (news.ended ? html` · ${ENDED[news.ended]}` : !trouble && " · Cancelled.")}</span>
       ${runs && html`<progress max=${news?.total || 1} value=${news?.read || 0} aria-label="Records read"></progress><button type="button" class="quiet" onClick=${stop}>Cancel</button>`}
-      <span class="grow"></span>${rows.length > 0 && html`<a class="button quiet" href=${download} download title="Lines of JSON, with whole values; within the same budget">Download</a>`}</div>
+      <span class="grow"></span>${rows.length > 0 && source.get().origin === home && html`<a class="button quiet" href=${download} download title="Lines of JSON, with whole values; within the same budget">Download</a>`}</div>
     ${trouble && html`<${Alert} text=${trouble} />`}
     <${Rows} topic=${topic} rows=${rows} resend=${resend} />
     ${!runs && !trouble && !rows.length && html`<${Empty}>No record ${wanted.text || wanted.where ? "matches" : "is here"}.<//>`}

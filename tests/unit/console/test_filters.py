@@ -114,6 +114,11 @@ def test_what_is_no_pattern_is_told(text: str) -> None:
         Filter(text)
 
 
+def test_a_value_too_large_to_parse_in_a_turn_has_no_fields() -> None:
+    assert Filter(where="exists a").matches(a_record(b'{"a": "%s"}' % (b"x" * 1_000_000)))
+    assert not Filter(where="exists a").matches(a_record(b'{"a": "%s"}' % (b"x" * 5_000_000)))
+
+
 def test_no_pattern_is_slow() -> None:
     wanted, record = Filter("/(a+)+$/"), a_record(b"a" * 100_000 + b"b")
     began = time.process_time()
