@@ -24,7 +24,7 @@ FUZZER := $(VENV)/.fuzzer-installed
 PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench bench-peers lint format types buf stubs stubs-fresh reference clean
+.PHONY: help demo venv test test-long sim world planted-bugs fuzz chaos bench bench-peers lint format types buf stubs stubs-fresh metrics-doc reference clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -110,6 +110,9 @@ stubs-fresh: $(DEVELOPMENT) ## Are the committed stubs those of the .proto files
 		&& { diff -r -x __pycache__ -x __init__.py -x '*.proto' proto/lograft/v1 "$$fresh/lograft/v1" \
 			|| { echo "The stubs are stale: run make stubs and commit what it changes." >&2; exit 1; }; } \
 		&& echo "The stubs are fresh."
+
+metrics-doc: $(DEVELOPMENT) ## Write docs/metrics.md from the code
+	$(BIN)/python -m lograft.node.metrics > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
 
 reference: $(DEVELOPMENT) ## Make docs/reference/ from the code (the quick suite says if it is stale)
 	@$(BIN)/python -m tests.reference

@@ -15,11 +15,14 @@ from collections.abc import Sequence
 if "rich" not in sys.modules:  # structlog would import it, for tracebacks in colour: a tenth of what a start imports
     sys.modules["rich"] = None  # type: ignore[assignment]
 
+import structlog
+
 from ..proto.errors import LograftError
 from .cluster_recovery import follow_recovered, recover_cluster
 from .config import BrokerConfig, load_config
 from .logs import set_up_logging
 from .node import Node
+from .stacks import answer_signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +69,7 @@ async def _serve(config: BrokerConfig, loop_kind: str) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop.set)
+    answer_signal(structlog.get_logger().warning)
     node = Node(config, loop_kind=loop_kind)
     await node.start()
     await asked_to_stop.wait()

@@ -108,6 +108,10 @@ class ClusterView:
                     held[replica.partition, follower.voter] = follower.held_bytes, status.size_bytes
         self.copying.look(self._monotonic_ms(), held)
 
+    def committed_before(self, partition: PartitionId) -> int:
+        """What was committed at the last look, of a partition led here; 0 if it was not."""
+        return self._committed_before.get(partition, 0)
+
     def of_this_broker(self) -> tuple[PartitionView, ...]:
         """The partitions led here."""
         return tuple(

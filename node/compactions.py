@@ -90,7 +90,7 @@ class Compactions:
 
         async def work(job: Job, take: Take) -> Outcome:
             began, outcome, result = time.monotonic(), None, "given_up"
-            self._metrics.compaction_began()
+            self._metrics.compaction.began()
             try:
                 outcome = await self._worker.work(job, take)
                 result = "done"
@@ -98,8 +98,8 @@ class Compactions:
                 result = "damaged"
                 raise
             finally:
-                self._metrics.compaction_ended(name, result, time.monotonic() - began)
-            self._metrics.count_compacted(
+                self._metrics.compaction.ended(name, result, time.monotonic() - began)
+            self._metrics.compaction.count(
                 bytes_read=outcome.bytes_read,
                 bytes_before=sum(segment.bytes_before for segment in outcome.segments),
                 bytes_after=sum(segment.size_bytes for segment in outcome.segments),

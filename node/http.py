@@ -1,10 +1,11 @@
-"""The broker's HTTP door: /metrics, /healthz, /readyz. Nothing else, and nothing that changes anything.
+"""The broker's HTTP door: /metrics, /metrics/partitions, /healthz, /readyz. Nothing that changes anything.
 
 Invariants
     fixed routes, compared as a whole; no path of a client's ever reaches a file
     a request is at most 8 KiB of head, has 5 seconds to arrive, and its body is never read
     one answer a connection, then it is closed; who does not read it within 10 seconds is cut off
-    metrics are gathered once for all who were connected when that began: a crowd of askers does not hold up the loop
+    metrics are gathered once for all who were connected when that began, a piece in each turn of the loop: a crowd of
+        askers does not hold it up
     at the bound the connection that came first gives way: whoever asks in earnest is answered in milliseconds
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 HEAD_BYTES_MAX = 8 << 10
@@ -29,20 +30,27 @@ class Answer(NamedTuple):
 class HttpDoor:
     """Serves metrics and health on one port.
 
-    `metrics()` gives the Prometheus text; `unready()` says why this broker does not serve yet, or None.
+    `metrics` give the Prometheus text of a page, by its path; `unready()` says why this broker does not serve yet, or
+    None.
     """
 
     def __init__(
-        self, metrics: Callable[[], bytes], unready: Callable[[], str | None], *, connections_max: int = 64
+        self,
+        metrics: Mapping[bytes, Callable[[], Awaitable[bytes]]],
+        unready: Callable[[], str | None],
+        *,
+        connections_max: int = 64,
     ) -> None:
-        self._metrics = metrics
+        self._pages = {path: _Gathered(gather) for path, gather in metrics.items()}
         self._unready = unready
         self._server: asyncio.Server | None = None
         self._connections_max = connections_max
         self._connections: dict[asyncio.Task[None], None] = {}
         """In the order in which they came."""
-        self._gathered = b""
-        self._gathered_at = -1.0
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
 
     async def start(self, host: str, port: int) -> None:
         """Listen; OSError if the port is taken."""
@@ -92,21 +100,16 @@ class HttpDoor:
         except asyncio.LimitOverrunError:
             return render(Answer("431 Request Header Fields Too Large", b"at most 8 KiB\n"))
         method, path = parse_request_line(head)
-        return render(self._answer(method, path, came_at), with_body=method != b"HEAD")
+        return render(await self._answer(method, path, came_at), with_body=method != b"HEAD")
 
-    def _gather(self, came_at: float) -> bytes:
-        if self._gathered_at < came_at:
-            began_at = time.monotonic()
-            self._gathered = self._metrics()
-            self._gathered_at = began_at
-        return self._gathered
-
-    def _answer(self, method: bytes, path: bytes, came_at: float) -> Answer:
+    async def _answer(self, method: bytes, path: bytes, came_at: float) -> Answer:
         if method not in (b"GET", b"HEAD"):
             return Answer("405 Method Not Allowed", b"only GET and HEAD\n")
-        match path.partition(b"?")[0]:
-            case b"/metrics":
-                return Answer("200 OK", self._gather(came_at), "text/plain; version=0.0.4; charset=utf-8")
+        route = path.partition(b"?")[0]
+        if route in self._pages:
+            text = await self._pages[route].since(came_at)
+            return Answer("200 OK", text, "text/plain; version=0.0.4; charset=utf-8")
+        match route:
             case b"/healthz":
                 return Answer("200 OK", b"alive\n")
             case b"/readyz":
@@ -115,7 +118,26 @@ class HttpDoor:
                     return Answer("200 OK", b"ready\n")
                 return Answer("503 Service Unavailable", f"{why_not}\n".encode())
             case _:
-                return Answer("404 Not Found", b"here are /metrics, /healthz and /readyz\n")
+                return Answer("404 Not Found", b"here are /metrics, /metrics/partitions, /healthz and /readyz\n")
+
+
+class _Gathered:
+    """A page that takes a while to gather: done once for all who came before that began."""
+
+    def __init__(self, gather: Callable[[], Awaitable[bytes]]) -> None:
+        self._gather = gather
+        self._text = b""
+        self._began_at = -1.0
+        self._gathering = asyncio.Lock()
+
+    async def since(self, came_at: float) -> bytes:
+        """As it was at some moment after `came_at`."""
+        async with self._gathering:
+            if self._began_at < came_at:
+                began_at = time.monotonic()
+                self._text = await self._gather()
+                self._began_at = began_at
+            return self._text
 
 
 def parse_request_line(head: bytes) -> tuple[bytes, bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import structlog
@@ -17,6 +18,28 @@ MESSAGE_MAX = 2000
 _CLIENTS_FAULT = ("Invalid encoding on", "ExecuteBatchError raised in core by servicer method")
 """What gRPC logs, whole and with a traceback, of metadata that are no text, and of a client that went away in the midst
 of an answer: anybody could fill a disk so."""
+WARNINGS = frozenset(
+    (
+        "a log is unreadable",
+        "committed_in_memory_and_lost",
+        "compaction_given_up",
+        "loop_slept",
+        "memory_lost",
+        "partition_recovered",
+        "peer.call_failed",
+        "promises_decayed",
+        "recovery_not_carried_out",
+        "replica_damaged",
+        "replica_doubtful",
+        "replica_refused",
+        "replica_unopened",
+        "replica_unreadable",
+        "segment_not_rolled",
+        "the broker's word is lost: it starts like a wiped one",
+    )
+)
+"""What somebody should look at, of the events that replicas, links and coordinators tell of. The rest is the ordinary
+course of things."""
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -41,6 +64,11 @@ def set_up_logging(level: str = "info", form: str = "auto", stream: TextIO | Non
     structlog.contextvars.bind_contextvars(**always)
     # Libraries (grpc, asyncio) log through the standard module; theirs are warnings at least, and rare.
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
+
+
+def level_of(event: str, facts: Mapping[str, Any]) -> int:
+    is_stop = event == "disk_space" and bool(facts.get("produce_stopped"))
+    return logging.WARNING if event in WARNINGS or is_stop else logging.INFO
 
 
 class _Libraries(logging.Handler):

@@ -42,12 +42,16 @@ from .decision_log import DecisionLog
 from .formation import ClusterSet, Formation
 from .groups.coordinators import Coordinators
 from .groups.lag import UNREAD_CALL, Lag
+from .groups.lag_watch import LAG_CALL, LagWatch
 from .groups.rules import GroupsLimits
 from .hand_over import ANSWER_MS_MAX, TAKE_OVER_CALL, hand_over
 from .heartbeats import FRAME_TYPES, Heartbeats
 from .holdings import HOLDING_CALL, Holdings
 from .http import HttpDoor
+from .logs import level_of
+from .measuring import Measuring
 from .metrics import Metrics
+from .metrics.requests import connection_rows
 from .moves import LET_GO_CALL, Moves
 from .outside import Outside
 from .peer.handshake import PeerIdentity
@@ -60,11 +64,12 @@ from .retention import CLOCK_CALL, Retention
 from .rpc.admin_service import CALL_PREFIX, AdminService
 from .rpc.broker_service import BrokerService
 from .rpc.groups_service import GroupsService
-from .rpc.server import RpcServer
+from .rpc.server import ADMIN_SERVICE, BROKER_SERVICE, GROUPS_SERVICE, RpcServer
 from .scrubber import Scrubber
 from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sighting
 from .sightings_board import ROOM_BYTES, SightingsBoard
 from .turns import Turns
+from .vital_signs import VitalSigns
 
 SIGHTING_INTERVAL_S = 10.0
 SIGHTING_DELAY_S = 0.02
@@ -121,11 +126,13 @@ class Node:
     async def start(self) -> None:
         config = self.config
         began = self._outside.monotonic_s()
-        self._http = HttpDoor(self.metrics.exposition, self.unready, connections_max=config.limits.http_connections_max)
+        self._began_s = began
+        pages = {b"/metrics": self.metrics.exposition, b"/metrics/partitions": self.metrics.partitions_exposition}
+        self._http = HttpDoor(pages, self.unready, connections_max=config.limits.http_connections_max)
         open_files_max = self._outside.open_files_max()
         self._directory = self._outside.claim(config.broker.data_directory, self._broker_id)
         self._environment = self._outside.environment(
-            config.broker.data_directory, log=_log_event, on_sync=self.metrics.fsync_seconds.observe
+            config.broker.data_directory, log=self._log_event, on_sync=self.metrics.storage.fsync_seconds.observe
         )
         self._promises = await Promises.open(
             self._environment, config.broker.data_directory, mark_interval_ms=config.replica.mark_interval_ms
@@ -151,7 +158,6 @@ class Node:
         self._links = PeerLinks(
             self._identity, config.cluster.secret, self, config.peer, log=_log_event, chance=self._outside.chance()
         )
-        self.metrics.watch_peer_refusals(lambda: self._links.refused_connections)
         self._sightings = ExchangedSightings(self._send_sighting, self._on_sightings)
         self._board = SightingsBoard(
             self._broker_id,
@@ -168,7 +174,10 @@ class Node:
         self._wire_services()
 
         await self._listen_http()
+        opening = self._outside.monotonic_s()
         await self._replicas.open_listed()
+        self.metrics.storage.recovery_seconds.set(self._outside.monotonic_s() - opening)
+        self._unwatch_collections = self._outside.watch_collections(self.metrics.broker.collected)
         self._settle_memory()
         if held is not None:
             await self._join(held)
@@ -177,7 +186,7 @@ class Node:
         for broker_id, address in config.cluster.peers.items():
             self._links.know(broker_id, address)
         self._formation.start()
-        self._every(config.peer.heartbeat_interval_ms / 1000, self._tick)
+        self._every(config.peer.heartbeat_interval_ms / 1000, self._tick, self.metrics.broker.loop_lag.observe)
         self._every(SIGHTING_INTERVAL_S, self._publish)
         self._every(TEND_INTERVAL_S, self._tend)
         self._every(LOOK_INTERVAL_S, self._look)
@@ -188,6 +197,8 @@ class Node:
         self._every(config.retention.check_interval_ms / 1000, self._retention.enforce)
         self._every(config.compaction.check_interval_ms / 1000, self._compactions.tend)
         self._every(self._scrubber.look_s, self._scrubber.scrub_what_is_due)
+        self._every(lambda: self._signs.due_s, self._measuring.look)
+        self._every(lambda: self._lag_watch.due_s, self._lag_watch.look)
         self._publish()
         log.info(
             "started",
@@ -225,6 +236,7 @@ class Node:
         await self._promises.close()
         await self._http.stop()
         self._environment.stop()
+        self._unwatch_collections()
         self._directory.release()
         log.info("stopped")
 
@@ -321,7 +333,6 @@ class Node:
     def _wire_services(self) -> None:
         config, links, replicas, sightings = self.config, self._links, self._replicas, self._sightings
         self._view = ClusterView(self._broker_id, replicas, links, self._environment.monotonic_ms)
-        self.metrics.watch_copies(self._view.copying.left_bytes)
         self._holdings = Holdings(self._broker_id, replicas, self._promises, links, self._environment.disk)
         self._admin = AdminService(self._broker_id, replicas, links, sightings, self._view, self._holdings)
         self._broker = BrokerService(
@@ -336,6 +347,42 @@ class Node:
             self._outside,
             limits=config.limits,
         )
+        self._rpc.name_process(f"{self._broker_id}-{self._identity.start_number:x}")
+        self._wire_measuring()
+
+    def _wire_measuring(self) -> None:
+        replicas, links, environment = self._replicas, self._links, self._environment
+        self._signs = VitalSigns(
+            self._broker_id, replicas, links, self._view.committed_before, environment.monotonic_ms
+        )
+        self._lag_watch = LagWatch(
+            self._broker_id,
+            replicas,
+            links,
+            self._coordinators.led,
+            environment.wall_ms,
+            environment.monotonic_ms,
+        )
+        self._coordinators.lag_watch = self._lag_watch
+        self._measuring = Measuring(
+            self.config,
+            self.metrics,
+            replicas,
+            links,
+            self._coordinators,
+            self._signs,
+            self._lag_watch,
+            self._view,
+        )
+        self._measuring.watch_process(
+            is_ready=lambda: self.unready() is None,
+            is_controller=lambda: self._controller is not None and self._controller.is_active,
+            uptime_s=lambda: self._outside.monotonic_s() - self._began_s,
+            connections=lambda: connection_rows(
+                grpc=self._rpc.connections, peer=2 * len(links.sessions), http=self._http.connections
+            ),
+            disk=environment.disk,
+        )
 
     async def _listen_http(self) -> None:
         address = self.config.listen.http
@@ -349,17 +396,26 @@ class Node:
                 value=address,
             ) from None
 
-    def _every(self, seconds: float, what: Callable[[], Awaitable[None] | None]) -> None:
-        """Call `what` again and again; an exception that it lets out ends the process."""
+    def _every(
+        self,
+        seconds: float | Callable[[], float],
+        what: Callable[[], Awaitable[None] | None],
+        on_late: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Call `what` again and again; an exception that it lets out ends the process.
+
+        `on_late` is told each time by how much later than it was due, in seconds.
+        """
 
         async def repeat() -> None:
             loop = asyncio.get_running_loop()
             while True:
-                due = loop.time() + seconds
+                due = loop.time() + (seconds if isinstance(seconds, float | int) else seconds())
                 outcome = what()
                 if outcome is not None:
                     await outcome
                 await asyncio.sleep(max(due - loop.time(), 0))
+                on_late(max(loop.time() - due, 0.0))
 
         task = asyncio.get_running_loop().create_task(repeat())
         task.add_done_callback(self._on_task_end)
@@ -457,7 +513,6 @@ class Node:
 
     def session_up(self, session: PeerSession) -> None:
         peer = session.peer
-        self.metrics.peer_sessions.inc()
         self._sightings.session_up(
             Sighting(
                 broker_id=peer.broker_id,
@@ -477,7 +532,6 @@ class Node:
         self._formation.session_up(peer.broker_id, peer.directory_id, peer.cluster_id or "")
 
     def session_down(self, broker_id: int, why: str) -> None:
-        self.metrics.peer_sessions.dec()
         self._sightings.session_down(broker_id)
         self._board.session_down(broker_id)
         self._formation.session_down(broker_id)
@@ -519,6 +573,8 @@ class Node:
             return self._retention.encoded_clock()
         if method == UNREAD_CALL:
             return await self._lag.carry_out(body)
+        if method == LAG_CALL:
+            return await self._lag_watch.carry_out(broker_id, body)
         if method.startswith(CALL_PREFIX):
             return await self._admin.carry_out(method, body)
         raise InvalidRequest(f"broker {self._broker_id} knows no call {method[:80]!r}")
@@ -597,8 +653,10 @@ class Node:
         """Be ready when it is true; and, as the controller, register who is in session, and make what groups need."""
         if not self._ready and not self._stopping and self._missing() is None:
             self._ready = True
-            await self._rpc.say_ready(True)
+            await self._rpc.say_serving(self._serving())
             log.info("ready", cluster_id=self._admin.cluster_id)
+        if self._ready and not self._stopping:
+            await self._rpc.say_serving(self._serving())
         controller = self._controller
         if controller is None or not controller.is_active:
             return
@@ -623,6 +681,18 @@ class Node:
                 log.info("internal_topics_grown", topics=grown)
         except LograftError as error:
             log.info("internal_topics_not_grown", why=error.message)
+
+    def _serving(self) -> dict[str, bool]:
+        """Of a broker that is ready, which of its services are of use just now."""
+        return {
+            "": True,
+            BROKER_SERVICE: True,
+            ADMIN_SERVICE: self._signs.has_leader(CLUSTER_PARTITION),
+            GROUPS_SERVICE: any(
+                self._signs.has_leader(PartitionId(OFFSETS_TOPIC_ID, number))
+                for number in range(self._coordinators.partition_count)
+            ),
+        }
 
     async def _look_for_absences(self) -> None:
         """As the controller: who has been out of sight for too long is gone."""
@@ -708,6 +778,14 @@ class Node:
             raise BrokerUnavailable(f"broker {broker_id} is not ready to lead, or is about to stop")
         await replica.transfer_leadership(broker_id)
 
+    def _log_event(self, event: str, **facts: Any) -> None:
+        """As `_log_event`; and where it is about a partition, with the topic's name."""
+        if "partition" in facts and self._cluster_log is not None:
+            topic = self._cluster_log.state.topic_by_id(str(facts["partition"]).rpartition("-")[0])
+            if topic is not None:
+                facts["topic"] = topic.name
+        _log_event(event, **facts)
+
 
 def groups_limits(section: GroupsSection) -> GroupsLimits:
     """What the configuration says that coordinators go by: settings of the same names."""
@@ -715,4 +793,4 @@ def groups_limits(section: GroupsSection) -> GroupsLimits:
 
 
 def _log_event(event: str, **facts: Any) -> None:
-    log.info(event, **facts)
+    log.log(level_of(event, facts), event, **facts)

@@ -74,6 +74,20 @@ class Outside:
             gc.collect()
         gc.freeze()
 
+    def watch_collections(self, on_pause: Callable[[int, float], None]) -> Callable[[], None]:
+        """From now on, until what is returned is called, `on_pause` gets generation and seconds of each collection."""
+        began = 0.0
+
+        def note(phase: str, facts: dict[str, int]) -> None:
+            nonlocal began
+            if phase == "start":
+                began = time.perf_counter()
+            else:
+                on_pause(facts["generation"], time.perf_counter() - began)
+
+        gc.callbacks.append(note)
+        return lambda: gc.callbacks.remove(note)
+
     def compaction_worker(self, bytes_per_s: int, environment: Environment) -> Worker:
         """Who rewrites segments."""
         return CompactionProcess(bytes_per_s)

@@ -95,6 +95,9 @@ class ReadOnlyDisk(Disk):
     def free_bytes(self) -> int:
         return 0
 
+    def total_bytes(self) -> int:
+        return 0
+
     async def sync_directory(self, path: str) -> None:
         _refuse(path)
 

@@ -29,6 +29,7 @@ from ..partitions.raft.messages import AppendRequest, Message, Voter
 from ..partitions.raft.points import ItemKind
 from ..partitions.repairer import RepairCounts
 from ..partitions.replica import Replica
+from ..partitions.replica_counts import ReplicaCounts
 from ..partitions.storage.log import DamagedLog
 from ..partitions.storage.promises import Promises
 from ..proto.errors import (
@@ -120,6 +121,9 @@ class Replicas:
         self.changed = _nothing
         self.watchers: list[ReplicasWatcher] = []
         self.repairs = RepairCounts()
+        self.counts = ReplicaCounts()
+        self.disk_free_bytes: int | None = None
+        """At the last look."""
         self._campaigns = Campaigns(environment)
         self.is_silent: Callable[[PartitionId], bool] = lambda _: False
         """Must messages for a replica be dropped, because it may be about to be deleted?"""
@@ -149,9 +153,7 @@ class Replicas:
         self._led: dict[PartitionId, None] = {}
         self._produce_stopped = False
         self._replication_stopped = False
-        metrics.watch_partitions(lambda: len(self.table), lambda: len(self._led))
-        metrics.watch_unsynced(lambda: sum(replica.unsynced_bytes for replica in self.table.values()))
-        metrics.watch_repairs(self.repairs, lambda: sum(replica.is_damaged for replica in self.table.values()))
+        self.counts.committed_after = metrics.traffic.replication_ack_seconds.observe
 
     # -- what clients ask for ----------------------------------------------------------------------------------------
 
@@ -329,12 +331,22 @@ class Replicas:
     def look_at_disk(self) -> None:
         """Once a second: is there room for clients, and for replication?"""
         free, disk = self._environment.disk.free_bytes(), self.config.disk
+        self.disk_free_bytes = free
         stopped = free < disk.produce_stop_free_bytes, free < disk.replication_stop_free_bytes
         if stopped != (self._produce_stopped, self._replication_stopped):
             self._environment.log(
                 "disk_space", free_bytes=free, produce_stopped=stopped[0], replication_stopped=stopped[1]
             )
         self._produce_stopped, self._replication_stopped = stopped
+
+    @property
+    def is_produce_stopped(self) -> bool:
+        """For lack of space, as is the next one."""
+        return self._produce_stopped
+
+    @property
+    def is_replication_stopped(self) -> bool:
+        return self._replication_stopped
 
     def _set_learners(self) -> None:
         self._learners_are_due = False
@@ -413,7 +425,7 @@ class Replicas:
     def role_changed(self, replica: Replica) -> None:
         partition = replica.partition
         if replica.is_leader != (partition in self._led):
-            self._metrics.leader_changes.inc()
+            self._metrics.raft.leader_changes.add()
             if replica.is_leader:
                 self._led[partition] = None
             else:
@@ -591,6 +603,7 @@ class Replicas:
                 repair_counts=self.repairs,
                 # Decisions and stored offsets are few partitions, and much waits for each.
                 campaigns=None if partition.topic_id in (CLUSTER_TOPIC_ID, OFFSETS_TOPIC_ID) else self._campaigns,
+                counts=self.counts,
             )
         except (DamagedLog, OSError) as error:
             self.unopened[partition] = str(error)
@@ -611,6 +624,7 @@ class Replicas:
         deleted = self.state.deleted_topics.get(partition.topic_id)
         if deleted is not None and self._settings.pop(partition.topic_id, None) is not None:
             self._metrics.forget_topic(deleted.name)
+            self.counts.dropped_bytes.pop(partition.topic_id, None)
         await self._close(partition)
         await self._promises.sync(self._promises.note_deleted(partition))
         await remove_tree(self._environment, self._directory_of(partition))

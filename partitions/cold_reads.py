@@ -43,11 +43,19 @@ class CachedFile:
         return found
 
 
-async def read_when_cached(read: Callable[[bool], Found]) -> Found:
-    """What `read(True)` gives, as soon as it does not raise NotInMemory; `read(False)` is one that may wait."""
+def _nobody_counts() -> None:
+    """Until somebody wants to know."""
+
+
+async def read_when_cached(read: Callable[[bool], Found], on_wait: Callable[[], None] = _nobody_counts) -> Found:
+    """What `read(True)` gives, as soon as it does not raise NotInMemory; `read(False)` is one that may wait.
+
+    `on_wait` is called for each wait for the medium.
+    """
     for _ in range(TRIES):
         try:
             return read(True)
         except NotInMemory as missing:
+            on_wait()
             await missing.bring_in()
     return read(False)

@@ -282,6 +282,11 @@ class RealDisk:
         found = os.statvfs(self._root)
         return found.f_bavail * found.f_frsize
 
+    def total_bytes(self) -> int:
+        """Likewise."""
+        found = os.statvfs(self._root)
+        return found.f_blocks * found.f_frsize
+
     async def sync_directory(self, path: str) -> None:
         await self._threads.run(lambda: _sync_directory(path))
 

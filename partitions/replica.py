@@ -59,6 +59,7 @@ from .raft.events import (
 from .raft.messages import AppendReply, AppendRequest, HeadOffer, Message, RepairReply, RepairRequest, Voter
 from .raft.points import ORIGIN, Item, ItemKind, Point
 from .repairer import RepairCounts, Repairer
+from .replica_counts import ReplicaCounts
 from .storage.compaction import CompactionSettings, CompactionState, plan_compaction
 from .storage.log import DamagedLog, PartitionLog, RecoveryVerdict, Ticket
 from .storage.promises import Promises
@@ -95,21 +96,30 @@ class Appended(NamedTuple):
 class Appending:
     """A batch on its way. The futures fail with UnknownOutcome if leadership is lost first."""
 
-    __slots__ = ("_duplicate", "base_offset", "committed", "end", "persisted", "term")
+    __slots__ = ("base_offset", "began_ms", "committed", "end", "is_duplicate", "persisted", "term")
 
     def __init__(
-        self, base_offset: int, end: Point, term: int, *, duplicate: bool, loop: asyncio.AbstractEventLoop
+        self,
+        base_offset: int,
+        end: Point,
+        term: int,
+        *,
+        duplicate: bool,
+        loop: asyncio.AbstractEventLoop,
+        began_ms: float = 0.0,
     ) -> None:
         self.base_offset = base_offset
         self.end = end
         self.term = term
-        self._duplicate = duplicate
+        self.is_duplicate = duplicate
+        """It is there already, or on its way."""
+        self.began_ms = began_ms
         self.committed: asyncio.Future[Appended] = loop.create_future()
         self.persisted: asyncio.Future[Appended] = loop.create_future()
 
     def resolve(self, future: asyncio.Future[Appended], copies: int, replicas: int, durability: str) -> None:
         if not future.done():
-            future.set_result(Appended(self.base_offset, self.term, self._duplicate, copies, replicas, durability))
+            future.set_result(Appended(self.base_offset, self.term, self.is_duplicate, copies, replicas, durability))
 
     def fail(self, why: Exception) -> None:
         for future in (self.committed, self.persisted):
@@ -212,6 +222,7 @@ class Replica:
         news: CommitNews | None = None,
         repair_counts: RepairCounts | None = None,
         campaigns: Campaigns | None = None,
+        counts: ReplicaCounts | None = None,
     ) -> None:
         self.partition = partition
         self.log = log
@@ -226,6 +237,7 @@ class Replica:
         self._config = config
         self._observer = observer
         self._campaigns = campaigns
+        self._counts = counts or ReplicaCounts()
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
         self._draining = False
@@ -311,6 +323,7 @@ class Replica:
         news: CommitNews | None = None,
         repair_counts: RepairCounts | None = None,
         campaigns: Campaigns | None = None,
+        counts: ReplicaCounts | None = None,
     ) -> Replica:
         """Recover the replica if `promises` lists it, else create it.
 
@@ -320,6 +333,7 @@ class Replica:
         Raises OSError, NewerFormat.
         """
         known = promises.recall(partition)
+        counts = counts or ReplicaCounts()
         doubtful = damaged = False
         word = ORIGIN
         if known is None or known.replica_number != voter.replica_number:
@@ -364,7 +378,9 @@ class Replica:
                 await promises.sync(promises.note_vote(partition, term, None))
             await _promise_thinned(promises, log)
             doubtful = doubtful or verdict.doubtful
+            counts.recovery_cut_bytes += verdict.cut_bytes
             if verdict.damage is not None:
+                counts.damage_met()
                 damaged = True
                 word = max(word, verdict.damage.word)
                 await promises.sync(promises.note_word(partition, word))
@@ -404,6 +420,7 @@ class Replica:
             news=news,
             repair_counts=repair_counts,
             campaigns=campaigns,
+            counts=counts,
         )
         if not damaged:
             promises.raise_mark(partition, log.end)
@@ -484,6 +501,16 @@ class Replica:
         return self._unsynced_bytes
 
     @property
+    def is_doubtful(self) -> bool:
+        """It may have lost what it acknowledged, and does not count until that is made good."""
+        return self._core.doubtful
+
+    @property
+    def log_end(self) -> int:
+        """Committed or not."""
+        return self._core.last.offset
+
+    @property
     def is_stopped(self) -> bool:
         return self._stopped
 
@@ -509,17 +536,24 @@ class Replica:
             word=core.word,
             voters=core.voters,
             voters_committed=core.voter_sets.at(core.committed),
-            followers=tuple(
-                FollowerStatus(
-                    voter=progress.voter,
-                    votes=progress.voter in core.voters,
-                    heard=core.is_heard(progress.voter),
-                    match=progress.match,
-                    counts=progress.counted >= progress.match,
-                    held_bytes=None if progress.voter in core.voters else self.log.size_to(progress.match),
-                )
-                for progress in core.progress.values()
-            ),
+            followers=self.followers(),
+        )
+
+    def followers(self, *, with_bytes: bool = True) -> tuple[FollowerStatus, ...]:
+        """Of a leader, who follows. What learners hold in bytes takes a look into an index."""
+        core = self._core
+        return tuple(
+            FollowerStatus(
+                voter=progress.voter,
+                votes=progress.voter in core.voters,
+                heard=core.is_heard(progress.voter),
+                match=progress.match,
+                counts=progress.counted >= progress.match,
+                held_bytes=None
+                if not with_bytes or progress.voter in core.voters
+                else self.log.size_to(progress.match),
+            )
+            for progress in core.progress.values()
         )
 
     # -- events ------------------------------------------------------------------------------------------------------
@@ -591,7 +625,9 @@ class Replica:
         self._promised = self._promises.lower_mark(self.partition, min(point, self._core.persisted))
         await self._promises.sync(self._promised)
         if not self._stopped:
+            before_bytes = self.log.size_bytes
             await self.log.cut(point)
+            self._counts.cut_bytes += before_bytes - self.log.size_bytes
             self._flushed = Ticket(self.log.cuts, self._flushed.written, min(self._flushed.end, point))
 
     async def _reset(self, offer: HeadOffer) -> None:
@@ -607,6 +643,7 @@ class Replica:
                 lambda head: _promise_reset(self._promises, self.partition, head),
             )
             self.resets += 1
+            self._counts.resets += 1
             self._compaction = CompactionState(self.compacted_to[0])
             self._log_start = self.log.start_offset_at(offer.base)
             self._flushed = Ticket(self.log.cuts, self._flushed.written, offer.base)
@@ -658,6 +695,7 @@ class Replica:
         if effects.timer_ms is not None:
             self._set_timer(effects.timer_ms)
         for event, facts in effects.notes:
+            self._counts.note(event)
             self._environment.log(event, partition=str(self.partition), **facts)
         if effects.has_news:
             self._tell_committed()
@@ -966,7 +1004,8 @@ class Replica:
         base_offset = core.last.offset
         data = stamp(batch, base_offset, core.term)
         end = Point(core.term, base_offset + header.width, core.last.rank)
-        appending = Appending(base_offset, end, core.term, duplicate=False, loop=self._loop)
+        began_ms = self._environment.monotonic_ms()
+        appending = Appending(base_offset, end, core.term, duplicate=False, loop=self._loop, began_ms=began_ms)
         self._appending_count += 1
         heapq.heappush(self._appendings, (end.offset, self._appending_count, appending))
         self._unpersisted.append(appending)
@@ -1001,8 +1040,13 @@ class Replica:
     def _on_committed(self) -> None:
         self._committed = self._core.committed
         committed = self._committed.offset
-        while self._appendings and self._appendings[0][0] <= committed:
-            self._settle(heapq.heappop(self._appendings)[2])
+        if self._appendings and self._appendings[0][0] <= committed:
+            now_ms = self._environment.monotonic_ms()
+            while self._appendings and self._appendings[0][0] <= committed:
+                appending = heapq.heappop(self._appendings)[2]
+                if not appending.is_duplicate:
+                    self._counts.committed_after((now_ms - appending.began_ms) / 1000)
+                self._settle(appending)
         while self._commit_waiters and self._commit_waiters[0][0] < committed:
             heapq.heappop(self._commit_waiters)[2].fire()
         log_start = self.log.start_offset_at(self._committed)
@@ -1035,9 +1079,7 @@ class Replica:
         moves, self._start_moves = self._start_moves, []
         for _, moved in moves:
             if not moved.done():
-                moved.set_exception(
-                    UnknownOutcome(f"leadership of {self.partition} was lost before a majority answered; trim it again")
-                )
+                moved.set_exception(self._unknown_start_move())
                 moved.exception()
         waiters, self._commit_waiters = self._commit_waiters, []
         for _, _, waiter in waiters:
@@ -1065,6 +1107,8 @@ class Replica:
         self.check_log_start(offset)
         if offset > self.log.start_offset:
             self._propose_log_start(offset)
+            if not self._core.is_leader:  # lost in that very step: what was appended may be cut
+                raise self._unknown_start_move()
         if offset > self._log_start:
             # Whoever moved it there first: what is answered must be committed.
             moved: asyncio.Future[None] = self._loop.create_future()
@@ -1105,6 +1149,9 @@ class Replica:
         self.take(Propose((log_start_move(point, offset, self._environment.wall_ms()),)))
         self._environment.log("log_start_moves", partition=str(self.partition), to=offset, at=str(point))
 
+    def _unknown_start_move(self) -> UnknownOutcome:
+        return UnknownOutcome(f"leadership of {self.partition} was lost before a majority answered; trim it again")
+
     def _answer_start_moves(self) -> None:
         waiting, self._start_moves = self._start_moves, []
         for point, moved in waiting:
@@ -1137,7 +1184,9 @@ class Replica:
             self._roll(lambda: self.log.roll_if_wholly_below(start_offset))
         base = self.log.first_needed(start_offset, through)
         if base > self.log.base:
+            before_bytes = self.log.size_bytes
             self.log.drop_before(base)
+            self._counts.dropped(self.partition.topic_id, before_bytes - self.log.size_bytes)
             self._drop_is_over.clear()
             self._environment.spawn(self._finish_drop())
             self.take(LogBegan(base))
@@ -1424,12 +1473,14 @@ class Replica:
         told = {"path": damage.path, "position": damage.position, "why": damage.why}
         if self._core.voters == (self.voter,):
             if not self._unreadable:
+                self._counts.damage_met()
                 self._environment.log("replica_unreadable", partition=str(self.partition), **told)
             self._unreadable = f"{damage.path} is unreadable at {damage.position}, and no other replica has it"
             return
         if suspect in self._suspects:
             return
         self._suspects.add(suspect)
+        self._counts.damage_met()
         self._environment.log("replica_damaged", partition=str(self.partition), **told)
         if not self._core.damaged and not self._stopped:
             # What is flushed may be acknowledged, though the core hears of it only once a newer promise is on disk too.

@@ -21,6 +21,7 @@ from ..controller.state import ClusterState
 from ..decider import Decider
 from ..decision_log import DecidedReplica, DecisionLog
 from .calls import (
+    Condition,
     FetchedOffset,
     GroupDescription,
     GroupListed,
@@ -39,6 +40,19 @@ from .rules import GroupsLimits, check_group, check_member_id
 from .state import GroupFacts, GroupsState
 
 Decided = TypeVar("Decided")
+
+
+class GroupCounts:
+    """What happened to one group, since this broker coordinates it."""
+
+    __slots__ = ("rebalances", "refused", "stored")
+
+    def __init__(self) -> None:
+        self.rebalances = 0
+        self.stored = 0
+        """Offsets, one a partition."""
+        self.refused = 0
+
 
 TAKING_OFFICE_MS = 20.0
 """Between two looks whether a new leader is ready to decide."""
@@ -100,6 +114,7 @@ class Coordinator:
         self._parked: dict[str, set[asyncio.Future[None]]] = {}
         """Heartbeats that wait for news, by group."""
         self._stopped = False
+        self._counts: dict[str, GroupCounts] = {}
         log.on_change(self._wake)
 
     # -- what members ask --------------------------------------------------------------------------------------------
@@ -151,6 +166,9 @@ class Coordinator:
         office = self._in_office()
         wall_ms = self._outside.wall_ms()
         results = await self._decide(office, lambda: office.store(group, member_id, entries, ends, wall_ms))
+        counts, refused = self._counts_of(group), sum(result is not None for result in results)
+        counts.refused += refused
+        counts.stored += len(results) - refused
         if any(results):
             await self._decider.confirmed()
         return results
@@ -175,6 +193,27 @@ class Coordinator:
             except LograftError as error:
                 results.append(error)
         return results
+
+    # -- what measurements are made of -------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> Mapping[str, GroupFacts]:
+        """As logged here."""
+        return self._log.state.groups
+
+    def condition(self, group: str) -> Condition | None:
+        """None while nobody is in office here."""
+        return None if self._office is None else self._office.condition(group)
+
+    def counts(self) -> list[tuple[str, GroupCounts]]:
+        """Of the groups that there are. Those of deleted ones end."""
+        groups = self.groups
+        for name in [name for name in self._counts if name not in groups]:
+            del self._counts[name]
+        return [*self._counts.items()]
+
+    def _counts_of(self, group: str) -> GroupCounts:
+        return self._counts.setdefault(group, GroupCounts())
 
     # -- what operators ask ------------------------------------------------------------------------------------------
 
@@ -265,6 +304,7 @@ class Coordinator:
             self._arm(0)
         else:
             self._office = None
+            self._counts.clear()
             self._disarm()
 
     def stop(self) -> None:
@@ -313,6 +353,8 @@ class Coordinator:
         notes, office.notes = office.notes, []
         for event, facts in notes:
             self._outside.log(event, **facts)
+            if event == "group_shared_out":
+                self._counts_of(facts["group"]).rebalances += 1
         stirred, office.stirred = office.stirred, set()
         self._wake([*stirred])
         self._arm_next(office)

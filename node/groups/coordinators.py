@@ -24,6 +24,7 @@ from ..replicas import Replicas
 from .calls import Unread
 from .coordinator import Coordinator
 from .lag import Lag
+from .lag_watch import LagWatch
 from .rules import GroupsLimits, check_group
 from .state import GroupsState
 
@@ -49,6 +50,8 @@ class Coordinators:
         self._hosted: dict[int, _Hosted] = {}
         self._turns = _Turns(environment.call_soon)
         self._stopped = False
+        self.lag_watch: LagWatch | None = None
+        """To be told of deletions too; the node puts it in."""
 
     # -- what clients ask for ----------------------------------------------------------------------------------------
 
@@ -125,6 +128,8 @@ class Coordinators:
         """A listener of the log of `__cluster`."""
         if any(key.startswith(DeletedTopicFact.prefix) for key in keys):
             self._lag.forget_deleted()
+            if self.lag_watch is not None:
+                self.lag_watch.forget_deleted()
         for hosted in self._hosted.values():
             hosted.coordinator.decisions_changed()
 

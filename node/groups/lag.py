@@ -40,7 +40,7 @@ class PartitionReplica(Protocol):
     def log_start(self) -> int: ...
     @property
     def committed(self) -> Point: ...
-    def read(self, offset: int, bytes_max: int) -> Chunk: ...
+    def read(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk: ...
     async def confirm_read(self) -> int: ...
 
 
@@ -88,14 +88,17 @@ async def unread_from(replica: PartitionReplica, offset: int, wall_ms: Callable[
 
 def _unread(replica: PartitionReplica, offset: int, end: int, now_ms: int) -> Unread:
     start = replica.log_start
-    timestamp_ms = _timestamp_at(replica, max(offset, start), end)
+    timestamp_ms = timestamp_at(replica, max(offset, start), end)
     return Unread(start, end, timestamp_ms, max(now_ms - timestamp_ms, 0) if timestamp_ms >= 0 else 0)
 
 
-def _timestamp_at(replica: PartitionReplica, offset: int, end: int) -> int:
-    """Of the record at `offset`, or the first after it and before `end`; -1 if there is none."""
+def timestamp_at(replica: PartitionReplica, offset: int, end: int, *, only_cached: bool = False) -> int:
+    """Of the record at `offset`, or the first after it and before `end`; -1 if there is none.
+
+    With `only_cached` NotInMemory is raised where it would take a wait for the disk.
+    """
     while offset < end:
-        chunk = replica.read(offset, 1)
+        chunk = replica.read(offset, 1, only_cached=only_cached)
         for batch in chunk.batches:
             header = record_batch.read_header(batch)
             if header.base_offset >= offset and header.record_count == header.width:

@@ -65,6 +65,8 @@ class PeerConnection(asyncio.Protocol):
         self.answered_ms = 0.0
         """When the last pong came (the loop's clock)."""
         self.round_trip_ms = 0.0
+        self.failed_crc = False
+        """It ended at a frame that was altered on its way."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
@@ -145,6 +147,7 @@ class PeerConnection(asyncio.Protocol):
                 if self._ended:
                     return
         except LograftError as error:
+            self.failed_crc = isinstance(error, PeerFrameError) and error.facts.get("what") == "crc"
             self.close(f"{error}{_guess(data) if first else ''}")
 
     def pause_writing(self) -> None:

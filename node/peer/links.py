@@ -92,6 +92,10 @@ class PeerLinks:
         """Broker id -> why there is no session: the two speak no common version. As of the last try."""
         self.refused_connections = 0
         """Accepted, and ended before they had proved who they are or got to a session."""
+        self.crc_errors = 0
+        """Frames of brokers in session that were altered on their way."""
+        self._ended_traffic: dict[int, tuple[int, int]] = {}
+        """Bytes received from and sent to brokers, in sessions that are over."""
         self._secret = secret.encode()
         self._handlers = handlers
         self._config = config or PeerSection()
@@ -186,6 +190,14 @@ class PeerLinks:
     def sessions(self) -> list[PeerSession]:
         """All live sessions, by broker id."""
         return [self._sessions[broker_id] for broker_id in sorted(self._sessions)]
+
+    def traffic(self) -> dict[int, tuple[int, int]]:
+        """Bytes received from and sent to each broker, since this process began."""
+        found = dict(self._ended_traffic)
+        for broker_id, session in self._sessions.items():
+            received, sent = found.get(broker_id, (0, 0))
+            found[broker_id] = received + session.received_bytes, sent + session.sent_bytes
+        return found
 
     def send_control(self, broker_id: int, frame_type: FrameType, *buffers: Buffer) -> bool:
         """Send what is short and urgent. False: there is no session."""
@@ -288,6 +300,8 @@ class PeerLinks:
 
     def connection_ended(self, connection: PeerConnection, why: str) -> None:
         self._no_longer_unproved(connection)
+        # Of strangers anything can be expected.
+        self.crc_errors += connection.failed_crc and connection.is_trusted
         waiting = self._dialling.pop(connection, None)
         if waiting is not None and not waiting.done():
             waiting.set_exception(ConnectionError(why))
@@ -455,6 +469,8 @@ class PeerLinks:
         if not session.is_live:
             return
         session.ended(why)
+        received, sent = self._ended_traffic.get(session.broker_id, (0, 0))
+        self._ended_traffic[session.broker_id] = received + session.received_bytes, sent + session.sent_bytes
         self._by_connection.pop(session.control, None)
         self._by_connection.pop(session.bulk, None)
         if self._sessions.get(session.broker_id) is session:

@@ -89,6 +89,15 @@ class PeerSession:
         """When this pair was last heard: both its links have answered since (the loop's clock)."""
         return min(self.control.answered_ms, self.bulk.answered_ms)
 
+    @property
+    def received_bytes(self) -> int:
+        return self.control.received_bytes + self.bulk.received_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """But for pings, which overtake all else."""
+        return self.control.sent_bytes + self.bulk.sent_bytes
+
     def same_process(self, peer: PeerIdentity) -> bool:
         mine = self.peer
         return (mine.directory_id, mine.start_number, mine.process_nonce) == (

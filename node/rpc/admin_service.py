@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 from google.protobuf.message import DecodeError, Message
 from lograft.v1 import admin_service_pb2 as pb
 from lograft.v1 import admin_service_pb2_grpc, common_pb2
@@ -41,6 +42,7 @@ from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
 from .limits import CALL_SECONDS_MAX
 from .partition_description import described_partition, is_moving
 from .recoveries import recover_partition
+from .request_log import CHANGING, id_in, what_is_asked, with_id
 
 if TYPE_CHECKING:
     from ..sightings import Sightings
@@ -53,6 +55,8 @@ DAMAGED_TOLD_MAX = 10
 """Damaged replicas named in the health of a cluster."""
 COPIES_TO_BEAR_A_LOSS = 3
 """Two of them are a majority."""
+
+log = structlog.get_logger("rpc")
 
 
 class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
@@ -272,6 +276,12 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             request.ParseFromString(body)
         except DecodeError as error:
             raise InvalidRequest(f"a forwarded {method} could not be read: {error}") from None
+        request_id = id_in(body)
+        if request_id:
+            # The line about its end is logged where it came from; this one says that it came here.
+            structlog.contextvars.bind_contextvars(request_id=request_id)
+            if (api := method.removeprefix(CALL_PREFIX)) in CHANGING:
+                log.info("call_forwarded_here", api=api, **what_is_asked(request))
         return (await carry_out(request)).SerializeToString()
 
     async def _ask_controller(self, method: str, request: Message, response_kind: type[Message]) -> Any:
@@ -294,7 +304,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
                 if broker_id is not None:
                     response = response_kind()
                     left_ms = max(deadline - loop.time(), 0.1) * 1000 + CALL_SECONDS_MAX * 500
-                    body = request.SerializeToString()
+                    body = with_id(request.SerializeToString())
                     response.ParseFromString(
                         await self._links.call(broker_id, CALL_PREFIX + method, body, timeout_ms=left_ms)
                     )

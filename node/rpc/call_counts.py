@@ -22,6 +22,12 @@ class CallCounts:
         self._calls_max = calls_max
         self._calls_per_host_max = calls_per_host_max
         self._of_host: Counter[str] = Counter()
+        self._of_connection: Counter[str] = Counter()
+
+    @property
+    def connections(self) -> int:
+        """Connections of which a call is under way."""
+        return len(self._of_connection)
 
     @contextmanager
     def counted(self, peer: str) -> Iterator[None]:
@@ -40,13 +46,15 @@ class CallCounts:
             )
         self.total += 1
         self._of_host[host] += 1
+        self._of_connection[peer] += 1
         try:
             yield
         finally:
             self.total -= 1
-            self._of_host[host] -= 1
-            if not self._of_host[host]:
-                del self._of_host[host]
+            for counter, key in ((self._of_host, host), (self._of_connection, peer)):
+                counter[key] -= 1
+                if not counter[key]:
+                    del counter[key]
 
 
 def host_of(peer: str) -> str:

@@ -74,7 +74,7 @@ class FetchCall:
             await self._news(loop, deadline)
             await self._gather()
         if parked:
-            self._metrics.fetch_wait_seconds.observe(loop.time() - began)
+            self._metrics.traffic.fetch_wait_seconds.observe(loop.time() - began)
         pieces: list[Buffer] = []
         for number, share in enumerate(self._shares, start=1):
             pieces += share.answer()
@@ -95,11 +95,12 @@ class FetchCall:
                 await self._room()
             if self._is_crowded or (self.size and self.size >= self._bytes_max):
                 return
-            got = await read_when_cached(partial(self._read, share))
+            before = share.next_offset
+            got = await read_when_cached(partial(self._read, share), self._metrics.traffic.cold_reads.add)
             if got:
                 self.size += got
                 self._lease.take(got)
-                self._metrics.count_fetched(share.topic, got)
+                self._metrics.count_fetched(share.topic, got, share.next_offset - before)
 
     def _read(self, share: _Share, only_cached: bool) -> int:
         room = self._bytes_max - self.size
@@ -140,11 +141,11 @@ class _Share:
         "_bytes_max",
         "_committed",
         "_error",
-        "_next_offset",
         "_size",
         "_start",
         "_term",
         "has_ended",
+        "next_offset",
         "topic",
     )
 
@@ -157,7 +158,7 @@ class _Share:
         self._batches: list[Buffer] = []
         self._size = 0
         self._bytes_max = asked.max_bytes if asked.max_bytes > 0 else FETCH_BYTES_DEFAULT
-        self._next_offset = asked.offset
+        self.next_offset = asked.offset
         self._committed = self._start = self._term = 0
 
     def read(self, replicas: Replicas, room: int, *, is_first: bool, only_cached: bool = False) -> int:
@@ -171,7 +172,7 @@ class _Share:
         try:
             led = replicas.leading(asked.topic, asked.partition, asked.topic_id)
             bytes_max = min(self._bytes_max - self._size, room)
-            chunk = led.replica.read(self._next_offset, bytes_max, only_cached=only_cached)
+            chunk = led.replica.read(self.next_offset, bytes_max, only_cached=only_cached)
         except LograftError as error:
             # What was gathered before is committed and stays true; the client meets the error when it asks again.
             self.has_ended = True
@@ -185,7 +186,7 @@ class _Share:
             return 0
         self._batches += chunk.batches
         self._size += size
-        self._next_offset = chunk.next_offset
+        self.next_offset = chunk.next_offset
         self.has_ended = self._size >= self._bytes_max
         return size
 
@@ -196,13 +197,13 @@ class _Share:
         except LograftError:
             wake()  # lost since it was read
             return None
-        return led.replica.on_commit_past(self._next_offset, wake)
+        return led.replica.on_commit_past(self.next_offset, wake)
 
     def answer(self) -> list[Buffer]:
         answer = pb.FetchResponse.Partition(
             topic=self._asked.topic,
             partition=self._asked.partition,
-            next_offset=self._next_offset,
+            next_offset=self.next_offset,
             committed_offset=self._committed,
             log_start_offset=self._start,
             term=self._term,

@@ -4,11 +4,12 @@ Invariants
     a LograftError ends the call with its status; anything else is our mistake: INTERNAL with an id, logged in full
     bytes that are no request are the sender's mistake: INVALID_REQUEST, and nothing in our log
     cancellation passes through untouched, and so does a write that fails because the client is gone
-    every call is counted once, under the code it ended with
+    every call is counted once, under the code it ended with; each that changes something is logged, in one line
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,10 +20,11 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, RequestTimedOut
+from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, NotLeader, RequestTimedOut
 from ..metrics import Metrics
 from .call_counts import CallCounts
 from .large_messages import DECODERS
+from .request_log import CHANGING, RequestIds, given_id, log_call
 from .status import grpc_code, status_of
 
 Decode = Callable[[bytes], Any]
@@ -47,6 +49,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._complete = complete
         self._calls = calls or CallCounts(2**31, 2**31)
+        self.ids = RequestIds()
         self.stopping = False
         """Set when the broker begins to stop: calls that begin afterwards are told to go elsewhere."""
 
@@ -66,23 +69,36 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
         }
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._translated(api, cast(Method, handler.unary_unary)), **coding
+                self._translated(api, cast(Method, handler.unary_unary), handler_call_details), **coding
             )
         assert handler.stream_stream is not None, f"{name}: no wrapper for this kind of method"
         return grpc.stream_stream_rpc_method_handler(
-            self._translated(api, cast(Method, handler.stream_stream)), **coding
+            self._translated(api, cast(Method, handler.stream_stream), handler_call_details), **coding
         )
 
-    def _translated(self, api: str, method: Method) -> Method:
+    def _note_id(self, api: str, details: grpc.HandlerCallDetails) -> str:
+        """The call's id, which is in all lines that are logged for it from now on; empty if it has none."""
+        metadata = details.invocation_metadata
+        request_id = self.ids.given_or_drawn(metadata) if api in CHANGING else given_id(metadata)
+        if request_id:
+            structlog.contextvars.bind_contextvars(request_id=request_id)
+        return request_id
+
+    def _translated(self, api: str, method: Method, details: grpc.HandlerCallDetails) -> Method:
+        measures = self._metrics.requests.api(api)
+
         async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
             began = time.monotonic()
-            code = grpc.StatusCode.CANCELLED
+            began_in_loop = asyncio.get_running_loop().time()
+            measures.in_flight.value += 1
+            code, reason = grpc.StatusCode.CANCELLED, "CANCELLED"
+            request_id = self._note_id(api, details)
             try:
                 if self.stopping:
                     raise BrokerUnavailable("this broker is stopping; ask another one")
                 with self._calls.counted(context.peer()):
                     answer = await method(_read(request), context)
-                code = grpc.StatusCode.OK
+                code, reason = grpc.StatusCode.OK, ""
                 return answer
             except (grpc.aio.AbortError, grpc.aio.InternalError):
                 # The second is how gRPC says, as it happens instead of a cancellation, that what a method wrote cannot
@@ -90,23 +106,33 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
                 raise
             except TimeoutError:
                 error = RequestTimedOut(f"{api} took longer than a call may; what was asked may still happen")
-                code = grpc_code(error)
-                await _abort(context, error)
+                code, reason = grpc_code(error), error.reason
+                await _abort(context, with_request_id(error, request_id))
             except LograftError as error:
-                code = grpc_code(error)
-                await _abort(context, self._complete(error))
+                code, reason = grpc_code(error), error.reason
+                await _abort(context, with_request_id(self._complete(error), request_id))
             except Exception:
-                code = grpc.StatusCode.INTERNAL
-                error_id = secrets.token_hex(4)
+                code, reason = grpc.StatusCode.INTERNAL, "INTERNAL"
+                error_id = request_id or secrets.token_hex(4)
                 log.exception("call failed unexpectedly", api=api, error_id=error_id, peer=context.peer())
                 await _abort(
                     context,
                     LograftError(f"unexpected failure {error_id}; the broker's log has the cause", error_id=error_id),
                 )
             finally:
-                self._metrics.count_request(api, code.name, time.monotonic() - began)
+                measures.in_flight.value -= 1
+                measures.ended(code.name, time.monotonic() - began)
+                if api in CHANGING and reason != NotLeader.reason:  # then it is carried out, and logged, elsewhere
+                    took = asyncio.get_running_loop().time() - began_in_loop
+                    log_call(api, request, code.name, reason, context.peer(), took)
 
         return call
+
+
+def with_request_id(error: LograftError, request_id: str) -> LograftError:
+    if request_id and not isinstance(error, NotLeader):
+        error.facts["request_id"] = request_id
+    return error
 
 
 def _or_why_not(decode: Decode) -> Decode:

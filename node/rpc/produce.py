@@ -56,7 +56,10 @@ def append_entry(
     replicas.check_writable(led)
     header = check_produced(batch, bytes_max=led.settings.batch_bytes_max)
     appending = led.replica.append(batch, header, first_open)
-    metrics.count_produced(topic, len(batch), header.record_count)
+    if appending.is_duplicate:
+        metrics.traffic.duplicates.add()
+    else:
+        metrics.count_produced(topic, len(batch), header.record_count)
     return led, appending
 
 
@@ -219,7 +222,7 @@ class _Request:
         self._waiting -= 1
         if not self._waiting:
             self._budget.give_back(REQUEST_OVERHEAD_BYTES)
-            self._metrics.produce_seconds.observe(time.monotonic() - self._began)
+            self._metrics.traffic.produce_ack_seconds.observe(time.monotonic() - self._began)
             self._answer(pb.ProduceResponse(request_id=self._request_id, results=self._results))
 
 

@@ -96,7 +96,10 @@ class PushStream:
             pushed = self._pushed[stream_id]
             try:
                 bytes_max = min(CHUNK_BYTES_MAX, self._credit)
-                response = await read_when_cached(partial(pushed.read, self._replicas, bytes_max))
+                before = pushed.next_offset
+                response = await read_when_cached(
+                    partial(pushed.read, self._replicas, bytes_max), self._metrics.traffic.cold_reads.add
+                )
                 if self._pushed.get(stream_id) is not pushed:
                     continue  # stopped, or begun anew, while it was read
                 if response is None:
@@ -109,7 +112,7 @@ class PushStream:
             if response is not None:
                 self._ready[stream_id] = None
                 self._credit -= len(response.batches)
-                self._metrics.count_fetched(pushed.topic, len(response.batches))
+                self._metrics.count_fetched(pushed.topic, len(response.batches), response.next_offset - before)
                 return response
         return None
 
@@ -122,11 +125,11 @@ class PushStream:
 class _Pushed:
     """One partition being pushed."""
 
-    __slots__ = ("_next_offset", "_start", "_waiter", "topic")
+    __slots__ = ("_start", "_waiter", "next_offset", "topic")
 
     def __init__(self, start: pb.StreamRequest.Start) -> None:
         self._start = start
-        self._next_offset = start.offset
+        self.next_offset = start.offset
         self._waiter: CommitWaiter | None = None
         self.topic = start.topic
 
@@ -134,10 +137,10 @@ class _Pushed:
         """The next batches, or None if there are none yet. Raises what `Replicas.leading` and `Replica.read` raise."""
         start = self._start
         led = replicas.leading(start.topic, start.partition, start.topic_id)
-        chunk = led.replica.read(self._next_offset, bytes_max, only_cached=only_cached)
+        chunk = led.replica.read(self.next_offset, bytes_max, only_cached=only_cached)
         if not chunk.batches:
             return None
-        self._next_offset = chunk.next_offset
+        self.next_offset = chunk.next_offset
         return pb.StreamResponse(
             stream_id=start.stream_id,
             batches=b"".join(chunk.batches),
@@ -150,7 +153,7 @@ class _Pushed:
     def await_news(self, replicas: Replicas, on_news: Callable[[int], None]) -> None:
         start = self._start
         led = replicas.leading(start.topic, start.partition, start.topic_id)
-        self._waiter = led.replica.on_commit_past(self._next_offset, lambda: on_news(start.stream_id))
+        self._waiter = led.replica.on_commit_past(self.next_offset, lambda: on_news(start.stream_id))
 
     def end(self) -> None:
         if self._waiter is not None:

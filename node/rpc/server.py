@@ -2,13 +2,14 @@
 
 Invariants
     a port that is taken is an error, never shared: two brokers behind one port would answer in turns
-    health says SERVING only once the broker is ready, and NOT_SERVING before it begins to stop
+    health says SERVING only once the broker is ready, and NOT_SERVING before it begins to stop; of one service it says
+        so only while that could be of use: no client should be turned away from records because nothing can be decided
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import grpc
@@ -33,11 +34,10 @@ from .call_counts import CallCounts
 from .groups_service import GroupsService
 from .interception import ErrorTranslation
 
-SERVICES = (
-    broker_service_pb2.DESCRIPTOR.services_by_name["BrokerService"].full_name,
-    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
-    groups_service_pb2.DESCRIPTOR.services_by_name["GroupsService"].full_name,
-)
+BROKER_SERVICE = broker_service_pb2.DESCRIPTOR.services_by_name["BrokerService"].full_name
+ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+GROUPS_SERVICE = groups_service_pb2.DESCRIPTOR.services_by_name["GroupsService"].full_name
+SERVICES = (BROKER_SERVICE, ADMIN_SERVICE, GROUPS_SERVICE)
 STREAMS_PER_CONNECTION_MAX = 1_000
 PING_INTERVAL_MS_MIN = 1_000
 PING_STRIKES_MAX = 30
@@ -104,9 +104,12 @@ class RpcServer:
         limits: LimitsSection,
     ) -> None:
         calls = CallCounts(limits.calls_max, limits.calls_per_host_max)
-        metrics.watch_calls(lambda: calls.total)
+        metrics.requests.calls.watch_value(lambda: calls.total)
+        self._calls = calls
         self._interception = ErrorTranslation(metrics, complete, calls)
         self._health = HealthServicer()
+        self._serving: dict[str, bool] = {}
+        """What health says of each service; of all together under the empty name."""
         self._door = door
         self._server = door.rpc_server([self._interception], server_options(limits))
         broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(broker, self._server)
@@ -114,6 +117,11 @@ class RpcServer:
         groups_service_pb2_grpc.add_GroupsServiceServicer_to_server(groups, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
+
+    @property
+    def connections(self) -> int:
+        """Of clients, with a call under way."""
+        return self._calls.connections
 
     async def start(self, address: str) -> None:
         await self.say_ready(False)
@@ -129,10 +137,24 @@ class RpcServer:
             ) from None
         await self._server.start()
 
+    def name_process(self, prefix: str) -> None:
+        """Ids of requests that bring none begin so: unlike those of any other process of the cluster."""
+        self._interception.ids.prefix = prefix
+
     async def say_ready(self, ready: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", *SERVICES):
-            await self._health.set(service, status)
+        """Of the broker as a whole, and of all its services."""
+        await self.say_serving(dict.fromkeys(("", *SERVICES), ready))
+
+    async def say_serving(self, serving: Mapping[str, bool]) -> None:
+        """Of each service, by its full name; the empty name is the broker as a whole. Once it stops, nothing serves."""
+        for service, serves in serving.items():
+            serves = serves and not self._interception.stopping
+            if self._serving.get(service) is not serves:
+                self._serving[service] = serves
+                status = (
+                    health_pb2.HealthCheckResponse.SERVING if serves else health_pb2.HealthCheckResponse.NOT_SERVING
+                )
+                await self._health.set(service, status)
 
     async def stop(self) -> None:
         """Refuse new calls, give those under way a moment, then end."""

@@ -298,6 +298,10 @@ class PartitionLog:
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self._segments)
 
+    @property
+    def segment_count(self) -> int:
+        return len(self._segments)
+
     def size_to(self, point: Point) -> int:
         """Bytes before `point`, as the indexes know it: up to an index interval less than there are."""
         at = self._segment_at(point)
@@ -751,13 +755,15 @@ class PartitionLog:
     # -- recovery ------------------------------------------------------------------------------------------------------
 
     def _take(self, found: Scan) -> None:
+        for segment in self._segments:  # of a reset that was carried to its end just before
+            segment.close()
         self._segments = found.segments
         self._beyond = found.bases[len(found.segments) :]
         self.journal = found.journal
+        self._contents = found.contents or Contents(_first_head(self.partition, ()))
+        self._starts = found.starts
+        self.voter_sets = found.voter_sets
         if found.contents is not None:
-            self._contents = found.contents
-            self._starts = found.starts
-            self.voter_sets = found.voter_sets
             self._date_last_segment()
         for name in segment_files(self._env.disk, self._directory):
             is_orphan = name.endswith((NEW, MENDED)) or (

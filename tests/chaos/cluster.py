@@ -172,6 +172,12 @@ secret = "{SECRET}"
         self.process.wait(timeout=seconds_max)
         self.is_paused = False
 
+    def tell_stacks(self) -> None:
+        """Have it write into its log what it waits for."""
+        if self.is_running and not self.is_paused:
+            self.process.send_signal(signal.SIGUSR1)  # type: ignore[union-attr]
+            time.sleep(0.5)  # whoever asked is about to kill it
+
     def pause(self) -> None:
         if self.is_running:
             self.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
@@ -252,6 +258,8 @@ class Cluster:
         while waiting := [broker for broker in waiting if not await broker.is_ready()]:
             if time.monotonic() > deadline:
                 names = ", ".join(broker.name for broker in waiting)
+                for broker in waiting:
+                    broker.tell_stacks()
                 raise TimeoutError(f"not ready {seconds_max:g} s after: {names}; see {self.directory}/*.log")
             await asyncio.sleep(0.1)
 

@@ -14,7 +14,7 @@ import crc32c
 import msgspec
 from lograft.node import cluster_view, holdings, sightings_board
 from lograft.node.formation import ClusterSet, MalformedSet
-from lograft.node.groups import lag
+from lograft.node.groups import lag, lag_watch
 from lograft.node.heartbeats import MalformedHeartbeat, decode_pair_message, encode_pair_message
 from lograft.node.holdings import Holdings
 from lograft.node.http import parse_request_line
@@ -343,6 +343,7 @@ def _without_init(kind: type, **attributes: Any) -> Any:
 _HOLDINGS = _without_init(Holdings, here=_understood)
 _MOVES = _without_init(Moves, _let_go=_understood)
 _LAG = _without_init(lag.Lag, _here=_understood)
+_LAG_WATCH = _without_init(lag_watch.LagWatch, _here=_understood)
 _ADMIN = _without_init(
     AdminService, _broker_id=1, _carried_out={"CreateTopic": (admin_pb.CreateTopicRequest, _understood)}
 )
@@ -498,6 +499,12 @@ LINK_TARGETS = (
         refusals=(InvalidRequest,),
     ),
     Target(
+        name="call lag",
+        read=_asked(lambda data: _LAG_WATCH.carry_out(2, data)),
+        seeds=[msgspec.msgpack.encode([(*_PARTITION, (5, 9))])],
+        refusals=(InvalidRequest,),
+    ),
+    Target(
         name="call of the admin service",
         read=_asked(lambda data: _ADMIN.carry_out("admin.CreateTopic", data)),
         seeds=[admin_pb.CreateTopicRequest(name="a", partitions=3, config={"a": "b"}).SerializeToString()],
@@ -526,6 +533,15 @@ LINK_TARGETS = (
         name="answer about what is unread",
         read=_told(lambda links: lag.Lag._ask(_without_init(lag.Lag, _links=links, _broker_id=1), 2, {_PARTITION: 4})),
         seeds=[msgspec.msgpack.encode([(*_PARTITION, (0, 9, -1, -1))])],
+    ),
+    Target(
+        name="answer about lag",
+        read=_told(
+            lambda links: lag_watch.LagWatch._ask(
+                _without_init(lag_watch.LagWatch, _links=links, _broker_id=1), 2, [(*_PARTITION, (4,))]
+            )
+        ),
+        seeds=[msgspec.msgpack.encode([(*_PARTITION, 0, 9, (5,))])],
     ),
     Target(
         name="HTTP request line",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -126,3 +127,14 @@ def test_a_wiped_broker_comes_back_as_a_learner_and_holds_no_vote(brokers: Broke
         wiped.kill()
         shutil.rmtree(wiped.data_directory)
         aside.rename(wiped.data_directory)
+
+
+def test_a_broker_says_at_a_signal_what_it_waits_for_and_goes_on(alone: Broker) -> None:
+    alone.start()
+    eventually(alone.is_ready)
+    assert alone.process is not None
+    alone.process.send_signal(signal.SIGUSR1)
+    told = eventually(lambda: next((event for event in alone.events() if event["event"] == "stacks"), None))
+    assert any("node/node.py" in frame for frames in told["tasks"].values() for frame in frames), told
+    eventually(lambda: "Thread 0x" in alone.log_path.read_text())
+    assert alone.is_ready()

@@ -166,9 +166,12 @@ class Cluster:
         doubtful = any(
             replica.status().doubtful for partition in self.partitions for replica in self.live_replicas(partition)
         )
+        # One that is still starting has not said yet whether it is in doubt.
+        open_here = {replica.voter for partition in self.partitions for replica in self.live_replicas(partition)}
         return (
             machine.directory_id is not None
             and all(other.is_up for other in self.machines.values())
+            and all(open_here.issuperset(voters) for voters in self._voter_sets())
             and all(len(voters) >= 3 for voters in self._voter_sets())
             and not doubtful
             and not self.is_short_of_a_disk()

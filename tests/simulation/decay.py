@@ -3,7 +3,8 @@
 Invariants
     an item decays only where the mark that is on disk has passed it, and while another machine has the very same bytes,
     and those up to that mark
-    the first head of a log decays only while every other machine's log is whole; a round of promises loses one copy
+    a head decays only where that is so of all behind it in its segment, the first one of a log only while every other
+    machine's log is whole; a round of promises loses one copy
     of what decayed, nothing is remembered: what is there now is read from the disks
 """
 
@@ -95,12 +96,19 @@ def _in_head(machine: Machine, others: list[Machine], directory: str, mark: Poin
             return None
         if not all(_reads_whole(other, other.disk.paths(directory, ".log")) for other in others):
             return None
+    behind = [
+        bytes(machine.disk.files[logs[at]].cache[position : position + size])
+        for position, size, _ in _items(machine, logs[at])
+    ]
+    if not _is_elsewhere(machine, others, directory, mark, behind):
+        return None
     return _in_file(machine, machine.disk.paths(directory, ".head")[at], random)
 
 
-def _head(machine: Machine, path: str) -> SegmentHead | None:
+def _head(machine: Machine, path: str, *, synced: bool = False) -> SegmentHead | None:
+    inode = machine.disk.files.get(path)
     try:
-        return SegmentHead.from_bytes(machine.disk.files[path].readable(), path)
+        return None if inode is None else SegmentHead.from_bytes(inode.readable(synced=synced), path)
     except ValueError:
         return None
 
@@ -121,13 +129,18 @@ def _in_item(machine: Machine, others: list[Machine], directory: str, mark: Poin
         return None
     position, size, _ = random.choice(items)
     content = bytes(machine.disk.files[path].cache[position : position + size])
-    # A log that ends in an earlier term cannot prove that it held the same.
-    last_path = paths[-1]
-    ends = [found for found in _items(machine, last_path) if found[2] <= (mark.term, mark.offset)]
-    end = bytes(machine.disk.files[last_path].cache[ends[-1][0] :][: ends[-1][1]]) if ends else b""
-    if not any(_holds(other, directory, content) and _holds(other, directory, end) for other in others):
+    if not _is_elsewhere(machine, others, directory, mark, [content]):
         return None
     return Place(path, position + random.randrange(size), "log")
+
+
+def _is_elsewhere(machine: Machine, others: list[Machine], directory: str, mark: Point, contents: list[bytes]) -> bool:
+    """Does one of the others hold all of it, and what this log held up to its mark?"""
+    # A log that ends in an earlier term cannot prove that it held the same.
+    path = machine.disk.paths(directory, ".log")[-1]
+    ends = [found for found in _items(machine, path) if found[2] <= (mark.term, mark.offset)]
+    end = bytes(machine.disk.files[path].cache[ends[-1][0] :][: ends[-1][1]]) if ends else b""
+    return any(all(_holds(other, directory, content) for content in (*contents, end)) for other in others)
 
 
 def _items(machine: Machine, path: str) -> Iterator[tuple[int, int, tuple[int, int]]]:
@@ -144,6 +157,9 @@ def _items(machine: Machine, path: str) -> Iterator[tuple[int, int, tuple[int, i
 
 
 def _holds(machine: Machine, directory: str, content: bytes) -> bool:
+    """In a segment that a recovery would read: where its head has decayed, nobody finds what follows."""
     return any(
-        content in machine.disk.files[path].readable(synced=True) for path in machine.disk.paths(directory, ".log")
+        content in machine.disk.files[path].readable(synced=True)
+        and _head(machine, path.removesuffix(".log") + ".head", synced=True) is not None
+        for path in machine.disk.paths(directory, ".log")
     )

@@ -454,6 +454,9 @@ class Mount:
     def free_bytes(self) -> int:
         return max(0, self._disk.capacity_bytes - self._disk.used_bytes())
 
+    def total_bytes(self) -> int:
+        return self._disk.capacity_bytes
+
     async def sync_directory(self, path: str) -> None:
         self._before_operation(f"sync directory {path}")
         self._check_directory(path)

@@ -302,11 +302,13 @@ class Invariants:
         match message:
             case AppendReply(accepted=True):
                 synced = message.match if message.synced is None else message.synced
-                if message.sender not in self.unreadable and not self._is_durable(message.sender, partition, synced):
+                is_readable = message.sender not in self.unreadable
+                if is_readable and not self._is_durable(message.sender, partition, synced):
                     raise Violation(
                         "acknowledged-synced", f"{message.sender} acknowledges {synced} of {partition}, not synced"
                     )
-                if message.synced is not None and not self._holds_written(message.sender, partition, message.match):
+                is_written = message.synced is not None and is_readable
+                if is_written and not self._holds_written(message.sender, partition, message.match):
                     raise Violation(
                         "acknowledged-written",
                         f"{message.sender} acknowledges {message.match} of {partition}, not written",

@@ -167,6 +167,9 @@ class DryDisk(Disk):
     def free_bytes(self) -> int:
         return 1 << 60
 
+    def total_bytes(self) -> int:
+        return 1 << 60
+
     async def sync_directory(self, path: str) -> None:
         return
 

@@ -141,6 +141,9 @@ class WorldOutside(Outside):
     def settle_memory(self, *, thoroughly: bool) -> None:
         pass  # of this process, in which many worlds live and end
 
+    def watch_collections(self, on_pause: Callable[[int, float], None]) -> Callable[[], None]:
+        return lambda: None  # likewise
+
     def monotonic_s(self) -> float:
         return self._owner.loop.time()
 

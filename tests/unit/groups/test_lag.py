@@ -219,7 +219,9 @@ def test_leadership_lost_after_the_round_leaves_the_partition_out() -> None:
     here = Broker(1)
     first, second = here.lead(FIRST, FakeReplica([1000])), here.lead(SECOND, FakeReplica([1000]))
 
-    def lose_the_second(offset: int, bytes_max: int, read: Callable[..., Chunk] = first.read) -> Chunk:
+    def lose_the_second(
+        offset: int, bytes_max: int, read: Callable[..., Chunk] = first.read, *, only_cached: bool = False
+    ) -> Chunk:
         second.leads = False
         return read(offset, bytes_max)
 

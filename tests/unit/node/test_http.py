@@ -2,16 +2,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import pytest
 from lograft.node.http import HttpDoor
+
+
+def pages(gather: Callable[[], bytes]) -> dict[bytes, Callable[[], Awaitable[bytes]]]:
+    """What the door serves under /metrics; a word under /metrics/partitions."""
+
+    async def page() -> bytes:
+        await asyncio.sleep(0)
+        return gather()
+
+    async def partitions() -> bytes:
+        return b"partitions\n"
+
+    return {b"/metrics": page, b"/metrics/partitions": partitions}
 
 
 def asked(request: bytes, unready: str | None = None) -> tuple[int, bytes]:
     """Status and body of the answer."""
 
     async def scene() -> bytes:
-        door = HttpDoor(metrics=lambda: b"a_metric 1\n", unready=lambda: unready)
+        door = HttpDoor(pages(lambda: b"a_metric 1\n"), unready=lambda: unready)
         await door.start("127.0.0.1", 0)
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
@@ -33,6 +47,7 @@ def get(path: str, **scene: str) -> tuple[int, bytes]:
 def test_the_routes_answer() -> None:
     assert get("/metrics") == (200, b"a_metric 1\n")
     assert get("/metrics?name=x") == (200, b"a_metric 1\n")
+    assert get("/metrics/partitions") == (200, b"partitions\n")
     assert get("/healthz") == (200, b"alive\n")
     assert get("/readyz") == (200, b"ready\n")
 
@@ -64,7 +79,7 @@ def test_anything_else_is_refused(request_bytes: bytes, status: int) -> None:
 
 def test_an_answer_comes_while_silent_strangers_hold_every_place() -> None:
     async def scene() -> bytes:
-        door = HttpDoor(metrics=lambda: b"", unready=lambda: None, connections_max=3)
+        door = HttpDoor({}, unready=lambda: None, connections_max=3)
         await door.start("127.0.0.1", 0)
         silent = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(10)]
         try:
@@ -85,7 +100,7 @@ def test_who_asks_and_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("lograft.node.http.HEAD_SECONDS_MAX", 0.1)
 
     async def scene() -> None:
-        door = HttpDoor(metrics=lambda: b"x" * (32 << 20), unready=lambda: None)
+        door = HttpDoor(pages(lambda: b"x" * (32 << 20)), unready=lambda: None)
         await door.start("127.0.0.1", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=1024)
         writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
@@ -112,7 +127,7 @@ def test_metrics_are_gathered_once_for_a_crowd_and_anew_for_who_comes_later() ->
         return b"gathered %d\n" % gathered
 
     async def scene() -> None:
-        door = HttpDoor(metrics=gather, unready=lambda: None)
+        door = HttpDoor(pages(gather), unready=lambda: None)
         await door.start("127.0.0.1", 0)
 
         async def ask(began: asyncio.Event) -> bytes:
@@ -150,7 +165,7 @@ def test_metrics_that_cannot_be_gathered_end_the_connection_and_are_not_taken_fo
 
     async def scene() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is told of, as it should be
-        door = HttpDoor(metrics=gather, unready=lambda: None)
+        door = HttpDoor(pages(gather), unready=lambda: None)
         await door.start("127.0.0.1", 0)
         askers = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(2)]
         answers = []

@@ -64,7 +64,7 @@ class Scene:
         environment = SimpleNamespace(
             monotonic_ms=lambda: self.now_ms,
             log=lambda event, **facts: None,
-            disk=SimpleNamespace(free_bytes=lambda: self.free_bytes),
+            disk=SimpleNamespace(free_bytes=lambda: self.free_bytes, total_bytes=lambda: 1 << 41),
             call_soon=lambda callback: None,
         )
         self.sightings = ExchangedSightings(send=lambda body: None)

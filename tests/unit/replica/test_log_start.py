@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from lograft.partitions.raft.events import StepDown
+from lograft.partitions.raft.events import Event, Propose, StepDown
 from lograft.partitions.replica import Replica
 from lograft.proto.errors import NotLeader, OffsetOutOfRange, UnknownOutcome
 from lograft.proto.record_batch import decode
@@ -124,6 +124,30 @@ def test_a_start_that_is_not_committed_is_not_acted_upon_and_its_outcome_unknown
             with pytest.raises(UnknownOutcome, match="trim it again"):
                 await moving
             with pytest.raises(NotLeader if old.leader else Exception):
+                await old.move_log_start(13)
+
+    asyncio.run(go())
+
+
+def test_a_start_that_moves_in_the_step_that_costs_the_leadership_has_an_unknown_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when what a follower is sent with it turns out to be unreadable."""
+
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=SMALL) as trio:
+            old = await trio.leader()
+            await fill(old, 20)
+            trio.network.is_cut = lambda _: True
+            take = old.take
+
+            def take_and_lose(event: Event) -> None:
+                take(event)
+                if isinstance(event, Propose):
+                    take(StepDown("the test says so"))
+
+            monkeypatch.setattr(old, "take", take_and_lose)
+            with pytest.raises(UnknownOutcome, match="trim it again"):
                 await old.move_log_start(13)
 
     asyncio.run(go())

@@ -231,7 +231,7 @@ def test_a_heartbeat_whose_client_went_away_waits_no_longer() -> None:
         await scene.coordinator.has_left.wait()
 
     scene.run(lambda stub: asyncio.wait_for(give_up(stub), 5))
-    assert 'code="CANCELLED"} 1.0' in scene.metrics.exposition().decode()
+    assert 'code="CANCELLED"} 1.0' in scene.metrics.text()
 
 
 def test_another_brokers_group_is_refused_with_the_coordinators_address() -> None:

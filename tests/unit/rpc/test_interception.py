@@ -58,7 +58,7 @@ def called(
             await server.stop(None)
 
     code, info = asyncio.run(scene())
-    return code, info, metrics.exposition().decode()
+    return code, info, metrics.text()
 
 
 async def _typed(call: Awaitable[pb.ListTopicsResponse]) -> pb.ListTopicsResponse:
@@ -126,7 +126,7 @@ def test_a_client_that_goes_away_while_it_is_written_to_is_no_failure_of_ours() 
     with capture_logs() as logged:
         asyncio.run(scene())
     assert logged == []
-    assert 'lograft_requests_total{api="Stream",code="CANCELLED"} 10.0' in metrics.exposition().decode()
+    assert 'lograft_requests_total{api="Stream",code="CANCELLED"} 10.0' in metrics.text()
 
 
 def test_a_call_past_the_bound_is_refused_before_its_servicer_hears_of_it() -> None:

@@ -153,6 +153,9 @@ class FakeDisk:
     def free_bytes(self) -> int:
         return self.free
 
+    def total_bytes(self) -> int:
+        return max(self.free, 1 << 40)
+
     async def sync_directory(self, path: str) -> None:
         self.step(f"sync directory {path}")
         names = {name: inode for name, inode in self.names.items() if os.path.dirname(name) == path}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -14,7 +15,7 @@ from lograft.partitions.raft.points import ORIGIN, Item, Point
 from lograft.partitions.storage import zero_width
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.log_starts import LogStarts
-from lograft.partitions.storage.reset import FILE_NAME
+from lograft.partitions.storage.reset import FILE_NAME, note_reset
 from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import CorruptBatch
 from lograft.proto.record_batch import emptied, read_header
@@ -28,6 +29,7 @@ from tests.unit.storage.fakes import (
     VOTERS,
     FakeDisk,
     FakeEnvironment,
+    FakeFile,
     Halted,
     PowerCut,
     a_log,
@@ -348,6 +350,33 @@ def test_a_crash_at_any_write_of_a_reset_leaves_the_old_log_or_the_new_one(is_po
     while asyncio.run(crash_at(operation)):
         operation += 1
     assert operation > 20
+
+
+class Unreadable(FakeDisk):
+    """Its heads can be written, and not read."""
+
+    def open(self, path: str, *, create: bool = False) -> FakeFile:
+        file = super().open(path, create=create)
+        if path.endswith(".head") and FILE_NAME not in path:
+            file.read = self._fail  # type: ignore[method-assign]
+        return file
+
+    def _fail(self, position: int, size: int) -> bytes:
+        raise OSError(errno.EIO, "input/output error")
+
+
+def test_a_reset_that_recovery_ends_on_a_disk_that_cannot_be_read_leaves_a_damaged_log_that_holds_nothing() -> None:
+    head = a_head()
+
+    async def scenario() -> None:
+        disk = Unreadable()
+        disk.make_directory(LOG_DIRECTORY)
+        await note_reset(disk, LOG_DIRECTORY, head)
+        log, verdict = await recovered(FakeEnvironment(disk), ORIGIN, same_boot=True, config=CONFIG)
+        assert verdict.damage is not None and log.hole is not None
+        assert log.end == log.journal.last == log.ticket().end == ORIGIN
+
+    asyncio.run(scenario())
 
 
 def test_a_log_made_anew_knows_nothing_of_a_reset_that_its_forerunner_began() -> None:
