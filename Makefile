@@ -119,6 +119,7 @@ stubs-fresh: $(DEVELOPMENT) ## Are the committed stubs those of the .proto files
 
 metrics-doc: $(DEVELOPMENT) ## Write docs/metrics.md from the code
 	$(BIN)/python -m lograft.node.metrics > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+
 reference: $(DEVELOPMENT) ## Make docs/reference/ from the code (the quick suite says if it is stale)
 	@$(BIN)/python -m tests.reference
 
