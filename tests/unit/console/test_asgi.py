@@ -34,6 +34,10 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def a_page() -> bytes:
+    return b"a_metric 1\n"
+
+
 async def echo(scope: Any, receive: Receive, send: Send) -> None:
     body = (await receive())["body"]
     said = f"{scope['method']} {scope['path']} {scope['query_string'].decode()} {body.decode()}".encode()
@@ -43,7 +47,7 @@ async def echo(scope: Any, receive: Receive, send: Send) -> None:
 
 def asked(request: bytes, app: asgi.App = echo) -> tuple[int, bytes]:
     async def scene() -> bytes:
-        door = HttpDoor(lambda: b"a_metric 1\n", lambda: None, console=Behind(app))
+        door = HttpDoor({b"/metrics": a_page}, lambda: None, console=Behind(app))
         await door.start("127.0.0.1", 0)
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
@@ -117,7 +121,7 @@ def test_who_does_not_read_an_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch)
             await send({"type": "http.response.body", "body": bytes(1 << 16), "more_body": True})
 
     async def scene() -> None:
-        door = HttpDoor(lambda: b"", lambda: None, console=Behind(pour))
+        door = HttpDoor({}, lambda: None, console=Behind(pour))
         await door.start("127.0.0.1", 0)
         _, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=1024)
         writer.write(b"GET /console/ HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -139,7 +143,7 @@ def test_an_application_that_streams_hears_that_nobody_listens_any_more() -> Non
         heard.append((await receive())["type"])
 
     async def scene() -> None:
-        door = HttpDoor(lambda: b"", lambda: None, console=Behind(stream))
+        door = HttpDoor({}, lambda: None, console=Behind(stream))
         await door.start("127.0.0.1", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         writer.write(b"GET /console/ HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -160,7 +164,7 @@ def test_streams_give_way_like_everybody_else_when_the_door_is_full() -> None:
         await asyncio.Event().wait()
 
     async def scene() -> bytes:
-        door = HttpDoor(lambda: b"", lambda: None, connections_max=2, console=Behind(stream))
+        door = HttpDoor({}, lambda: None, connections_max=2, console=Behind(stream))
         await door.start("127.0.0.1", 0)
         streams = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(3)]
         for _, writer in streams:
