@@ -129,8 +129,8 @@ class _Fields:
         if not self._is_parsed:
             self._is_parsed = True
             try:
-                is_parsed = record.value is not None and len(record.value) <= JSON_BYTES_MAX
-                self._parsed = _decode(record.value) if is_parsed else _MISSING
+                value = record.value
+                self._parsed = _MISSING if value is None or len(value) > JSON_BYTES_MAX else _decode(value)
             except (ValueError, RecursionError):
                 self._parsed = _MISSING
         return _down(self._parsed, path[1:] if path[0] == "value" else path)
