@@ -18,14 +18,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import repeat
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..proto.errors import CorruptBatch, LograftError
-from ..proto.record_batch import Buffer, decode_columns, split
+from ..proto.errors import BatchTooLarge, CorruptBatch, LograftError
+from ..proto.record_batch import INFLATED_BYTES_MAX, Buffer, decode_columns, read_header, split
 from .records import Record, TopicPartition
 
 _new_tuple: Any = tuple.__new__  # called by `map` itself: half the time of `Record(*fields)`, or of a partial
 _offset = attrgetter("offset")
+
+
+class ReadBounds(NamedTuple):
+    """Of one batch: for readers that must not be held up, whatever somebody wrote."""
+
+    inflated_bytes_max: int = INFLATED_BYTES_MAX
+    records_max: int = 1 << 31
 
 
 @contextmanager
@@ -48,6 +55,7 @@ class Position:
         "_batches",
         "_behind_ready",
         "at",
+        "bounds",
         "buffered_bytes",
         "closed",
         "committed_offset",
@@ -88,6 +96,7 @@ class Position:
         self._behind_ready: int | None = None
         self._batches: deque[tuple[memoryview, int, int, int]] = deque()  # batch, next offset, term, bytes
         self.buffered_bytes = 0
+        self.bounds = ReadBounds()
         self.paused = False
         self.closed = False
         """It is not this consumer's any more, or about to be another's."""
@@ -223,7 +232,8 @@ class Position:
         """Make the next batch's records ready, once those before are handed out. False if there is none.
 
         Raises
-            CorruptBatch  names the partition; seek past the batch to go on
+            CorruptBatch   names the partition; seek past the batch, to `next_offset`, to go on
+            BatchTooLarge  likewise: it would be more than the bounds
         """
         while self.at >= len(self.ready):
             if not self._batches:
@@ -232,13 +242,16 @@ class Position:
             wanted = self._behind_ready or 0
             topic, number = self.topic_partition
             try:
+                if (count := read_header(batch).record_count) > (most := self.bounds.records_max):
+                    raise BatchTooLarge(f"a batch of {count} records is more than {most}", size=count, limit=most)
                 with _no_garbage_collection():
-                    columns = decode_columns(batch)
+                    columns = decode_columns(batch, inflated_bytes_max=self.bounds.inflated_bytes_max)
                     fields = zip(repeat(topic), repeat(number), *columns, repeat(term), strict=False)
                     ready = list(map(_new_tuple, repeat(Record), fields))
-            except CorruptBatch as error:
+            except (CorruptBatch, BatchTooLarge) as error:
                 text = f"{self.topic_partition} at offset {wanted}: {error}"
-                raise CorruptBatch(text, **error.facts, offset=wanted, next_offset=next_offset) from None
+                place = {"topic": topic, "partition": number, "offset": wanted, "next_offset": next_offset}
+                raise type(error)(text, **{**error.facts, **place}) from None
             self._batches.popleft()
             self.buffered_bytes -= size
             if ready and ready[0].offset < wanted:  # the batch begins before the place sought
@@ -253,14 +266,14 @@ class Position:
         """The next records, `count_max` at most.
 
         Raises
-            CorruptBatch  as `decode_next`, once all before the batch are taken
+            CorruptBatch, BatchTooLarge  as `decode_next`, once all before the batch are taken
         """
         taken: list[Record] = []
         while len(taken) < count_max:
             try:
                 if not self.decode_next():
                     break
-            except CorruptBatch:
+            except (CorruptBatch, BatchTooLarge):
                 if not taken:
                     raise
                 break

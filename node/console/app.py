@@ -418,6 +418,7 @@ def found_json(news: Found) -> views.Json:
         "bytes": progress.bytes_read,
         "total": progress.records_total,
         "found": progress.found,
+        "unreadable": progress.unreadable,
         "oldest_ms": progress.oldest_ms,
         "newest_ms": progress.newest_ms,
     }

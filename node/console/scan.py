@@ -20,11 +20,14 @@ from dataclasses import dataclass, field
 from ...client.client import Client
 from ...client.consumer import Consumer
 from ...client.offset_bounds import Bound
+from ...client.position import ReadBounds
 from ...client.records import Record, TopicPartition
-from ...proto.errors import InvalidRequest, RequestTimedOut
+from ...proto.errors import BatchTooLarge, CorruptBatch, InvalidRequest, RequestTimedOut
 from .filters import Filter
 
 PREFETCH_BYTES = 1 << 20
+BOUNDS = ReadBounds(inflated_bytes_max=16 << 20, records_max=200_000)
+"""Of one batch, which is decoded at once: some were made to inflate."""
 TURN_BYTES = 256 << 10
 TURN_S = 0.005
 RECORDS_AT_ONCE = 200
@@ -72,6 +75,8 @@ class Progress:
     records_read: int = 0
     bytes_read: int = 0
     found: int = 0
+    unreadable: int = 0
+    """Batches that were left out, as they are corrupt or too large to be decoded in a turn."""
     records_total: int = 0
     """Between the two places: what is there to look through at most."""
     oldest_ms: int | None = None
@@ -124,18 +129,38 @@ class Pace:
         self._bytes = 0
 
 
+def open_places(consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
+    """Have it read these partitions from these offsets on, within bounds."""
+    consumer.assign(offsets)
+    for partition, offset in offsets.items():
+        consumer.seek(partition, offset)
+        consumer.positions[partition].bounds = BOUNDS
+
+
+async def take(consumer: Consumer) -> tuple[dict[TopicPartition, list[Record]], int]:
+    """What came, for a quarter of a second at most; and how many batches were left out that cannot be read."""
+    try:
+        return await consumer.getmany(timeout_ms=250, max_records=RECORDS_AT_ONCE), 0
+    except (CorruptBatch, BatchTooLarge) as error:
+        if "next_offset" not in error.facts:
+            raise
+        facts = error.facts
+        consumer.seek(TopicPartition(str(facts["topic"]), int(facts["partition"])), int(facts["next_offset"]))
+        return {}, 1
+
+
 class Window:
     """Reads ranges of offsets in several partitions, each in order, by a consumer of its own."""
 
     def __init__(self, client: Client, ranges: Mapping[TopicPartition, tuple[int, int]]) -> None:
         self._ends = {partition: end for partition, (begin, end) in ranges.items() if begin < end}
         self._begins = {partition: ranges[partition][0] for partition in self._ends}
+        self.unreadable = 0
+        """Batches left out so far."""
         self._consumer: Consumer = client.consumer(auto_offset_reset="error", prefetch_bytes=PREFETCH_BYTES)
 
     async def __aenter__(self) -> Window:
-        self._consumer.assign(self._ends)
-        for partition, begin in self._begins.items():
-            self._consumer.seek(partition, begin)
+        open_places(self._consumer, self._begins)
         await self._consumer.__aenter__()
         return self
 
@@ -146,7 +171,8 @@ class Window:
         """Until all ranges are read."""
         heard = time.monotonic()
         while self._ends:
-            taken = await self._consumer.getmany(timeout_ms=250, max_records=RECORDS_AT_ONCE)
+            taken, unreadable = await take(self._consumer)
+            self.unreadable += unreadable
             await pace.rest()
             for partition, records in taken.items():
                 end = self._ends[partition]
@@ -156,7 +182,7 @@ class Window:
                 if await self._consumer.position(partition) >= self._ends[partition]:
                     del self._ends[partition]
                     self._consumer.drop(partition)
-            if taken:
+            if taken or unreadable:
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE_S:
                 names = ", ".join(map(str, [*self._ends][:5]))
@@ -251,6 +277,7 @@ class Scanner:
                 if rows or time.monotonic() - told_at >= PROGRESS_S:
                     told_at = time.monotonic()
                     yield Found(rows, progress)
+            progress.unreadable = window.unreadable
         yield Found((), progress, "all", {partition.partition: end for partition, (_, end) in ranges.items()})
 
     async def _backward(
@@ -318,6 +345,7 @@ class Scanner:
                 if time.monotonic() - told_at >= PROGRESS_S:
                     told_at = time.monotonic()
                     yield Found((), progress)
+            progress.unreadable += window.unreadable
         for partition in whole:
             merge.give(partition, windows[partition][0], found[partition])
         if why:
@@ -413,16 +441,14 @@ class Tail:
         chosen = _chosen(search, [*ends])
         pace = Pace()
         consumer = self._client.consumer(auto_offset_reset="latest", prefetch_bytes=PREFETCH_BYTES)
-        consumer.assign(chosen)
-        for partition in chosen:
-            consumer.seek(partition, ends[partition])
+        open_places(consumer, {partition: ends[partition] for partition in chosen})
         async with consumer:
             second_began = looked_at = told_at = time.monotonic()
             shown = seen = skipped = 0
             rows: list[Record] = []
             yield TailNews((), 0, 0)
             while True:
-                taken = await consumer.getmany(timeout_ms=250, max_records=RECORDS_AT_ONCE)
+                taken, _ = await take(consumer)
                 await pace.rest()
                 now = time.monotonic()
                 if now - second_began >= 1:

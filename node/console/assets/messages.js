@@ -115,7 +115,7 @@ function Found({ topic, wanted, resend }) {
   source.use();
   const download = `${home}/console/api/${pathOf(topic, "download", wanted, { limit: 100000 })}`;
   return html`<div class="progress" role="status"><span>
-      ${news ? html`<b>${number(rows.length)}</b> found · ${number(news.read)} of ${number(news.total)} read · ${bytes(news.bytes)}` : runs ? "Searching…" : ""}
+      ${news ? html`<b>${number(rows.length)}</b> found · ${number(news.read)} of ${number(news.total)} read · ${bytes(news.bytes)}${news.unreadable ? ` · ${number(news.unreadable)} batches could not be read and are left out` : ""}` : runs ? "Searching…" : ""}
       ${!runs && news && (news.ended ? html` · ${ENDED[news.ended]}` : !trouble && " · Cancelled.")}</span>
       ${runs && html`<progress max=${news?.total || 1} value=${news?.read || 0} aria-label="Records read"></progress><button type="button" class="quiet" onClick=${stop}>Cancel</button>`}
       <span class="grow"></span>${rows.length > 0 && source.get().origin === home && html`<a class="button quiet" href=${download} download title="Lines of JSON, with whole values; within the same budget">Download</a>`}</div>

@@ -12,7 +12,7 @@ from lograft.proto.record_batch import Compression, NewRecord, encode
 
 from tests.integration.bad_inputs.strangers import connect, crowd, ended
 from tests.integration.bad_inputs.watch import Watch
-from tests.integration.brokers import Broker, eventually
+from tests.integration.brokers import Broker, a_batch, eventually
 from tests.integration.consoles import Console
 
 BIG = "big-for-the-console"
@@ -128,6 +128,21 @@ def test_searches_through_all_of_a_large_topic_leave_the_loop_its_turns(
     assert len(answers) == 3
     for last in answers:
         assert last["ended"] in ("all", "time", "bytes") and last["found"] == 0 and last["read"] > 1_000
+
+
+def test_a_batch_made_to_inflate_is_left_out_and_said_to_be(lone_brokers: object, console: Console) -> None:
+    brokers, topic = lone_brokers, "inflates"
+    brokers.create_topic(topic)  # type: ignore[attr-defined]
+    leader = eventually(lambda: brokers.leader_of(topic))  # type: ignore[attr-defined]
+    many = encode([NewRecord(1, None, b"")] * 400_000, compression=Compression.ZSTD)
+    large = encode([NewRecord(1, None, bytes(40 << 20))], compression=Compression.ZSTD)
+    for batch in (a_batch(b"before"), many, a_batch(b"between"), large, a_batch(b"after")):
+        assert not leader.produce(topic, batch).error.reason
+    with Watch(leader, "well-behaved", growth_bytes_max=200 << 20):
+        for order, wanted in (("oldest", ["before", "between", "after"]), ("newest", ["after", "between", "before"])):
+            answer = console.search(topic, order=order)
+            assert [row["value"]["text"] for row in answer.rows] == wanted
+            assert answer.lines[-1]["unreadable"] >= 2 and answer.lines[-1]["ended"] == "all"
 
 
 def test_a_search_that_nobody_waits_for_any_more_ends(broker: Broker, console: Console, big: str) -> None:

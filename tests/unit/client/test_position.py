@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from lograft.client.position import Position
+import pytest
+from lograft.client.position import Position, ReadBounds
 from lograft.client.records import TopicPartition
-from lograft.proto.record_batch import NewRecord, emptied, encode, read_header, stamp, unpack
+from lograft.proto.errors import BatchTooLarge
+from lograft.proto.record_batch import Compression, NewRecord, emptied, encode, read_header, stamp, unpack
 
 PARTITION = TopicPartition("t", 0)
 
@@ -44,3 +46,18 @@ def test_what_is_left_of_a_batch_keeps_its_offsets() -> None:
     position.take_in(unpack(batch(0, 6)).retaining([0, 3, 5]), 6, 1)
     assert position.offset == 2
     assert offsets(position) == [3, 5] and position.offset == 6
+
+
+@pytest.mark.parametrize("bounds", [ReadBounds(records_max=9), ReadBounds(inflated_bytes_max=20)])
+def test_a_batch_beyond_the_readers_bounds_is_told_with_its_place_after_what_is_before_it(bounds: ReadBounds) -> None:
+    position = a_position(0)
+    position.bounds = bounds
+    many = encode([NewRecord(1, b"k", b"v" * 100)] * 10, compression=Compression.LZ4)
+    position.take_in(batch(0, 1) + stamp(many, 1, 1) + batch(11, 1), 12, 1)
+    assert offsets(position) == [0]
+    with pytest.raises(BatchTooLarge, match="t-0 at offset 1") as refused:
+        position.take(100)
+    assert (refused.value.facts["partition"], refused.value.facts["next_offset"]) == ("0", "11")
+    position.seek(11)
+    position.take_in(batch(11, 1), 12, 1)
+    assert offsets(position) == [11]
