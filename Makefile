@@ -24,7 +24,7 @@ FUZZER := $(VENV)/.fuzzer-installed
 PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long screenshots sim world planted-bugs fuzz chaos bench bench-peers lint format types buf stubs stubs-fresh metrics-doc reference clean
+.PHONY: help demo venv test test-long screenshots sim world planted-bugs fuzz chaos bench bench-quick bench-peers lint format types buf stubs stubs-fresh metrics-doc reference clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -80,6 +80,9 @@ bench: $(DEVELOPMENT) ## Throughput, latency, failover, memory, idle CPU, groups
 	$(BIN)/python -m tests.bench.lost_disk
 	$(BIN)/python -m tests.bench.many_partitions
 	$(BIN)/python -m tests.bench.big_log
+
+bench-quick: $(DEVELOPMENT) ## What a change did to speed: ratios to the bare pipe of the same run, and CPU a record (2 minutes)
+	$(BIN)/python -m tests.bench.quick
 
 # ROUNDS has another meaning above, so only one that was given counts.
 bench-peers: $(PEERS) ## The same work on lograft, Kafka, NATS, RabbitMQ and the bare pipe: ROUNDS=5, QUICK=1, SYSTEMS="lograft kafka" (30 minutes)

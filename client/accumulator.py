@@ -2,7 +2,8 @@
 
 Invariants
     a record is in exactly one batch, and its bytes are held of the room until that batch is settled
-    keyed records of a topic go where Kafka's murmur2 puts them; the others stay with one partition for a whole batch
+    keyed records of a topic go where Kafka's murmur2 puts them; the others stay with one partition for a whole batch,
+        and where batches are small for STAY_BYTES or STAY_S, whatever comes first
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from .room import Room
 
 RECORD_OVERHEAD_BYTES = 32
 """What a record takes beside key, value and headers, at most."""
+
+STAY_BYTES = 16 << 10
+"""Small batches that come one after the other go to one partition: what comes while one is under way shares the next.
+To as many partitions, each would cost their leaders as much as all of them together."""
+STAY_S = 0.025
 
 _SLICE_RECORDS = 512
 _SLICE_BYTES = 256 << 10
@@ -45,11 +51,15 @@ class Gathering:
 class TopicLanes:
     """The lanes of one topic, and the one that records without a key go to at present."""
 
-    def __init__(self, view: TopicView, new_lane: Callable[[int], Lane], start: int) -> None:
+    def __init__(self, view: TopicView, new_lane: Callable[[int], Lane], start: int, now: Callable[[], float]) -> None:
         self.view = view
+        self._now = now
         self._new_lane = new_lane
         self.lanes = [new_lane(partition.number) for partition in view.partitions]
         self._sticky = self.lanes[start % len(self.lanes)]
+        self._stays_until = 0.0
+        self._stayed_bytes = 0
+        """Of batches that it has begun and closed since it is the one."""
 
     def grow(self, view: TopicView) -> None:
         """The topic may have more partitions now."""
@@ -69,12 +79,18 @@ class TopicLanes:
         return self.lanes[partition_for_key(key, len(self.lanes))]
 
     def lane_without_key(self) -> Lane:
-        """The same until its batch is closed; then the next one that is not in trouble."""
-        if self._sticky.building is None:
-            start = self._sticky.partition.partition + 1
-            turn = self.lanes[start:] + self.lanes[:start]
-            self._sticky = next((lane for lane in turn if self._is_well(lane)), turn[0])
-        return self._sticky
+        """The same until its batch is closed; then, unless it has got little, the next one that is not in trouble."""
+        lane = self._sticky
+        if lane.building is None:
+            now = self._now()
+            self._stayed_bytes += lane.last_batch_bytes
+            if self._stayed_bytes >= STAY_BYTES or now >= self._stays_until or not self._is_well(lane):
+                start = lane.partition.partition + 1
+                turn = self.lanes[start:] + self.lanes[:start]
+                self._sticky = lane = next((lane for lane in turn if self._is_well(lane)), turn[0])
+                self._stays_until = now + STAY_S
+                self._stayed_bytes = 0
+        return lane
 
     def _is_well(self, lane: Lane) -> bool:
         return not lane.failed_tries and self.view.partitions[lane.partition.partition].leader_id >= 0
@@ -121,7 +137,7 @@ class Accumulator:
             )
 
         start = self._environment.chance.randrange(len(view.partitions))
-        lanes = self.topics[view.name] = TopicLanes(view, new_lane, start)
+        lanes = self.topics[view.name] = TopicLanes(view, new_lane, start, self._environment.now)
         return lanes
 
     def forget_topic(self, topic_id: str) -> None:

@@ -160,6 +160,10 @@ class Connection:
             )
         return method()
 
+    def stream(self, address: str) -> Any:
+        """A Stream call to the broker at `address`."""
+        return self.broker(address).Stream()
+
     def admin(self, address: str) -> Any:
         """The AdminService stub of the broker at `address`."""
         stub = self._admins.get(address)

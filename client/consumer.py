@@ -441,7 +441,7 @@ class Consumer:
         """Hand nothing out of these, or all, until they are resumed; what is prefetched stays while there is room."""
         for partition in self._chosen(partitions):
             self._positions[partition].pause()
-        self._wake_fetchers_with_room()
+        self._wake_fetchers()
 
     def resume(self, *partitions: TopicPartition) -> None:
         for partition in self._chosen(partitions):

@@ -195,6 +195,8 @@ class Lane:
         self._next_sequence = 0
         self.building: Batch | None = None
         """Still takes records."""
+        self.last_batch_bytes = 0
+        """Of the room, held by the batch that was closed last."""
         self._waiting: deque[Batch] = deque()  # closed, without numbers
         self._open: deque[Batch] = deque()  # numbered; its head is not settled
         self.in_flight = 0
@@ -210,6 +212,7 @@ class Lane:
     def close_building(self) -> None:
         """Let the batch being built take no more records."""
         if self.building is not None:
+            self.last_batch_bytes = self.building.held_bytes
             self._waiting.append(self.building)
             self.building = None
 

@@ -19,8 +19,8 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Any, NoReturn
 
 from .environment import Buffer, Disk, Environment, File, PartitionId, TimerHandle, Transport
@@ -81,7 +81,11 @@ def _bring_in(descriptor: int, position: int, size: int) -> None:
 
 
 class _SyncThreads:
-    """Runs blocking calls in threads; however many end at about the same time wake the loop once."""
+    """Runs blocking calls in threads; however many end at about the same time wake the loop once.
+
+    A pool of its own: an executor's futures, locks and callbacks would cost as much as syncing a small batch does. Its
+    threads are started as they are needed, and end with `stop`, or with the process.
+    """
 
     def __init__(
         self,
@@ -93,28 +97,54 @@ class _SyncThreads:
     ) -> None:
         self._loop = loop
         self._on_sync = on_sync
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._name = name
+        self._threads_max = threads
+        self._threads: list[Thread] = []
+        self._calls: SimpleQueue[tuple[Callable[[], None], asyncio.Future[None]] | None] = SimpleQueue()
+        self._open = 0
+        """Calls that have not been answered yet."""
+        self._is_stopped = False
         self._lock = Lock()
         self._ended: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
         self._is_waking = False
 
     async def run(self, call: Callable[[], None]) -> None:
+        if self._is_stopped:
+            raise RuntimeError("the threads were stopped")
         answer: asyncio.Future[None] = self._loop.create_future()
-        self._executor.submit(self._timed, call).add_done_callback(lambda ended: self._note_end(answer, ended))
+        self._open += 1
+        if len(self._threads) < min(self._open, self._threads_max):
+            thread = Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._calls.put((call, answer))
         await answer
 
     def stop(self) -> None:
-        self._executor.shutdown(wait=True)
+        """Once all calls so far are over."""
+        self._is_stopped = True
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
 
-    def _timed(self, call: Callable[[], None]) -> None:
-        began = time.monotonic()
-        call()
-        if self._on_sync is not None:
-            self._on_sync(time.monotonic() - began)
+    def _work(self) -> None:
+        while (asked := self._calls.get()) is not None:
+            call, answer = asked
+            error: BaseException | None = None
+            began = time.monotonic()
+            try:
+                call()
+                if self._on_sync is not None:
+                    self._on_sync(time.monotonic() - began)
+            except BaseException as raised:
+                error = raised
+            self._note_end(answer, error)
+            del asked, call, answer, error  # nothing is kept alive while it waits
 
-    def _note_end(self, answer: asyncio.Future[None], ended: Future[None]) -> None:
+    def _note_end(self, answer: asyncio.Future[None], error: BaseException | None) -> None:
         with self._lock:
-            self._ended.append((answer, ended.exception()))
+            self._ended.append((answer, error))
             if self._is_waking:
                 return
             self._is_waking = True
@@ -125,6 +155,7 @@ class _SyncThreads:
         with self._lock:
             ended, self._ended = self._ended, deque()
             self._is_waking = False
+        self._open -= len(ended)
         for answer, error in ended:
             if answer.done():
                 continue

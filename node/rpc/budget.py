@@ -31,17 +31,25 @@ class ByteBudget:
         """Is there no room, here or in the parent?"""
         return self.taken >= self.bytes_max or (self._parent is not None and self._parent.is_full)
 
+    # Each request takes and gives back several times, through four budgets; calls that find nothing to do would add up.
+
     def take(self, size: int) -> None:
-        self.taken += size
-        if self._parent is not None:
-            self._parent.take(size)
+        budget: ByteBudget | None = self
+        while budget is not None:
+            budget.taken += size
+            budget = budget._parent
 
     def give_back(self, size: int) -> None:
-        self.taken -= size
-        assert self.taken >= 0, f"{-self.taken} bytes given back that were never taken"
-        if self._parent is not None:
-            self._parent.give_back(size)
-        self._wake_one()
+        budget: ByteBudget | None = self
+        while budget is not None:
+            budget.taken -= size
+            assert budget.taken >= 0, f"{-budget.taken} bytes given back that were never taken"
+            budget = budget._parent
+        budget = self
+        while budget is not None:
+            if budget._waiting:
+                budget._wake_one()
+            budget = budget._parent
 
     async def room(self) -> None:
         """Return once less than the bound is taken, here and in the parent. First come, first served."""

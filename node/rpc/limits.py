@@ -10,6 +10,9 @@ PUSHED_PER_CALL_MAX = 10_000
 """Partitions that one Stream call may ask for."""
 CREDIT_BYTES_MAX = 64 << 20
 """Of one Stream call: what a client may have granted and not yet received."""
+HEARTBEAT_MS_MIN = 100
+HEARTBEAT_MS_MAX = 60_000
+"""Of a Stream call: how often a client may ask to hear something."""
 FETCH_WAIT_MS_MAX = 30_000
 FETCH_BYTES_DEFAULT = 8 << 20
 CALL_SECONDS_MAX = 10.0

@@ -156,41 +156,54 @@ def _pipe() -> float:
     return measure(frame_bytes=64 << 10, files=PARTITIONS, total_bytes=512 << 20, in_flight_bytes=64 << 20)
 
 
+async def paced(client: lograft.Client, topic: str, per_second: int, seconds: float) -> tuple[list[float], list[float]]:
+    """Seconds from when a record was due to its acknowledgement, and to the consumer's hands.
+
+    At a steady rate whatever the answers do (no coordinated omission); records of about 150 B.
+    """
+    arrived: list[float] = []
+    acknowledged: list[float] = []
+    total = int(per_second * seconds)
+
+    async with client.producer(linger_ms=0, compression="none") as producer:
+        await producer.send_and_wait(topic, b"warm up")
+        async with client.consumer(topic, auto_offset_reset="latest") as consumer:
+            await consumer.getmany(timeout_ms=500)
+
+            async def listen() -> None:
+                while len(arrived) < total:
+                    for records in (await consumer.getmany(timeout_ms=1000)).values():
+                        now = time.monotonic()
+                        arrived.extend(now - float(record.value.split(b" ")[0]) for record in records)
+
+            async def send(due: float) -> None:
+                await producer.send_and_wait(topic, b"%.6f %s" % (due, os.urandom(70).hex().encode()))
+                acknowledged.append(time.monotonic() - due)
+
+            listener = asyncio.create_task(listen())
+            began = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                for number in range(total):
+                    due = began + number / per_second
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                    group.create_task(send(due))
+            await asyncio.wait_for(listener, 30)
+    return acknowledged, arrived
+
+
 async def latency(per_second: int = 500, seconds: int = 20) -> None:
-    """From `send` to the consumer's hands, at a steady rate whatever the answers do (no coordinated omission)."""
     async with a_cluster() as cluster, lograft.Client(cluster.addresses) as client:
         await client.admin.create_topic("latency", partitions=PARTITIONS, replication=3)
-        arrived: list[float] = []
-        acknowledged: list[float] = []
-        total = per_second * seconds
-
-        async with client.producer(linger_ms=0, compression="none") as producer:
-            await producer.send_and_wait("latency", b"warm up")
-            async with client.consumer("latency", auto_offset_reset="latest") as consumer:
-                await consumer.getmany(timeout_ms=500)
-
-                async def listen() -> None:
-                    while len(arrived) < total:
-                        for records in (await consumer.getmany(timeout_ms=1000)).values():
-                            now = time.monotonic()
-                            arrived.extend(now - float(record.value.split(b" ")[0]) for record in records)
-
-                async def send(due: float) -> None:
-                    await producer.send_and_wait("latency", b"%.6f %s" % (due, os.urandom(70).hex().encode()))
-                    acknowledged.append(time.monotonic() - due)
-
-                listener = asyncio.create_task(listen())
-                began = time.monotonic()
-                async with asyncio.TaskGroup() as group:
-                    for number in range(total):
-                        due = began + number / per_second
-                        await asyncio.sleep(max(0.0, due - time.monotonic()))
-                        group.create_task(send(due))
-                await asyncio.wait_for(listener, 30)
+        acknowledged, arrived = await paced(client, "latency", per_second, seconds)
     for name, found in (("acknowledged", acknowledged), ("end_to_end", arrived)):
         cut = statistics.quantiles([value * 1000 for value in found], n=100)
         show(
-            "latency", of=name, per_second=per_second, p50_ms=round(cut[49], 2), p99_ms=round(cut[98], 2), records=total
+            "latency",
+            of=name,
+            per_second=per_second,
+            p50_ms=round(cut[49], 2),
+            p99_ms=round(cut[98], 2),
+            records=len(found),
         )
 
 

@@ -247,7 +247,7 @@ class FetchResponse(_message.Message):
     def __init__(self, partitions: _Optional[_Iterable[_Union[FetchResponse.Partition, _Mapping]]] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("start", "stop", "credit_bytes")
+    __slots__ = ("start", "stop", "credit_bytes", "terms", "others")
     class Start(_message.Message):
         __slots__ = ("topic", "partition", "topic_id", "offset", "stream_id")
         TOPIC_FIELD_NUMBER: _ClassVar[int]
@@ -266,16 +266,27 @@ class StreamRequest(_message.Message):
         STREAM_ID_FIELD_NUMBER: _ClassVar[int]
         stream_id: int
         def __init__(self, stream_id: _Optional[int] = ...) -> None: ...
+    class Terms(_message.Message):
+        __slots__ = ("heartbeat_ms", "together")
+        HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
+        TOGETHER_FIELD_NUMBER: _ClassVar[int]
+        heartbeat_ms: int
+        together: bool
+        def __init__(self, heartbeat_ms: _Optional[int] = ..., together: _Optional[bool] = ...) -> None: ...
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     start: StreamRequest.Start
     stop: StreamRequest.Stop
     credit_bytes: int
-    def __init__(self, start: _Optional[_Union[StreamRequest.Start, _Mapping]] = ..., stop: _Optional[_Union[StreamRequest.Stop, _Mapping]] = ..., credit_bytes: _Optional[int] = ...) -> None: ...
+    terms: StreamRequest.Terms
+    others: _containers.RepeatedCompositeFieldContainer[StreamRequest]
+    def __init__(self, start: _Optional[_Union[StreamRequest.Start, _Mapping]] = ..., stop: _Optional[_Union[StreamRequest.Stop, _Mapping]] = ..., credit_bytes: _Optional[int] = ..., terms: _Optional[_Union[StreamRequest.Terms, _Mapping]] = ..., others: _Optional[_Iterable[_Union[StreamRequest, _Mapping]]] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
-    __slots__ = ("stream_id", "error", "batches", "next_offset", "committed_offset", "log_start_offset", "term")
+    __slots__ = ("stream_id", "error", "batches", "next_offset", "committed_offset", "log_start_offset", "term", "others")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     BATCHES_FIELD_NUMBER: _ClassVar[int]
@@ -283,6 +294,7 @@ class StreamResponse(_message.Message):
     COMMITTED_OFFSET_FIELD_NUMBER: _ClassVar[int]
     LOG_START_OFFSET_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     stream_id: int
     error: _common_pb2.PartitionError
     batches: bytes
@@ -290,7 +302,8 @@ class StreamResponse(_message.Message):
     committed_offset: int
     log_start_offset: int
     term: int
-    def __init__(self, stream_id: _Optional[int] = ..., error: _Optional[_Union[_common_pb2.PartitionError, _Mapping]] = ..., batches: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., committed_offset: _Optional[int] = ..., log_start_offset: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
+    others: _containers.RepeatedCompositeFieldContainer[StreamResponse]
+    def __init__(self, stream_id: _Optional[int] = ..., error: _Optional[_Union[_common_pb2.PartitionError, _Mapping]] = ..., batches: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., committed_offset: _Optional[int] = ..., log_start_offset: _Optional[int] = ..., term: _Optional[int] = ..., others: _Optional[_Iterable[_Union[StreamResponse, _Mapping]]] = ...) -> None: ...
 
 class ListOffsetsRequest(_message.Message):
     __slots__ = ("queries",)
