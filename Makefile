@@ -24,7 +24,7 @@ FUZZER := $(VENV)/.fuzzer-installed
 PEERS := $(VENV)/.peers-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv test test-long screenshots sim world planted-bugs fuzz chaos bench bench-quick bench-peers lint format types buf stubs stubs-fresh metrics-doc reference clean
+.PHONY: help demo venv test test-long test-alerts screenshots sim world planted-bugs fuzz chaos bench bench-quick bench-peers lint format types buf stubs stubs-fresh metrics-doc reference clean
 
 help: ## Say what there is
 	@echo "lograft: a replicated, fault-tolerant log cluster."
@@ -48,7 +48,10 @@ test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and most int
 
 test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves out: growth, moves, recovery, rolling restarts
 	@$(BIN)/python -m tests.integration.console.install
-	$(BIN)/pytest $(REAL_BROKERS) -m long $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/pytest $(REAL_BROKERS) -m "long and not alerting" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+test-alerts: $(DEVELOPMENT) ## Each alert is seen to fire and to clear, by a real Prometheus beside a real cluster that is hurt (8 minutes)
+	$(BIN)/pytest tests/integration -m alerting $(PYTEST_ARGS)
 
 screenshots: $(DEVELOPMENT) ## Every screen of the console, tested in a browser, and its picture put into docs/images/console
 	@$(BIN)/python -m tests.integration.console.install

@@ -30,7 +30,7 @@ from tests.integration.brokers import Brokers, a_batch, eventually
 from tests.monitoring.install import CannotBeHad, install
 from tests.monitoring.server import Ledger, Prometheus
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.alerting, pytest.mark.timeout(300)]
 
 TIME_SCALE = 0.05
 """A minute of the rules is three seconds, a quarter of an hour forty-five."""
