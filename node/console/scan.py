@@ -149,6 +149,18 @@ async def take(consumer: Consumer) -> tuple[dict[TopicPartition, list[Record]], 
         return {}, 1
 
 
+_closing: set[asyncio.Task[None]] = set()
+"""Kept until they are done."""
+
+
+async def close_surely(consumer: Consumer) -> None:
+    """Also where whoever awaits it is cancelled again and again, as in a scope of anyio's: in a task of its own."""
+    task = asyncio.ensure_future(consumer.close())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    await asyncio.shield(task)
+
+
 class Window:
     """Reads ranges of offsets in several partitions, each in order, by a consumer of its own."""
 
@@ -160,12 +172,16 @@ class Window:
         self._consumer: Consumer = client.consumer(auto_offset_reset="error", prefetch_bytes=PREFETCH_BYTES)
 
     async def __aenter__(self) -> Window:
-        open_places(self._consumer, self._begins)
-        await self._consumer.__aenter__()
+        try:
+            open_places(self._consumer, self._begins)
+            await self._consumer.__aenter__()
+        except BaseException:
+            await close_surely(self._consumer)
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.close()
+        await close_surely(self._consumer)
 
     async def batches(self, pace: Pace) -> AsyncGenerator[tuple[TopicPartition, list[Record]], None]:
         """Until all ranges are read."""
@@ -439,36 +455,46 @@ class Tail:
         ends = await self._client.groups.resolve(self._topic, Bound("end"))
         search = Search(self._topic, Bound("end"), Bound("end"), partitions=self._partitions)
         chosen = _chosen(search, [*ends])
+        consumer = self._client.consumer(auto_offset_reset="error", prefetch_bytes=PREFETCH_BYTES)
+        try:
+            open_places(consumer, {partition: ends[partition] for partition in chosen})
+            await consumer.__aenter__()
+            async with aclosing(self._follow(consumer, behind_records_max, look_s)) as all_news:
+                async for news in all_news:
+                    yield news
+        finally:
+            await close_surely(consumer)
+
+    async def _follow(
+        self, consumer: Consumer, behind_records_max: int, look_s: float
+    ) -> AsyncGenerator[TailNews, None]:
         pace = Pace()
-        consumer = self._client.consumer(auto_offset_reset="latest", prefetch_bytes=PREFETCH_BYTES)
-        open_places(consumer, {partition: ends[partition] for partition in chosen})
-        async with consumer:
-            second_began = looked_at = told_at = time.monotonic()
-            shown = seen = skipped = 0
-            rows: list[Record] = []
-            yield TailNews((), 0, 0)
-            while True:
-                taken, _ = await take(consumer)
-                await pace.rest()
-                now = time.monotonic()
-                if now - second_began >= 1:
-                    second_began, shown = now, 0
-                for records in taken.values():
-                    for record in records:
-                        seen += 1
-                        if self._wanted.matches(record):
-                            if shown < self._rows_per_s:
-                                shown += 1
-                                rows.append(record)
-                            else:
-                                skipped += 1
-                        await pace.looked_at(size_of(record))
-                if now - looked_at >= look_s:
-                    looked_at = now
-                    skipped += await self._catch_up(consumer, behind_records_max)
-                if ((rows or skipped) and now - told_at >= PROGRESS_S) or now - told_at >= look_s:
-                    yield TailNews(rows, seen, skipped)
-                    told_at, rows, seen, skipped = now, [], 0, 0
+        second_began = looked_at = told_at = time.monotonic()
+        shown = seen = skipped = 0
+        rows: list[Record] = []
+        yield TailNews((), 0, 0)
+        while True:
+            taken, _ = await take(consumer)
+            await pace.rest()
+            now = time.monotonic()
+            if now - second_began >= 1:
+                second_began, shown = now, 0
+            for records in taken.values():
+                for record in records:
+                    seen += 1
+                    if self._wanted.matches(record):
+                        if shown < self._rows_per_s:
+                            shown += 1
+                            rows.append(record)
+                        else:
+                            skipped += 1
+                    await pace.looked_at(size_of(record))
+            if now - looked_at >= look_s:
+                looked_at = now
+                skipped += await self._catch_up(consumer, behind_records_max)
+            if ((rows or skipped) and now - told_at >= PROGRESS_S) or now - told_at >= look_s:
+                yield TailNews(rows, seen, skipped)
+                told_at, rows, seen, skipped = now, [], 0, 0
 
     async def _catch_up(self, consumer: Consumer, behind_records_max: int) -> int:
         """Where more comes in than can be looked at, go on at the end. How many records that passes over."""

@@ -28,8 +28,9 @@ TOPIC = "orders"
 GROUP = "shippers"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Closed with the module: while it is driven, an event loop runs in this thread, and other tests have their own."""
     path = browser_path()
     if path is None:
         pytest.skip("no browser here: python -m tests.integration.console.install")
