@@ -23,6 +23,9 @@ def test_a_change_of_voters_is_told_once_it_is_committed_and_not_before(tmp_path
             leader = await trio.leader()
             leaving = next(voter for voter in leader.voters if voter != leader.voter)
             before = {*leader.voters}
+            async with asyncio.timeout(10):
+                while not all(map(leader.keeps_up, leader.voters)):  # noqa: ASYNC110  nobody is told of that
+                    await asyncio.sleep(0)
             trio.network.is_cut = lambda _: True
             leader.change_voters(tuple(voter for voter in leader.voters if voter != leaving))
             leader.set_learners(())
