@@ -114,7 +114,7 @@ export function Chart({ columns, series, label, height = 200 }) {
   useLayoutEffect(() => {
     if (!has) return undefined;
     const grid = { stroke: hue("--line"), width: 1 };
-    const axis = { stroke: hue("--muted"), grid, ticks: { stroke: hue("--line") }, font: "12px system-ui", size: 56 };
+    const axis = { stroke: hue("--muted"), grid, ticks: { stroke: hue("--line") }, font: "12px system-ui", size: 68 };
     const made = new uPlot({
       width: box.current.clientWidth, height,
       tzDate: (at) => (isUtc ? uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : new Date(at * 1000)),
