@@ -18,7 +18,7 @@ from ...client.client import Client
 from ...client.producer import Producer
 from ...client.records import TopicPartition
 from ...client.seek_plan import Move, SeekPlan
-from ...proto.errors import InvalidRequest
+from ...proto.errors import InvalidRequest, UnknownPartition
 from . import views
 
 RECORDS_MAX = 1_000
@@ -57,7 +57,12 @@ class Changes:
         records = [record_of(one, number) for number, one in enumerate(list_of(asked, "records"))]
         if not 1 <= len(records) <= RECORDS_MAX:
             raise InvalidRequest(f"{len(records)} records: produce from 1 to {RECORDS_MAX} at a time")
-        await self._client.admin.describe_topic(topic)  # an unknown one is told at once
+        count = len((await self._client.admin.describe_topic(topic)).partitions)  # an unknown one is told at once
+        for number, (_, _, _, partition) in enumerate(records):
+            if partition is not None and partition >= count:
+                raise UnknownPartition(
+                    f"record {number}: topic {topic!r} has partitions 0 to {count - 1}, not {partition}"
+                )
         if self._producer is None:
             self._producer = await self._client.producer(linger_ms=0).__aenter__()
         sent = [
