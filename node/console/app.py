@@ -42,6 +42,8 @@ TAIL_ROWS_PER_S = 50
 LIMIT_MAX = 500
 DOWNLOAD_RECORDS_MAX = 1_000_000
 ELECTIONS_MAX = 300
+PATH_LENGTH_MAX = 2_000
+"""More than any names; numbers of thousands of digits are not even reckoned with."""
 ASSETS = Path(__file__).parent / "assets"
 CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -134,6 +136,10 @@ class ConsoleApp:
 
         if why is not None:
             await told(403, {"error": why})(scope, receive, send_with_headers)
+            return
+        if len(scope["path"]) > PATH_LENGTH_MAX:
+            too_long = {"error": f"the path has more than {PATH_LENGTH_MAX} characters: nothing here has such a name"}
+            await told(414, too_long)(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 

@@ -63,6 +63,7 @@ class _Exchange:
         self._writer = writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._body: bytes | None = None
+        self._is_head = False
         self._closed = False
 
     async def request(self, head: bytes) -> dict[str, Any]:
@@ -79,6 +80,7 @@ class _Exchange:
                 self._body = await self._read_body()
         except h11.RemoteProtocolError as error:
             raise Refused(error.error_status_hint, f"no valid request: {error}") from None
+        self._is_head = event.method == b"HEAD"
         raw_path, _, query = event.target.partition(b"?")
         return {
             "type": "http",
@@ -130,7 +132,7 @@ class _Exchange:
             start = h11.Response(status_code=message["status"], headers=[*headers, (b"connection", b"close")])
             await self._write(self._http.send(start) or b"")
         elif message["type"] == "http.response.body":
-            if body := message.get("body", b""):
+            if (body := message.get("body", b"")) and not self._is_head:
                 await self._write(self._http.send(h11.Data(data=body)) or b"")
             if not message.get("more_body", False):
                 await self._write(self._http.send(h11.EndOfMessage()) or b"")

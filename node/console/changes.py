@@ -18,12 +18,15 @@ from ...client.client import Client
 from ...client.producer import Producer
 from ...client.records import TopicPartition
 from ...client.seek_plan import Move, SeekPlan
-from ...proto.errors import InvalidRequest
+from ...proto.errors import InvalidRequest, UnknownPartition
 from . import views
 
 RECORDS_MAX = 1_000
 FIELD_BYTES_MAX = 1 << 20
 HEADERS_MAX = 100
+OFFSET_MAX = 2**63 - 1
+NUMBER_MAX = 2**31 - 1
+"""Of a partition or a broker."""
 
 Answer = Callable[[Request, Any], Awaitable[views.Json]]
 
@@ -54,7 +57,12 @@ class Changes:
         records = [record_of(one, number) for number, one in enumerate(list_of(asked, "records"))]
         if not 1 <= len(records) <= RECORDS_MAX:
             raise InvalidRequest(f"{len(records)} records: produce from 1 to {RECORDS_MAX} at a time")
-        await self._client.admin.describe_topic(topic)  # an unknown one is told at once
+        count = len((await self._client.admin.describe_topic(topic)).partitions)  # an unknown one is told at once
+        for number, (_, _, _, partition) in enumerate(records):
+            if partition is not None and partition >= count:
+                raise UnknownPartition(
+                    f"record {number}: topic {topic!r} has partitions 0 to {count - 1}, not {partition}"
+                )
         if self._producer is None:
             self._producer = await self._client.producer(linger_ms=0).__aenter__()
         sent = [
@@ -82,7 +90,7 @@ class Changes:
             if not isinstance(one, dict):
                 raise InvalidRequest("a move is an object with topic, partition, topic_id and to_offset")
             place = TopicPartition(text_of(one.get("topic"), "topic"), number_of(one.get("partition"), "partition"))
-            to_offset = number_of(one.get("to_offset"), "to_offset")
+            to_offset = number_of(one.get("to_offset"), "to_offset", OFFSET_MAX)
             moves.append(Move(place, text_of(one.get("topic_id"), "topic_id"), "", None, to_offset, to_offset))
         if not moves:
             raise InvalidRequest("there is nothing to move: ask for a plan first")
@@ -92,8 +100,9 @@ class Changes:
 
     async def _lead(self, request: Request, asked: views.Json) -> views.Json:
         place = request.path_params
+        partition = number_of(place["partition"], "partition")
         broker_id = number_of(asked.get("broker_id"), "broker_id")
-        term = await self._client.admin.transfer_leadership(place["topic"], place["partition"], broker_id)
+        term = await self._client.admin.transfer_leadership(place["topic"], partition, broker_id)
         return {"term": term}
 
 
@@ -155,7 +164,7 @@ def text_of(asked: Any, name: str) -> str:
     return asked
 
 
-def number_of(asked: Any, name: str) -> int:
-    if not isinstance(asked, int) or isinstance(asked, bool) or not 0 <= asked < 2**63:
-        raise InvalidRequest(f"{name} is a number, 0 or above")
+def number_of(asked: Any, name: str, most: int = NUMBER_MAX) -> int:
+    if not isinstance(asked, int) or isinstance(asked, bool) or not 0 <= asked <= most:
+        raise InvalidRequest(f"{name} is a number from 0 to {most}")
     return asked

@@ -1,7 +1,9 @@
 """Records as a page shows them: bounded, and as text only where they are text. Pure.
 
 Invariants
-    of no record more than `PREVIEW_BYTES` of its value leave for a list; `whole` has `WHOLE_BYTES_MAX`
+    of no record more than `PREVIEW_BYTES` of its value leave for a list; `whole` has `WHOLE_BYTES_MAX`, and as much
+        again of its key, and of its headers together
+    `cut` says that something was left out: what is shown is then no copy of the record
     bytes are told as text only if all of them are UTF-8; else as base64, so that nothing is made up
 """
 
@@ -16,19 +18,32 @@ PREVIEW_BYTES = 2 << 10
 KEY_PREVIEW_BYTES = 256
 HEADERS_MAX = 32
 WHOLE_BYTES_MAX = 512 << 10
+WHOLE_HEADERS_MAX = 100
+"""As many as the console sends."""
 
 
 def preview(record: Record) -> dict[str, Any]:
     """A row in a list."""
-    return _render(record, PREVIEW_BYTES, KEY_PREVIEW_BYTES, KEY_PREVIEW_BYTES)
+    return _render(record, PREVIEW_BYTES, KEY_PREVIEW_BYTES, HEADERS_MAX, 2 * KEY_PREVIEW_BYTES * HEADERS_MAX)
 
 
 def whole(record: Record) -> dict[str, Any]:
     """One record by itself."""
-    return _render(record, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX)
+    return _render(record, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX, WHOLE_HEADERS_MAX, WHOLE_BYTES_MAX)
 
 
-def _render(record: Record, value_bytes: int, key_bytes: int, header_bytes: int) -> dict[str, Any]:
+def _render(record: Record, value_bytes: int, key_bytes: int, headers_max: int, headers_bytes: int) -> dict[str, Any]:
+    """Of a header's name and its value at most `key_bytes` each; of all headers together `headers_bytes`."""
+    headers: list[list[Any]] = []
+    cut = len(record.value or b"") > value_bytes or len(record.key or b"") > key_bytes
+    for name, value in record.headers[:headers_max]:
+        shown = name[: min(key_bytes, headers_bytes)]
+        headers_bytes -= len(shown)
+        most = min(key_bytes, headers_bytes)
+        headers_bytes -= min(most, len(value or b""))
+        headers.append([shown, content(value, most)])
+        cut = cut or len(shown) < len(name) or len(value or b"") > most
+    left_out = max(0, len(record.headers) - headers_max)
     return {
         "p": record.partition,
         "o": record.offset,
@@ -36,8 +51,9 @@ def _render(record: Record, value_bytes: int, key_bytes: int, header_bytes: int)
         "term": record.term,
         "key": content(record.key, key_bytes),
         "value": content(record.value, value_bytes),
-        "headers": [[name[:200], content(value, header_bytes)] for name, value in record.headers[:HEADERS_MAX]],
-        "headers_left_out": max(0, len(record.headers) - HEADERS_MAX),
+        "headers": headers,
+        "headers_left_out": left_out,
+        "cut": cut or left_out > 0,
     }
 
 

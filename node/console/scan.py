@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -37,7 +38,10 @@ WINDOW_RECORDS_MAX = 20_000
 WINDOW_BYTES = 16 << 20
 """Of a backward step: records in one partition; and about so many bytes in all, by the size of those before."""
 KEPT_BYTES_MAX = 32 << 20
-"""Of records found and not told yet, in a backward step."""
+"""Of records found and not told yet, in a backward step; one that finds more is taken back, and made smaller."""
+RECORD_BYTES = 300
+"""What a record takes in memory, beside its contents."""
+TOO_MUCH = "too much"
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,23 +307,32 @@ class Scanner:
         pace = Pace()
         # Without a filter the first step is about what is shown; with one, each step looks at twice as much.
         step = max(10, 2 * search.limit // max(1, len(ranges))) if search.wanted.is_empty else 100
+        step = max(1, min(step, WINDOW_RECORDS_MAX // max(1, len(ranges))))
         ended = ""
         while not ended:
             windows = merge.next_windows(step)
+            is_too_much = False
             if windows:
                 async with aclosing(self._look_through(windows, search, budget, progress, pace, merge)) as looking:
                     async for news in looking:
-                        if isinstance(news, str):
-                            ended = news
-                        else:
+                        if isinstance(news, Found):
                             yield news
+                        else:
+                            is_too_much = news == TOO_MUCH
+                            ended = news if not is_too_much else "" if step > 1 else "bytes"
                 each_bytes = progress.bytes_read // max(1, progress.records_read)
-                fitting = WINDOW_BYTES // (max(each_bytes, 1) * len(windows))
-                step = max(10, min(2 * step, WINDOW_RECORDS_MAX, fitting))
+                fitting = WINDOW_BYTES // ((each_bytes + RECORD_BYTES) * len(windows))
+                step = max(1, step // 8 if is_too_much else min(2 * step, WINDOW_RECORDS_MAX, fitting))
             # With a filter what was found is told at once, not only once every partition has something to compare with.
             is_last = bool(ended) or not merge.has_more
-            rows = merge.take(search.limit - progress.found, all_of_it=is_last or not search.wanted.is_empty)
-            progress.found += len(rows)
+            all_of_it = is_last or not search.wanted.is_empty
+            while True:
+                rows = merge.take(min(RECORDS_AT_ONCE, search.limit - progress.found), all_of_it=all_of_it)
+                progress.found += len(rows)
+                if len(rows) < RECORDS_AT_ONCE or progress.found >= search.limit:
+                    break
+                yield Found(rows, progress)
+                await pace.rest()
             if progress.found >= search.limit:
                 ended = "limit"
             elif not ended and not merge.has_more and not merge.holds_any:
@@ -337,7 +350,10 @@ class Scanner:
         pace: Pace,
         merge: Merge,
     ) -> AsyncGenerator[Found | str, None]:
-        """News of the progress; at last why the search has to end, if so. What is found goes into `merge`."""
+        """News of the progress; at last why the search has to end, or to take smaller steps (TOO_MUCH), if so.
+
+        What is found goes into `merge`.
+        """
         told_at = time.monotonic()
         found: dict[TopicPartition, list[Record]] = {partition: [] for partition in windows}
         kept_bytes = 0
@@ -351,10 +367,10 @@ class Scanner:
                     progress.count(record, size)
                     if search.wanted.matches(record):
                         found[partition].append(record)
-                        kept_bytes += size
+                        kept_bytes += size + RECORD_BYTES
                     await pace.looked_at(size)
                     reached[partition] = record.offset + 1
-                why = budget.spent(progress) or ("bytes" if kept_bytes > KEPT_BYTES_MAX else "")
+                why = budget.spent(progress) or (TOO_MUCH if kept_bytes > KEPT_BYTES_MAX else "")
                 if why:
                     whole = {partition for partition, (_, end) in windows.items() if reached[partition] >= end}
                     break
@@ -387,6 +403,9 @@ class Merge:
         """Is there anything that was not looked at?"""
         return any(self._reached[partition] > begin for partition, begin in self._begins.items())
 
+    def _has_more_of(self, partition: TopicPartition) -> bool:
+        return self._reached[partition] > self._begins[partition]
+
     @property
     def holds_any(self) -> bool:
         return any(self._found.values())
@@ -416,16 +435,22 @@ class Merge:
     def take(self, count_max: int, *, all_of_it: bool) -> list[Record]:
         """The newest. Unless `all_of_it`, only while each partition has one to compare with, or no more at all."""
         taken: list[Record] = []
-        while len(taken) < count_max:
-            heads = {partition: found[-1] for partition, found in self._found.items() if found}
-            waits = any(
-                not found and self._reached[partition] > self._begins[partition]
-                for partition, found in self._found.items()
-            )
-            if not heads or (waits and not all_of_it):
-                break
-            newest = max(heads, key=lambda partition: (heads[partition].timestamp_ms, -partition.partition))
-            taken.append(self._found[newest].pop())
+        waits = any(not found and self._has_more_of(partition) for partition, found in self._found.items())
+        heads = [
+            (-found[-1].timestamp_ms, partition.partition, partition)
+            for partition, found in self._found.items()
+            if found
+        ]
+        heapq.heapify(heads)
+        while heads and len(taken) < count_max and (all_of_it or not waits):
+            _, number, newest = heads[0]
+            found = self._found[newest]
+            taken.append(found.pop())
+            if found:
+                heapq.heapreplace(heads, (-found[-1].timestamp_ms, number, newest))
+            else:
+                heapq.heappop(heads)
+                waits = waits or self._has_more_of(newest)
         return taken
 
 

@@ -211,7 +211,7 @@ function Detail({ topic, row, resend }) {
   const [whole, setWhole] = useState(row);
   const [trouble, setTrouble] = useState("");
   const [tab, setTab] = useState("");
-  const needs = useMemo(() => [row.value, row.key, ...row.headers.map(([, value]) => value)].some(isCut), [row]);
+  const needs = row.cut;
   useEffect(() => {
     if (!needs) return;
     ask(`topics/${encodeURIComponent(topic)}/records/${row.p}/${row.o}`).then(({ record }) => setWhole(record), (error) => setTrouble(error.message));
@@ -225,14 +225,14 @@ function Detail({ topic, row, resend }) {
     <div class="tabs small" role="group" aria-label="Shown as">${tabs.map(([id, title]) => html`<button type="button" aria-pressed=${shown === id} onClick=${() => setTab(id)}>${title}</button>`)}
       <span class="grow"></span><span class="muted">${topic}-${row.p} @ ${row.o} · term ${row.term} · key ${row.key ? bytes(row.key.size) : NONE} · value ${value ? bytes(value.size) : NONE}</span>
       <a class="button quiet" href=${to("topics", topic, "messages", { partitions: row.p, start: row.o, order: "oldest" })}>From here</a>
-      ${resend && html`<button type="button" class="quiet" disabled=${waits || isCut(value)} title=${isCut(value) ? "Larger than the console sends" : "Fills the form: nothing is sent yet"} onClick=${() => resend(whole)}>Resend…</button>`}</div>
+      ${resend && html`<button type="button" class="quiet" disabled=${waits || whole.cut} title=${whole.cut ? "Larger than the console shows: it would be no copy" : "Fills the form: nothing is sent yet"} onClick=${() => resend(whole)}>Resend…</button>`}</div>
     ${trouble && html`<${Alert} text=${trouble} />`}
     ${whole.key && html`<p class="mono whole-key"><span class="muted">key </span>${whole.key.text ?? hex(bytesOf(whole.key), 256)}</p>`}
     ${waits ? html`<p class="wait">Asking for all of it…</p>` : {
       json: () => html`<div class="tree mono"><${Tree} value=${parsed.found} /></div>`,
       text: () => html`<pre tabindex="0">${value.text}</pre>`,
       hex: () => html`<pre tabindex="0">${hex(bytesOf(value))}</pre>`,
-      headers: () => whole.headers.length ? html`<table class="plain"><thead><tr><th scope="col">Name</th><th scope="col">Value</th></tr></thead><tbody>${whole.headers.map(([name, one]) => html`<tr><td class="mono">${name}</td><td class="mono">${one === null ? html`<span class="muted">null</span>` : one.text ?? hex(bytesOf(one), 256)}</td></tr>`)}</tbody></table>` : html`<${Empty}>It has no headers.<//>`,
+      headers: () => whole.headers.length ? html`<table class="plain"><thead><tr><th scope="col">Name</th><th scope="col">Value</th></tr></thead><tbody>${whole.headers.map(([name, one]) => html`<tr><td class="mono">${name}</td><td class="mono">${one === null ? html`<span class="muted">null</span>` : one.text ?? hex(bytesOf(one), 256)}</td></tr>`)}</tbody></table>${whole.cut && !waits && html`<p class="muted">Of large keys and headers only the first part is shown${whole.headers_left_out ? `; ${number(whole.headers_left_out)} headers are left out` : ""}. Download has all of it.</p>`}` : html`<${Empty}>It has no headers.<//>`,
     }[shown]()}
     ${!value && shown !== "headers" && html`<p class="muted">No value: a tombstone. Where the topic is compacted it deletes the key.</p>`}
     ${isCut(value) && !waits && html`<p class="muted">Only the first part is shown: the value has ${bytes(value.size)}. Download has all of it.</p>`}</div>`;

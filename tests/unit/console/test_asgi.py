@@ -70,6 +70,17 @@ def test_a_request_reaches_the_application_with_its_body() -> None:
     assert asked(chunked) == (200, b"POST /console/x  abc")
 
 
+def test_head_gets_the_head_alone() -> None:
+    ended = []
+
+    async def noted(scope: Any, receive: Receive, send: Send) -> None:
+        await echo(scope, receive, send)
+        ended.append(True)
+
+    assert asked(b"HEAD /console/x HTTP/1.1\r\nHost: x\r\n\r\n", noted) == (200, b"")
+    assert ended
+
+
 def test_the_doors_own_routes_are_answered_as_ever_and_the_rest_is_not_the_consoles() -> None:
     assert asked(b"GET /metrics HTTP/1.1\r\n\r\n") == (200, b"a_metric 1\n")
     assert asked(b"GET /healthz HTTP/1.1\r\n\r\n")[0] == 200
