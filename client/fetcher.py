@@ -28,6 +28,8 @@ _FETCH_BYTES_MAX = 12 << 20
 _PARTITION_BYTES_MIN = 64 << 10
 _BULK_BYTES = 512 << 10
 """Of what is pushed at once, with more to come: fetches carry as much at less cost."""
+_GRANTED_BYTES_MAX = 16 << 20
+"""A broker counts no more than its own bound (64 MiB): what is granted beyond that would be waited for in vain."""
 _FOLLOWED_MAX = 2_000
 """Partitions pushed in one call; a broker takes more, and the others are fetched."""
 _TAIL_AGAIN_S = 1.0
@@ -201,13 +203,14 @@ class LeaderFetcher:
     def _grant(self, tail: Tail) -> None:
         """Let the broker have some of the room; once half of it is spent, lest each record cost a grant."""
         share = self._consumer.share_bytes()
-        if tail.outstanding_bytes > share // 8:
+        wanted = min(share // 4, _GRANTED_BYTES_MAX)
+        if tail.outstanding_bytes > wanted // 2:
             if tail.outstanding_bytes > share // 2:  # as there are more leaders now; credit cannot be taken back
                 self._end_tail(again_in_s=0.0)
             return
         buffered = self._buffered(self._consumer.positions_at(self.address), share)
         if buffered <= share // 2:
-            tail.grant(share // 4 - tail.outstanding_bytes)
+            tail.grant(wanted - tail.outstanding_bytes)
 
     def _take_in_pushed(self, position: Position, part: broker_service_pb2.StreamResponse) -> None:
         if part.HasField("error"):

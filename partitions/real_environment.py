@@ -80,6 +80,14 @@ def _bring_in(descriptor: int, position: int, size: int) -> None:
         position += len(found)
 
 
+def _nobody_else() -> None:
+    """Is told of a call's end."""
+
+
+_Answer = tuple[asyncio.Future[None], Callable[[], None]]
+"""Who waits for a call, and whom else to tell of its end."""
+
+
 class _SyncThreads:
     """Runs blocking calls in threads; however many end at about the same time wake the loop once.
 
@@ -100,16 +108,18 @@ class _SyncThreads:
         self._name = name
         self._threads_max = threads
         self._threads: list[Thread] = []
-        self._calls: SimpleQueue[tuple[Callable[[], None], asyncio.Future[None]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], None], _Answer] | None] = SimpleQueue()
         self._open = 0
         """Calls that have not been answered yet."""
         self._is_stopped = False
         self._lock = Lock()
-        self._ended: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
+        self._ended: deque[tuple[_Answer, BaseException | None]] = deque()
         self._is_waking = False
 
-    async def run(self, call: Callable[[], None]) -> None:
+    async def run(self, call: Callable[[], None], on_end: Callable[[], None] = _nobody_else) -> None:
+        """`on_end` is called in the loop once the thread is done, also if nobody waits any more."""
         if self._is_stopped:
+            on_end()
             raise RuntimeError("the threads were stopped")
         answer: asyncio.Future[None] = self._loop.create_future()
         self._open += 1
@@ -117,7 +127,7 @@ class _SyncThreads:
             thread = Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._calls.put((call, answer))
+        self._calls.put((call, (answer, on_end)))
         await answer
 
     def stop(self) -> None:
@@ -142,7 +152,7 @@ class _SyncThreads:
             self._note_end(answer, error)
             del asked, call, answer, error  # nothing is kept alive while it waits
 
-    def _note_end(self, answer: asyncio.Future[None], error: BaseException | None) -> None:
+    def _note_end(self, answer: _Answer, error: BaseException | None) -> None:
         with self._lock:
             self._ended.append((answer, error))
             if self._is_waking:
@@ -156,7 +166,11 @@ class _SyncThreads:
             ended, self._ended = self._ended, deque()
             self._is_waking = False
         self._open -= len(ended)
-        for answer, error in ended:
+        for (answer, on_end), error in ended:
+            try:
+                on_end()
+            except OSError as raised:
+                error = error or raised
             if answer.done():
                 continue
             if error is None:
@@ -238,22 +252,19 @@ class RealFile:
         if self._is_closed:
             return
         self._in_threads += 1
-        try:
-            # Whoever reads it then is told why it could not be had.
-            with contextlib.suppress(OSError):
-                await self._readers.run(lambda: _bring_in(self._descriptor, position, size))
-        finally:
-            self._in_threads -= 1
-            self._close_if_unused()
+        # Whoever reads it then is told why it could not be had.
+        with contextlib.suppress(OSError):
+            await self._readers.run(lambda: _bring_in(self._descriptor, position, size), self._thread_ended)
 
     async def fdatasync(self) -> None:
         assert not self._is_closed, f"{self._path} is closed"
         self._in_threads += 1
-        try:
-            await self._threads.run(lambda: sync_file(self._descriptor))
-        finally:
-            self._in_threads -= 1
-            self._close_if_unused()
+        await self._threads.run(lambda: sync_file(self._descriptor), self._thread_ended)
+
+    def _thread_ended(self) -> None:
+        # Who waited may have been cancelled long before, as a fetch is whose client has gone.
+        self._in_threads -= 1
+        self._close_if_unused()
 
     def close(self) -> None:
         self._is_closed = True

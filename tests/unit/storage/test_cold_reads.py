@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
+from lograft.partitions import real_environment
 from lograft.partitions.cold_reads import TRIES, CachedFile, NotInMemory, read_when_cached
 from lograft.partitions.environment import Buffer
 from lograft.partitions.real_environment import RealDisk
@@ -98,3 +100,34 @@ def test_a_file_closed_while_it_is_brought_in_stays_open_until_then(tmp_path: Pa
 def test_not_in_memory_says_where() -> None:
     with pytest.raises(NotInMemory, match="cold is not in memory at 5"):
         CachedFile(ColdFile(needed=1)).read(5, 1)  # type: ignore[arg-type]
+
+
+def test_a_file_stays_open_until_its_thread_is_done_though_nobody_waits_for_it_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    may_end = threading.Event()
+    found: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        may_end.wait(5)
+        found.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(real_environment, "sync_file", sync)
+
+    async def scenario() -> None:
+        disk = RealDisk(asyncio.get_running_loop())
+        file = disk.open(str(tmp_path / "file"))
+        syncing = asyncio.create_task(file.fdatasync())
+        await asyncio.sleep(0)
+        syncing.cancel()
+        await asyncio.gather(syncing, return_exceptions=True)
+        file.close()
+        may_end.set()
+        disk.stop()
+        await asyncio.sleep(0)
+        assert found == [1]
+        with pytest.raises(OSError):
+            file.size()  # closed by now
+
+    asyncio.run(scenario())
