@@ -282,11 +282,11 @@ class Accumulator:
             left = piece[done:] if done else piece
             first = batch.builder.count
             count = batch.builder.append_values(left, timestamp_ms)
+            batch.held_bytes += sum(map(len, left[:count])) + RECORD_OVERHEAD_BYTES * count
             if count < len(left):
                 lane.close_building()
                 self._on_ready(lane)
             if count:
-                batch.held_bytes += sum(map(len, left[:count])) + RECORD_OVERHEAD_BYTES * count
                 into.add(batch, first, count)
                 done += count
 

@@ -145,10 +145,12 @@ class _SyncThreads:
             began = time.monotonic()
             try:
                 call()
-                if self._on_sync is not None:
-                    self._on_sync(time.monotonic() - began)
             except BaseException as raised:
                 error = raised
+            else:
+                if self._on_sync is not None:
+                    with contextlib.suppress(Exception):  # a mistake in measuring costs a figure, never a sync
+                        self._on_sync(time.monotonic() - began)
             self._note_end(answer, error)
             del asked, call, answer, error  # nothing is kept alive while it waits
 
