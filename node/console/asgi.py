@@ -54,7 +54,14 @@ async def answer(app: App, head: bytes, reader: asyncio.StreamReader, writer: as
         await exchange.send({"type": "http.response.start", "status": refused.status, "headers": headers})
         await exchange.send({"type": "http.response.body", "body": body})
         return
-    await app(scope, exchange.receive, exchange.send)
+    try:
+        await app(scope, exchange.receive, exchange.send)
+    except ExceptionGroup as group:
+        # Several tasks of one answer may find the other side gone at the same moment.
+        gone, others = group.split((TimeoutError, OSError))
+        if gone is None or others is not None:
+            raise
+        raise ConnectionResetError("whoever asked went away in the midst of the answer") from group
 
 
 class _Exchange:

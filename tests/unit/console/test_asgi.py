@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -121,6 +122,30 @@ def test_a_body_beyond_the_bound_is_refused_before_it_is_read(monkeypatch: pytes
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asgi, "BODY_SECONDS_MAX", 0.1)
     assert asked(b"POST /console/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123")[0] == 0
+
+
+def test_several_tasks_of_an_answer_that_find_the_other_side_gone_are_one_end_and_no_mistake() -> None:
+    async def lose(scope: Any, receive: Receive, send: Send) -> None:
+        raise ExceptionGroup("two tasks", [ConnectionResetError(), ExceptionGroup("one more", [TimeoutError()])])
+
+    async def err(scope: Any, receive: Receive, send: Send) -> None:
+        raise ExceptionGroup("two tasks", [ConnectionResetError(), ValueError("ours")])
+
+    async def scene(app: asgi.App) -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_eof()
+        left, right = socket.socketpair()
+        with right:
+            _, writer = await asyncio.open_connection(sock=left)
+            try:
+                await asgi.answer(app, b"GET /console/ HTTP/1.1\r\nHost: x\r\n\r\n", reader, writer)
+            finally:
+                writer.close()
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(scene(lose))
+    with pytest.raises(ExceptionGroup, match="two tasks"):
+        asyncio.run(scene(err))
 
 
 def test_who_does_not_read_an_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
