@@ -93,12 +93,14 @@ class ProducerTable:
             # All before it was answered for good: what is missing here was lost with a leader that did not wait for
             # the others, as its client had asked, and never comes again.
             return _FRESH
-        next_sequence = _next_sequence(header)
+        end = next_sequence(header)
         for noted in producer.batches:
-            if noted.base_sequence == header.base_sequence and noted.next_sequence == next_sequence:
+            if noted.base_sequence == header.base_sequence and noted.next_sequence == end:
                 return Duplicate(noted.base_offset, noted.end_offset)
         oldest = producer.batches[0]
-        if _is_behind(header.base_sequence, oldest.base_sequence):
+        # Of a client that does not say what is open, what is remembered need not begin where it began: a batch before
+        # that may never have been appended. Nothing is lost by not knowing it: it has no more than five in flight.
+        if first_open is not None and _is_behind(header.base_sequence, oldest.base_sequence):
             return Duplicate(None, oldest.base_offset)
         raise _out_of_order(header, expected)
 
@@ -106,7 +108,7 @@ class ProducerTable:
         """The batch stands in the log at `base_offset`."""
         if not header.has_producer:
             return
-        noted = _Noted(header.base_sequence, _next_sequence(header), base_offset, base_offset + header.width)
+        noted = _Noted(header.base_sequence, next_sequence(header), base_offset, base_offset + header.width)
         # Taken out and put in again: the order of the table is that of the last appends.
         known = self._producers.pop(header.producer_id, None)
         batches: tuple[_Noted, ...] = (noted,)
@@ -115,6 +117,13 @@ class ProducerTable:
         self._producers[header.producer_id] = _Producer(header.producer_epoch, batches)
         if len(self._producers) > PRODUCERS_MAX:
             del self._producers[next(iter(self._producers))]
+
+    def known(self) -> list[tuple[int, int, int]]:
+        """Producer id, epoch and last sequence of each, the least recently appended first."""
+        return [
+            (producer_id, producer.epoch, (producer.batches[-1].next_sequence - 1) % _SEQUENCES)
+            for producer_id, producer in self._producers.items()
+        ]
 
     def remembered_offsets(self) -> set[int]:
         """Base offsets of all batches remembered: compaction leaves these by themselves, however empty."""
@@ -134,7 +143,8 @@ class ProducerTable:
         return table
 
 
-def _next_sequence(header: BatchHeader) -> int:
+def next_sequence(header: BatchHeader) -> int:
+    """What the producer's batch after this one begins with."""
     # Not the record count: compaction takes records away, and their sequences stay used.
     return (header.base_sequence + header.width) % _SEQUENCES
 

@@ -125,8 +125,15 @@ class _SyncThreads:
         self._open += 1
         if len(self._threads) < min(self._open, self._threads_max):
             thread = Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives no more of them: those there are do the work
+                if not self._threads:
+                    self._open -= 1
+                    on_end()
+                    raise OSError(errno.EAGAIN, f"no thread to reach the disk with: {error}") from error
+            else:
+                self._threads.append(thread)
         self._calls.put((call, (answer, on_end)))
         await answer
 

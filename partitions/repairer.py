@@ -77,6 +77,8 @@ class _Try:
     """One round of questions about a hole, and what came of it."""
 
     hole: Hole
+    silent: set[Voter] = field(default_factory=set)
+    """Not asked again in this round: identities that are no more would take their time twice."""
     said: dict[Voter, str] = field(default_factory=dict)
     servings: set[Serving] = field(default_factory=set)
     leader_said: RepairReply | None = None
@@ -90,6 +92,7 @@ class _Try:
     def note(self, voter: Voter, reply: RepairReply | None, replica: Damaged) -> bool:
         """True if the answer gives anything."""
         if reply is None:
+            self.silent.add(voter)
             self.said[voter] = "does not answer"
             return False
         if reply.leads and (reply.sender, reply.term) == (replica.leader, replica.term):
@@ -191,7 +194,7 @@ class Repairer:
             if await self._fill_from_peers(tried):
                 return ""
             if hole.segment >= 0 and Serving.CLEANED in tried.servings:
-                again = _Try(hole.copied())
+                again = _Try(hole.copied(), tried.silent)
                 if await self._fill_from_peers(again):
                     return ""
         except (OSError, CorruptBatch) as error:
@@ -212,6 +215,8 @@ class Repairer:
             if hole.segment >= 0 and hole.where >= hole.goal:
                 mending = await self._begin_mending(hole)
             for voter in self._replica.sources():
+                if voter in tried.silent:
+                    continue
                 if hole.segment < 0 and mending is not None:
                     mending.close()  # a copy is of one log
                     mending = None
@@ -434,6 +439,10 @@ class Repairer:
             begins = log.head_at(begin)
             if begins.base != begin:
                 return replace(found, serving=Serving.CLEANED)
+            if not log.voters:
+                # This log is one of a learner, whose beginning names nobody, and it was never told who votes. The other
+                # one may be a voter's, and would know of no voters either.
+                return replace(found, serving=Serving.UNPROVED)
             head = begins.compacted(rewritten_to, cleaned_to).to_bytes()
         size = min(request.bytes_max, PIECE_BYTES_MAX, log.config.append_bytes_max)
         items = log.read_items(begin, upto, size) if begin < upto else ()

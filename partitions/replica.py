@@ -18,17 +18,25 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from ..proto.errors import NoLeader, NotLeader, OffsetOutOfRange, ReplicaDamaged, UnknownOutcome, VotersUnchanged
+from ..proto.errors import (
+    LograftError,
+    NoLeader,
+    NotLeader,
+    OffsetOutOfRange,
+    ReplicaDamaged,
+    UnknownOutcome,
+    VotersUnchanged,
+)
 from ..proto.record_batch import BatchHeader, read_header, stamp
 from .campaigns import Campaigns
 from .commit_news import CommitNews
 from .environment import Environment, PartitionId, ReplicaConfig, TimerHandle
 from .flusher import Flusher
-from .producers import Duplicate
+from .producers import Duplicate, next_sequence
 from .raft.core import RaftCore, Role
 from .raft.events import (
     Allow,
@@ -76,6 +84,10 @@ WAITERS_SWEPT_AT = 64
 
 MEMORY_QUIET_MS = 2_000.0
 """Nothing was written for so long, and all of it is on disk: the promise that memory counts is taken back."""
+
+
+Offered = tuple[bytes | bytearray | memoryview, BatchHeader, int | None]
+"""A checked batch, its header, and the lowest sequence of its producer without a final answer, if it said so."""
 
 
 class Appended(NamedTuple):
@@ -996,28 +1008,78 @@ class Replica:
         `first_open`: the lowest sequence of its producer without a final answer; None where the protocol has none.
         Raises NotLeader, NoLeader, OutOfOrderSequence, ReplicaDamaged.
         """
+        (outcome,) = self.append_run([(batch, header, first_open)])
+        if isinstance(outcome, LograftError):
+            raise outcome
+        return outcome
+
+    def append_run(self, run: Sequence[Offered]) -> list[Appending | LograftError]:
+        """Append several checked batches, each taken or refused by itself, just as if they came one after the other.
+
+        But one write, one flush and one message to each follower carry them, as far as a message goes.
+        """
+        outcomes: list[Appending | LograftError] = []
+        taken: list[tuple[Item, Appending]] = []
+        taken_bytes = 0
+        numbered: dict[int, tuple[int, int]] = {}
+        """Of the producers of what is taken and not proposed yet: epoch, and the sequence after their last batch."""
+        for batch, header, first_open in run:
+            follows = numbered.get(header.producer_id) == (header.producer_epoch, header.base_sequence)
+            is_unclear = not follows and header.producer_id in numbered
+            if is_unclear or taken_bytes + len(batch) > self._config.append_bytes_max:
+                # Only what is in the log is in the table of producers.
+                self._propose_records(taken)
+                taken, taken_bytes, numbered, follows = [], 0, {}, False
+            try:
+                outcome = self._take_or_refuse(batch, header, first_open, taken, follows=follows)
+            except LograftError as refusal:
+                outcomes.append(refusal)
+                continue
+            outcomes.append(outcome)
+            if not outcome.is_duplicate:
+                taken_bytes += len(batch)
+                if header.has_producer:
+                    numbered[header.producer_id] = header.producer_epoch, next_sequence(header)
+        self._propose_records(taken)
+        return outcomes
+
+    def _take_or_refuse(
+        self,
+        batch: bytes | bytearray | memoryview,
+        header: BatchHeader,
+        first_open: int | None,
+        taken: list[tuple[Item, Appending]],
+        *,
+        follows: bool,
+    ) -> Appending:
+        """Add a batch to those about to be proposed. `follows`: it is its producer's next, after one of them."""
         core = self._core
         self._require_lead()
         if core.transfer_target is not None:
             raise NoLeader(f"leadership of {self.partition} is being handed over; try again", term=core.term)
-        replicas = len(core.voters)
-        if header.has_producer:
+        if header.has_producer and not follows:
             verdict = self.log.producers.check(header, first_open)
             if isinstance(verdict, Duplicate):
                 return self._await_original(verdict)
-        base_offset = core.last.offset
-        data = stamp(batch, base_offset, core.term)
-        end = Point(core.term, base_offset + header.width, core.last.rank)
+        last = taken[-1][0].point if taken else core.last
+        data = stamp(batch, last.offset, core.term)
+        end = Point(core.term, last.offset + header.width, last.rank)
         began_ms = self._environment.monotonic_ms()
-        appending = Appending(base_offset, end, core.term, duplicate=False, loop=self._loop, began_ms=began_ms)
-        self._appending_count += 1
-        heapq.heappush(self._appendings, (end.offset, self._appending_count, appending))
-        self._unpersisted.append(appending)
-        assert not self._draining and replicas, "appending from within a step, or without voters"
-        self.take(Propose((Item(end, ItemKind.RECORDS, data),)))
-        if self._counts_written:
-            self._answer_persisted(end)
+        appending = Appending(last.offset, end, core.term, duplicate=False, loop=self._loop, began_ms=began_ms)
+        taken.append((Item(end, ItemKind.RECORDS, data), appending))
         return appending
+
+    def _propose_records(self, taken: list[tuple[Item, Appending]]) -> None:
+        if not taken:
+            return
+        for item, appending in taken:
+            self._appending_count += 1
+            heapq.heappush(self._appendings, (item.point.offset, self._appending_count, appending))
+            self._unpersisted.append(appending)
+        assert not self._draining and self._core.voters, "appending from within a step, or without voters"
+        self.take(Propose(tuple(item for item, _ in taken)))
+        if self._counts_written:
+            self._answer_persisted(taken[-1][0].point)
 
     def _await_original(self, duplicate: Duplicate) -> Appending:
         """A duplicate is answered when the original is committed, with the original's offset and term."""

@@ -1039,8 +1039,9 @@ class RaftCore:
             self._doubted = None
             effects.doubt_cleared = True
             effects.notes.append(("doubt_cleared", {"through": str(self.persisted)}))
-            match = min(proved, self.persisted)
-            effects.send_when_persisted.append(self._append_reply(request, accepted=True, match=match))
+            # All of it, and not only what is on disk by now: of what came meanwhile it was said that it does not count,
+            # and where nothing more is appended nobody would ever say otherwise.
+            effects.send_when_persisted.append(self._append_reply(request, accepted=True, match=proved))
 
     def _on_set_willing(self, event: SetWilling, effects: Effects) -> None:
         self.willing = event.willing

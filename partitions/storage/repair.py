@@ -19,6 +19,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ...proto.errors import CorruptBatch, NewerFormat
 from ...proto.record_batch import HEADER_SIZE, BatchHeader, Buffer, read_header, verify
 from ..environment import Disk, File
@@ -212,6 +214,12 @@ class Mending:
     def begin_at(self, head: SegmentHead) -> None:
         """The log begins at `head`, which another replica gave."""
         assert self.hole.segment < 0 and self.head is None, f"{self.hole} has a beginning"
+        if not head.voters:
+            # It comes from a log that began as a learner's. The own second head knows better, if no item before it
+            # names others: that item may yet be cut, and with it must go whom it named.
+            second = self._heads[1] if len(self._heads) > 1 else None
+            if second is not None and self.hole.bases[0] == head.base.offset and not second.voter_changes_before:
+                head = msgspec.structs.replace(head, voters=second.voters)
         self.head = head
         self.after = head.base
         self._own_cleaned_to = max(self._own_cleaned_to, head.cleaned_to)

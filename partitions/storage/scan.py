@@ -224,6 +224,9 @@ class _Scanner:
         found.segments.append(segment)
         # A new segment's landmarks are its own, and the append time is the one that its head knows.
         found.contents = contents = Contents(head)
+        if contents.voters != found.voter_sets.newest:
+            # The beginning was lost, and had from a replica whose log names nobody there. This head is our own.
+            found.voter_sets.note(contents.end, contents.voters)
         index = SparseIndex(segment.base, self._interval_bytes)
         position = 0
         try:

@@ -140,7 +140,14 @@ def batches(
                 )
             if bytes_max is not None and begin < position > begin + bytes_max - missing:
                 return
-            window = memoryview(file.read(position, min(max(missing, window_bytes), end - position)))
+            try:
+                window = memoryview(file.read(position, min(max(missing, window_bytes), end - position)))
+            except OSError:
+                if window_bytes <= missing:
+                    raise
+                # What cannot be read may stand further on: from here, one batch at a time.
+                window_bytes = 0
+                window = memoryview(file.read(position, missing))
             start = position
             if len(window) < missing:
                 raise CorruptBatch(f"the file ends before {end}", what="cut short", position=position)

@@ -153,9 +153,16 @@ class Cluster:
         leader = self.leader_of(partition)
         return leader is not None and {*leader.voters} == {*self.decisions.placement(partition)}
 
+    def has_been_led(self, partition: PartitionId) -> bool:
+        return len(self.invariants.committed[partition].places) > 1
+
     def is_short_of_a_disk(self) -> bool:
         """Does any set of voters that may count name a lost identity? Then the others are all needed."""
         return any(voter in self.invariants.lost for voters in self._voter_sets() for voter in voters)
+
+    def outvotes_any_one(self) -> bool:
+        """Is a majority of every set of voters that may count left, whichever one of them is in doubt?"""
+        return all(len(voters) >= 3 for voters in self._voter_sets() if voters)
 
     def _voter_sets(self) -> list[tuple[Voter, ...]]:
         sets = [log.voters for log in self.invariants.committed.values()]

@@ -288,6 +288,8 @@ class Nemesis:
             present = [voter.broker_id for voter in cluster.decisions.placement(partition)]
             spare = [broker for broker in cluster.machines if broker not in present]
             may_move = cluster.is_settled(partition) or not self._loses_disks
+            # Whoever is placed anew before anybody led would be one of two lost voters that nothing was ever asked of.
+            may_move = may_move and cluster.has_been_led(partition)
             if machine.broker_id in present and spare and may_move:
                 left = [broker for broker in present if broker != machine.broker_id]
                 cluster.decisions.move(partition, [*left, self._chooses_gone.choice(spare)])
@@ -379,8 +381,8 @@ class Nemesis:
 
     def fail_reads(self) -> bool:
         """For a while one disk answers many reads with an error."""
-        if self._loses_disks:
-            return False
+        if self._loses_disks or not self._cluster.outvotes_any_one():
+            return False  # what can neither be read nor synced is in doubt, and of two voters nobody could lift that
         machine = self._cluster.machines[self._breaks_on]
         machine.may_halt = True
         disk = machine.disk

@@ -713,6 +713,10 @@ def all_items(replica: Replica) -> list[Item]:
                 found = replica.log.read_items(after, replica.log.end, 1 << 30)
         except DamagedLog:
             break
+        if not found:
+            # A mended file has the name of one of its segments already, and the log is about to be read anew.
+            assert replica.log.hole is not None, f"{replica.log.directory} gives nothing after {after}"
+            break
         items += found
         after = found[-1].point
     return items

@@ -13,7 +13,7 @@ from tests.simulation.simulation import Report, simulate
 
 
 def first_failure(bug: PlantedBug) -> Report | None:
-    for seed in range(bug.seeds):
+    for seed in range(bug.quick_from, bug.seeds):
         report = simulate(seed, bug.plan)
         if report.failure is not None:
             return report

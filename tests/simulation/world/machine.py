@@ -69,7 +69,7 @@ class Machine:
             and process.owner.is_alive
             and process.is_started
             and not process.is_stopping
-            and process.node.unready() is None
+            and process.node.not_up() is None
         )
 
     def start(self) -> None:

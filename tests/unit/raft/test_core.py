@@ -318,6 +318,18 @@ def test_doubtful_follower_counts_once_it_holds_what_the_leader_held_when_the_se
     assert [(reply.counts, reply.match) for reply in effects.send_when_persisted] == [(True, end)]
 
 
+def test_what_came_while_a_follower_was_in_doubt_counts_too_once_it_is_on_disk() -> None:
+    core = a_core(log=(1,), term=1, doubtful=True)
+    items = items_of_terms(1, 1, 2, 2)
+    until, end = items[-2].point, items[-1].point
+    core.step(append(term=2, prev=Point(1, 1, 1), items=items[2:-1], session_end=until))
+    effects = core.step(append(term=2, prev=until, items=items[-1:], session_end=until))
+    assert [reply.counts for reply in effects.send_when_persisted] == [False]
+    effects = core.step(Persisted(until))
+    assert effects.doubt_cleared
+    assert [(reply.counts, reply.match) for reply in effects.send_when_persisted] == [(True, end)]
+
+
 def test_doubt_is_not_cleared_by_a_point_that_is_not_on_disk() -> None:
     core = a_core(log=(1,), term=1, doubtful=True)
     items = items_of_terms(1, 1)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from lograft.partitions.raft.events import HoleLost
-from lograft.partitions.raft.messages import Voter
-from lograft.partitions.raft.points import ORIGIN
+from lograft.partitions.raft.messages import RepairReply, RepairRequest, Serving, Voter
+from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.repairer import RepairCounts, Repairer
 from lograft.partitions.storage.log import DamagedLog, PartitionLog
 from lograft.partitions.storage.promises import Promises
-from lograft.partitions.storage.repair import Hole
+from lograft.partitions.storage.repair import Hole, head_of_reply
 
 from tests.unit.storage.fakes import (
     DATA,
@@ -22,6 +22,7 @@ from tests.unit.storage.fakes import (
     FakeDisk,
     FakeEnvironment,
     a_log,
+    items_of,
     turns,
 )
 
@@ -82,6 +83,84 @@ def test_a_hole_that_is_found_again_however_often_it_is_filled_is_filled_ever_mo
         environment.run_timers()
         await turns()
         assert (replica.times_read, len(environment.timers)) == (2, 1)
+        await repairer.stop()
+
+    asyncio.run(scenario())
+
+
+class Asked:
+    """A replica that is whole, and is asked for what another one lost."""
+
+    partition = PARTITION
+    voter = VOTERS[1]
+    term = 1
+    is_leader = False
+    compacted_to = (0, 0)
+    is_log_in_flux = False
+
+    def __init__(self, log: PartitionLog) -> None:
+        self.log = log
+
+
+def asked_for_the_beginning(voters: tuple[Voter, ...], *shapes: Any) -> RepairReply:
+    """What a log, that began when these voted, gives to one whose first head is lost."""
+
+    async def scenario() -> RepairReply:
+        environment = FakeEnvironment(FakeDisk())
+        log = await PartitionLog.create(environment, DATA, PARTITION, voters, ONE_SEGMENT)
+        for item in items_of(log.end, *shapes):
+            log.append([item], 5)
+        repairer = Repairer(environment, cast(Promises, None), cast(Any, Asked(log)), RepairCounts())
+        request = RepairRequest(VOTERS[0], VOTERS[1], 1, 1, ORIGIN, ORIGIN, (log.end,), base_offset=0)
+        return repairer.answer(request)
+
+    return asyncio.run(scenario())
+
+
+def test_the_beginning_of_a_log_is_had_from_one_who_knows_who_votes() -> None:
+    reply = asked_for_the_beginning(VOTERS, "T1", 3)
+    assert reply.serving is Serving.ITEMS
+    assert head_of_reply(reply.head, "the head").voters == VOTERS
+
+
+def test_a_learner_who_was_never_told_who_votes_gives_nobody_the_beginning_of_a_log() -> None:
+    reply = asked_for_the_beginning((), "T1", 3)
+    assert (reply.serving, reply.head) == (Serving.UNPROVED, b"")
+
+
+def test_a_learner_in_whose_log_the_voters_are_named_gives_its_beginning() -> None:
+    reply = asked_for_the_beginning((), "T1", 3, VOTERS, 2)
+    assert reply.serving is Serving.ITEMS
+
+
+def test_who_does_not_answer_is_not_asked_again_in_the_same_round() -> None:
+    """Identities that are no more never answer: each would take its time twice."""
+
+    async def scenario() -> None:
+        environment = FakeEnvironment(FakeDisk())
+        log = await a_log(environment, "T1", 3)
+        log.hole = Hole(log.end, (0,), 0, ORIGIN, log.size_bytes, claims=(Point(1, 9, 1),))
+        replica = DiskForgets(environment, log)
+        asked: list[Voter] = []
+        repairer = Repairer(environment, cast(Promises, None), cast(Any, replica), RepairCounts())
+
+        def send(partition: Any, message: Any) -> None:
+            asked.append(message.to)
+            if message.to == VOTERS[1]:
+                environment.call_soon(
+                    lambda: repairer.take(
+                        RepairReply(message.to, message.sender, 1, message.number, Serving.CLEANED, message.after)
+                    )
+                )
+            else:
+                environment.call_soon(environment.run_timers)
+
+        environment.send = send  # type: ignore[method-assign]
+        replica.sources = lambda: (VOTERS[2], VOTERS[1])  # type: ignore[method-assign]
+        repairer.begin()
+        for _ in range(20):
+            await turns()
+        assert asked[:3] == [VOTERS[2], VOTERS[1], VOTERS[1]]
         await repairer.stop()
 
     asyncio.run(scenario())

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from lograft.partitions.raft.messages import RepairRequest, Serving
 from lograft.partitions.raft.points import ORIGIN, Item, Point, TermJournal
@@ -20,7 +21,7 @@ from lograft.partitions.storage.repair import (
     judge_request,
 )
 from lograft.partitions.storage.scrub import scrub
-from lograft.partitions.storage.segment import DamagedLog
+from lograft.partitions.storage.segment import DamagedLog, read_head
 from lograft.proto.record_batch import read_header
 
 from tests.unit.storage.fakes import (
@@ -28,6 +29,7 @@ from tests.unit.storage.fakes import (
     DATA,
     LOG_DIRECTORY,
     ONE_SEGMENT,
+    PAGE_BYTES,
     PARTITION,
     VOTERS,
     FakeDisk,
@@ -382,5 +384,90 @@ def test_a_head_made_again_does_not_take_the_place_of_one_that_was_begun_there_m
         assert verdict.damage is None
         assert points_of(whole) == points_of(log)
         whole.close()
+
+    asyncio.run(scenario())
+
+
+def of_a_learners_beginning(*shapes: Any) -> PartitionLog:
+    """A log that lost its first head, and got one that names nobody."""
+
+    async def scenario() -> PartitionLog:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), *shapes, config=CONFIG)
+        await log.sync()
+        mark, held = log.end, list(log.read_items(ORIGIN, log.end, 1 << 30))
+        log.close()
+        disk.put(f"{FIRST}.head", b"decayed")
+        log, _ = await PartitionLog.recover(
+            FakeEnvironment(disk), DATA, PARTITION, mark=mark, same_boot=True, config=CONFIG
+        )
+        assert log.hole is not None and log.hole.segment < 0 and len(log.hole.bases) > 2
+        learner = await PartitionLog.create(FakeEnvironment(FakeDisk()), DATA, PARTITION, (), CONFIG)
+        mending = Mending(disk, LOG_DIRECTORY, log.hole, rewritten_to=0, cleaned_to=0, breathe=no_breath)
+        mending.begin_at(learner.head_at(ORIGIN))
+        if not mending.is_whole:
+            mending.take(held, 0)
+        log.close()
+        await mending.finish()
+        await mending.put_in_place()
+        whole, _ = await PartitionLog.recover(
+            FakeEnvironment(disk), DATA, PARTITION, mark=mark, same_boot=True, config=CONFIG
+        )
+        assert whole.hole is None and whole.end == mark
+        return whole
+
+    return asyncio.run(scenario())
+
+
+def test_a_beginning_that_names_no_voters_gets_those_that_the_own_second_head_names() -> None:
+    log = of_a_learners_beginning("T1", *([3] * 30))
+    assert log.voter_sets.at(ORIGIN) == log.voters == VOTERS
+
+
+def test_voters_whom_an_item_names_are_not_taken_for_those_at_the_beginning() -> None:
+    """The item may yet be cut."""
+    log = of_a_learners_beginning("T1", VOTERS[:2], *([3] * 30))
+    assert log.voter_sets.at(ORIGIN) == () and log.voters == VOTERS[:2]
+
+
+def test_heads_that_name_voters_are_believed_where_the_beginning_of_a_log_names_none() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await PartitionLog.create(FakeEnvironment(disk), DATA, PARTITION, VOTERS, CONFIG)
+        for item in items_of(log.end, "T1", *([3] * 30)):
+            log.append([item], 5)
+        await log.sync()
+        mark, bases = log.end, [segment.base for segment in log.stored_segments()]
+        log.close()
+        first = read_head(disk, LOG_DIRECTORY, 0)
+        disk.put(f"{FIRST}.head", msgspec.structs.replace(first, voters=()).to_bytes())
+        again, _ = await PartitionLog.recover(
+            FakeEnvironment(disk), DATA, PARTITION, mark=mark, same_boot=True, config=CONFIG
+        )
+        assert again.voters == VOTERS and again.voter_sets.at(bases[1]) == VOTERS
+        await again.cut(bases[2])
+        assert again.voters == VOTERS
+
+    asyncio.run(scenario())
+
+
+def test_a_place_that_cannot_be_read_costs_nothing_of_what_stands_before_it() -> None:
+    """Reads are of many items at once: the one that fails is tried again one item at a time."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), "T1", *([1] * 200))
+        await log.sync()
+        mark = log.end
+        log.close()
+        path = f"{FIRST}.log"
+        bounds = item_bounds(disk, path)
+        before = [at for at, (position, size) in enumerate(bounds) if position + size <= PAGE_BYTES]
+        disk.blocks_that_fail = {(path, 1)}
+        hurt, _ = await PartitionLog.recover(
+            FakeEnvironment(disk), DATA, PARTITION, mark=mark, same_boot=True, config=ONE_SEGMENT, suspects=None
+        )
+        assert hurt.hole is not None and hurt.hole.position == bounds[len(before)][0] > 0
+        assert len(hurt.read_items(ORIGIN, hurt.end, 1 << 30)) == len(before)
 
     asyncio.run(scenario())
