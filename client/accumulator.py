@@ -93,7 +93,10 @@ class TopicLanes:
         return lane
 
     def _is_well(self, lane: Lane) -> bool:
-        return not lane.failed_tries and self.view.partitions[lane.partition.partition].leader_id >= 0
+        partitions = self.view.partitions
+        number = lane.partition.partition
+        # A broker that lags may know fewer partitions than another one told us of before.
+        return not lane.failed_tries and number < len(partitions) and partitions[number].leader_id >= 0
 
 
 class Accumulator:
@@ -312,6 +315,14 @@ class Accumulator:
                 raise InvalidRecord(f"a record given as a tuple is (key, value); this one has {len(record)} parts")
             return self.prepare(record[1], record[0], None, now_ms)
         return self.prepare(record, None, None, now_ms)  # type: ignore[arg-type]  # prepare refuses what is not bytes
+
+
+def record_fits(
+    value: bytes | None, key: bytes | None, headers: Sequence[tuple[str, bytes | None]], max_batch_bytes: int
+) -> bool:
+    """Would a producer with batches of that size take it? For who has to know before the first of several is sent."""
+    size = RECORD_OVERHEAD_BYTES + len(value or b"") + len(key or b"") + _checked_headers(headers)[1]
+    return size <= max_batch_bytes - HEADER_SIZE
 
 
 def _checked_headers(headers: Headers) -> tuple[list[tuple[str, bytes | None]], int]:

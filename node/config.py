@@ -12,7 +12,7 @@ import socket
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,8 @@ SECRET_BYTES_MIN = 16
 INITIAL_VOTERS_MAX = 7
 METADATA_BYTES_HIGHEST = 64 << 10
 """What `groups.metadata_bytes_max` may be raised to."""
+
+_DOORS = ("grpc", "peer", "http", "kafka")
 
 BrokerId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
@@ -52,6 +54,8 @@ class ListenSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The other brokers."""
     http: Address = "127.0.0.1:9602"
     """Metrics, health and the console."""
+    kafka: Address = ""
+    """Kafka clients. Left out, there is no door for them."""
 
 
 class AdvertiseSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +68,7 @@ class AdvertiseSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     grpc: Address = ""
     peer: Address = ""
     http: Address = ""
+    kafka: Address = ""
 
 
 class ClusterSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +113,25 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The same, of one remote address."""
     http_connections_max: Positive = 64
     """On the HTTP port. Past it the oldest gives way to the one that comes."""
+
+
+class KafkaSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The door for Kafka clients, if `listen.kafka` opens it. The same on every broker."""
+
+    auto_create_topics: bool = False
+    """Is a topic made that a client asks for and that is not there? Then a misspelt name makes one too."""
+    auto_create_partitions: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """Of a topic made so."""
+    idle_ms_max: Positive = 600_000
+    """A connection on which nothing is asked for so long is closed; clients connect anew when they have to."""
+    rebalance_delay_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1000
+    """How long the first member of a group of Kafka clients waits for others before partitions are shared out."""
+    consumer_session_ms: Annotated[int, Meta(ge=1000, le=1_800_000)] = 45_000
+    """How long a member with `group.protocol=consumer` may be silent before its partitions go to others, within
+    `groups.session_ms_min` and `groups.session_ms_max`."""
+    consumer_heartbeat_ms: Annotated[int, Meta(ge=100, le=600_000)] = 5000
+    """How often such a member is to be heard. Members learn that partitions move when they are heard.
+    A third of the session at most."""
 
 
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,9 +236,10 @@ class ConsoleSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The console, a page at `listen.http`. Whoever reaches that port can use it: there are no passwords."""
 
     enabled: Literal["auto", "yes", "no"] = "auto"
-    """auto: where `listen.http` is a loopback address, which only this machine reaches. With it records can be read."""
+    """auto: where `listen.http` is a loopback address, which only this machine reaches. With it records can be read.
+    `true` and `false` are taken as well, here and for `read_only`."""
     read_only: Literal["auto", "yes", "no"] = "auto"
-    """yes: nothing can be produced or moved with it. auto: so unless `listen.http` is a loopback address."""
+    """yes: nothing can be made, produced or moved with it. auto: so unless `listen.http` is a loopback address."""
     hosts: str = ""
     """Names by which browsers may call it, separated by commas, beside `localhost`, IP addresses and what
     `advertise.http` says. Any other is refused: somebody else could have pointed it here."""
@@ -240,12 +265,13 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     broker: BrokerSection
     listen: ListenSection = ListenSection()
     advertise: AdvertiseSection = AdvertiseSection()
-    """Complete once loaded: no address is empty."""
+    """Complete once loaded: no address is empty, but that of a door which is not open."""
     cluster: ClusterSection = ClusterSection()
     """Once loaded, `peers` is not empty, and `secret` holds what was in `secret_file`."""
     replica: ReplicaConfig = ReplicaConfig()
     """The same on every broker."""
     limits: LimitsSection = LimitsSection()
+    kafka: KafkaSection = KafkaSection()
     disk: DiskSection = DiskSection()
     peer: PeerSection = PeerSection()
     groups: GroupsSection = GroupsSection()
@@ -320,6 +346,8 @@ class _Given:
             known = ", ".join(_fields(_sections()[section]))
             raise InvalidConfig(f"{source}: {name} names no key; name one of {known}")
         kind = _fields(_sections()[section])[field]
+        if {"yes", "no"} <= {*get_args(kind)}:  # also as TOML has it
+            value = {"true": "yes", "false": "no"}.get(str(value).lower(), value)
         try:
             value = msgspec.convert(value, kind, strict=strict)
         except ValueError as error:  # msgspec's are such
@@ -375,9 +403,9 @@ class _Given:
     def _check_addresses(self, config: BrokerConfig) -> None:
         listened: dict[str, str] = {}
         for section in ("listen", "advertise"):
-            for field in ("grpc", "peer", "http"):
+            for field in _DOORS:
                 address = getattr(getattr(config, section), field)
-                if not address and section == "advertise":
+                if not address and (section == "advertise" or field == "kafka"):
                     continue
                 try:
                     host, _ = host_and_port(address)
@@ -393,8 +421,12 @@ class _Given:
     def _with_advertise(self, config: BrokerConfig) -> BrokerConfig:
         complete: dict[str, str] = {}
         own_peer = config.cluster.peers.get(config.broker.id, "")
-        for field in ("grpc", "peer", "http"):
+        for field in _DOORS:
             address = getattr(config.advertise, field)
+            if field == "kafka" and not config.listen.kafka:
+                if address:
+                    raise self._refuse("advertise.kafka", address, "listen.kafka is not set, so nobody would answer")
+                continue
             if field == "peer" and address and own_peer and address != own_peer:
                 raise self._refuse(
                     "advertise.peer", address, f"cluster.peers.{config.broker.id} says {own_peer}; the two must agree"

@@ -19,8 +19,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol
 
+import structlog
+
 HEAD_BYTES_MAX = 8 << 10
 HEAD_SECONDS_MAX = 5.0
+
+log = structlog.get_logger("http")
 
 
 class Answer(NamedTuple):
@@ -107,8 +111,10 @@ class HttpDoor:
                     writer.transport.set_write_buffer_limits(high=0)
                 await writer.drain()
             writer.close()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the other side went away, is too slow or has to give way: nothing to tell anyone
+        except OSError as error:  # hardly the connection's: something could not be read while it was answered
+            log.warning("http_request_failed", why=str(error), exc_info=error)
         finally:
             self._connections.pop(connection, None)
             if not writer.is_closing():
@@ -125,7 +131,11 @@ class HttpDoor:
             return Answer("405 Method Not Allowed", b"only GET and HEAD\n")
         route = path.partition(b"?")[0]
         if route in self._pages:
-            text = await self._pages[route].since(came_at)
+            try:
+                text = await self._pages[route].since(came_at)
+            except OSError as error:  # not the connection's: it is as this broker's disk, or the system, has it
+                log.warning("page_not_made", path=route.decode(), why=str(error))
+                return Answer("500 Internal Server Error", f"could not be gathered: {error}\n".encode())
             return Answer("200 OK", text, "text/plain; version=0.0.4; charset=utf-8")
         match route:
             case b"/healthz":

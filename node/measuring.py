@@ -52,6 +52,7 @@ class Measuring:
         self._coordinators = coordinators
         self._vital = signs
         self._lag = lag
+        self._crc_errors_counted = 0
         metrics.broker.name_broker(config.broker.id, config.broker.rack)
         metrics.storage.disk_produce_stop.set(config.disk.produce_stop_free_bytes)
         self._watch_raft()
@@ -65,8 +66,10 @@ class Measuring:
         await _harmless(self._vital.look())
         if self._replicas.is_caught_up:
             self._metrics.forget_other_topics(self._replicas.state.topics)
-        crc_errors = self._metrics.storage.crc_errors_of_peers
-        crc_errors.value = self._links.crc_errors
+        crc_errors = self._links.crc_errors
+        self._metrics.storage.crc_errors_of_peers.inc(crc_errors - self._crc_errors_counted)
+        self._crc_errors_counted = crc_errors
+        self._metrics.broker.count_collections()
 
     async def look_at_lag(self) -> None:
         """One round over all groups that are coordinated here."""
@@ -124,6 +127,9 @@ class Measuring:
         storage.damaged.watch_value(lambda: sum(replica.is_damaged for replica in replicas.table.values()))
         storage.doubtful.watch_value(lambda: vital.signs.doubtful)
         storage.unopened.watch_value(lambda: len(replicas.unopened))
+        storage.open_retries.watch(
+            lambda: ((("opened",), replicas.retries.opened), (("failed",), replicas.retries.failed))
+        )
         storage.unsynced_bytes.watch_value(lambda: vital.signs.unsynced_bytes)
         storage.disk_free_bytes.watch_value(lambda: replicas.disk_free_bytes)
         storage.disk_produce_stopped.watch_value(lambda: replicas.is_produce_stopped)

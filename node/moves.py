@@ -27,6 +27,8 @@ from .voter_steps import HandOver, next_step
 
 LET_GO_CALL = "replica.let_go"
 ANSWER_MS_MAX = 2_000
+LOOKS_PER_IDLE_LOOK = 4
+"""While nothing was to be done, every so many looks are enough."""
 
 
 class _Question(NamedTuple):
@@ -47,19 +49,27 @@ class Moves:
         self._handing_over: dict[PartitionId, asyncio.Task[None]] = {}
         self._refused: dict[PartitionId, str] = {}
         """Why the next step could not be taken, as last reported."""
+        self._looks = 0
+        self._is_under_way = False
+        """The last look found something to do."""
         replicas.is_silent = self._departures.is_silent
 
     def take_steps(self) -> None:
         """A few times a second: one step for each partition led here that is not yet where it should be."""
         if not self._replicas.is_caught_up:
             return  # the decisions that are known here may be old ones
+        self._looks += 1
+        if not self._is_under_way and not self._replicas.learning and self._looks % LOOKS_PER_IDLE_LOOK:
+            return  # thousands of partitions that are where they should be: to see that takes time, too
         self._replicas.set_learners()
         own = self._replicas.state.brokers.get(self._broker_id)
         may_stay = own is None or not own.draining
+        self._is_under_way = not may_stay or bool(self._refused)
         for replica in self._replicas.led:
             # Nearly all of them are where they should be: what is done for each, again and again, must be little.
             if may_stay and not self._refused and replica.voters == self._replicas.placed_voters(replica):
                 continue
+            self._is_under_way = True
             if replica.is_ready:
                 self._take_step(replica)
 

@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -29,7 +29,7 @@ from ..proto.errors import BrokerUnavailable, InvalidConfig, InvalidRequest, Log
 from ..proto.peer_frames import FrameType
 from .cluster_view import DAMAGE_CALL, STATUS_CALL, ClusterView
 from .compactions import Compactions
-from .config import BrokerConfig, GroupsSection, host_and_port
+from .config import BrokerConfig, GroupsSection, KafkaSection, host_and_port
 from .console.door import ConsoleDoor
 from .controller.absences import Absences
 from .controller.balance import LeadershipHandBack, LedPartition, hand_back_once
@@ -60,6 +60,7 @@ from .peer.links import PeerLinks
 from .peer.raft_codec import decode_raft_bundle
 from .peer.raft_transport import RaftTransport
 from .peer.session import PeerSession
+from .readiness import Readiness
 from .replicas import CLUSTER_PARTITION, Replicas, topic_limits
 from .retention import CLOCK_CALL, Retention
 from .role_changes import ROLES_CALL, RoleChanges
@@ -72,6 +73,9 @@ from .sightings import Addresses, ExchangedSightings, Led, Sighting, decode_sigh
 from .sightings_board import ROOM_BYTES, SightingsBoard
 from .turns import Turns
 from .vital_signs import VitalSigns
+
+if TYPE_CHECKING:
+    from .kafka.door import KafkaDoor
 
 SIGHTING_INTERVAL_S = 10.0
 SIGHTING_DELAY_S = 0.02
@@ -107,6 +111,7 @@ class Node:
         self.metrics = Metrics(loop_kind)
         self._broker_id = config.broker.id
         self._ready = False
+        self._readiness = Readiness()
         self._caught_up = False
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,6 +124,7 @@ class Node:
         self._settled_replicas = 0
         """How many there were when memory was settled last."""
         self._absences = Absences()
+        self._kafka: KafkaDoor | None = None
         self._recoveries = KnownRecoveries()
         self._offsets_topic_missing = ""
         """Why `__offsets` could not be made so far, as last logged."""
@@ -129,7 +135,7 @@ class Node:
         config = self.config
         began = self._outside.monotonic_s()
         self._began_s = began
-        self._console = ConsoleDoor(config, lambda: self._role_changes.of_all(), self.unready)
+        self._console = ConsoleDoor(config, lambda: self._role_changes.of_all(), self.not_up)
         self._http = HttpDoor(
             {b"/metrics": self.metrics.exposition, b"/metrics/partitions": self.metrics.partitions_exposition},
             self.unready,
@@ -161,7 +167,9 @@ class Node:
             grpc_address=self._addresses.grpc,
             peer_address=self._addresses.peer,
             http_address=self._addresses.http,
+            kafka_address=config.advertise.kafka,
         )
+        self._kafka_addresses = {self._broker_id: config.advertise.kafka}
         self._links = PeerLinks(
             self._identity, config.cluster.secret, self, config.peer, log=_log_event, chance=self._outside.chance()
         )
@@ -189,6 +197,7 @@ class Node:
         if held is not None:
             await self._join(held)
         await self._rpc.start(config.listen.grpc)
+        await self._open_kafka_door()
         await self._links.start(config.listen.peer)
         for broker_id, address in config.cluster.peers.items():
             self._links.know(broker_id, address)
@@ -230,7 +239,7 @@ class Node:
         # Before the door closes: heartbeats that wait for news would hold it open.
         self._coordinators.stop()
         await self._console.stop()
-        await self._rpc.stop()
+        await asyncio.gather(self._rpc.stop(), *(() if self._kafka is None else (self._kafka.stop(),)))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -274,7 +283,11 @@ class Node:
         return self._ready and not self._stopping and fact is not None and not (fact.draining or fact.removed)
 
     def unready(self) -> str | None:
-        """Why this broker is not ready for clients, or None."""
+        """Why this broker is of no use to clients, or None."""
+        return self.not_up() or self._readiness.why_not()
+
+    def not_up(self) -> str | None:
+        """Why this broker has not come up, or goes down; None of one that is up, also if it is cut off since."""
         if self._stopping:
             return "stopping"
         return None if self._ready else self._missing() or "about to be"
@@ -335,7 +348,9 @@ class Node:
             self._replicas, self._promises, config.scrub, self._environment.monotonic_ms, self._environment.random
         )
         self._lag = Lag(self._broker_id, self._replicas, self._links, self._environment.wall_ms)
-        self._coordinators = Coordinators(self._replicas, self._lag, self._environment, groups_limits(config.groups))
+        self._coordinators = Coordinators(
+            self._replicas, self._lag, self._environment, groups_limits(config.groups, config.kafka)
+        )
         self._replicas.watchers.append(self._coordinators)
         self._role_changes = RoleChanges(
             self._broker_id,
@@ -394,7 +409,10 @@ class Node:
             is_controller=lambda: self._controller is not None and self._controller.is_active,
             uptime_s=lambda: self._outside.monotonic_s() - self._began_s,
             connections=lambda: connection_rows(
-                grpc=self._rpc.connections, peer=2 * len(links.sessions), http=self._http.connections
+                grpc=self._rpc.connections,
+                peer=2 * len(links.sessions),
+                http=self._http.connections,
+                **({} if self._kafka is None else {"kafka": self._kafka.connections}),
             ),
             disk=environment.disk,
         )
@@ -410,6 +428,28 @@ class Node:
                 key="listen.http",
                 value=address,
             ) from None
+
+    async def _open_kafka_door(self) -> None:
+        if not self.config.listen.kafka:
+            return
+        from .kafka.service import kafka_door  # late: whoever has no such door does not pay for its schemas
+
+        self._kafka = kafka_door(self, self._replicas, self._coordinators, self._admin, self.metrics, self._environment)
+        await self._kafka.start(self.config.listen.kafka)
+
+    @property
+    def broker_id(self) -> int:
+        return self._broker_id
+
+    def kafka_addresses(self) -> dict[int, str]:
+        """Broker id -> host:port of its door for Kafka clients, as it said last; empty if it has none."""
+        return self._kafka_addresses
+
+    def is_alive(self, broker_id: int) -> bool:
+        return broker_id == self._broker_id or self._links.session(broker_id) is not None
+
+    def cluster_id(self) -> str:
+        return self._admin.cluster_id
 
     def _every(
         self,
@@ -464,8 +504,23 @@ class Node:
             self._board.join(tuple(voter.broker_id for voter in held.voters))
         replica = await self._replicas.open_cluster(held.voters)
         self._broker.cluster_id = self._admin.cluster_id = held.cluster_id
-        if replica is None:
-            return  # damaged: told already; it leads and decides nothing, and the others carry on
+        if replica is not None:  # else it could not be opened: told already, and tried again; the others carry on
+            self._follow_decisions(replica)
+
+    async def _look_after_unopened(self) -> None:
+        """What could not be opened is tried again now and then; all that waits for decisions, once they are there."""
+        self._replicas.look_after_unopened()
+        held = self._formation.held
+        if held is None or self._controller is not None:
+            return
+        replica = self._replicas.table.get(CLUSTER_PARTITION)
+        if replica is None and self._promises.recall(CLUSTER_PARTITION) is None:  # it could not be made
+            replica = await self._replicas.open_cluster(held.voters)
+        if replica is not None:
+            replica.placed = held.voters
+            self._follow_decisions(replica)
+
+    def _follow_decisions(self, replica: Replica) -> None:
         self._cluster_log = DecisionLog(replica, ClusterState(_log_event), self._environment.call_soon, _log_event)
         self._controller = self._admin.controller = Controller(
             replica,
@@ -528,6 +583,7 @@ class Node:
 
     def session_up(self, session: PeerSession) -> None:
         peer = session.peer
+        self._kafka_addresses[peer.broker_id] = peer.kafka_address
         self._sightings.session_up(
             Sighting(
                 broker_id=peer.broker_id,
@@ -673,6 +729,7 @@ class Node:
             await self._rpc.say_serving(self._serving())
             log.info("ready", cluster_id=self._admin.cluster_id)
         if self._ready and not self._stopping:
+            self._note_readiness()
             await self._rpc.say_serving(self._serving())
         controller = self._controller
         if controller is None or not controller.is_active:
@@ -699,11 +756,22 @@ class Node:
         except LograftError as error:
             log.info("internal_topics_not_grown", why=error.message)
 
+    def _note_readiness(self) -> None:
+        if self._readiness.note(
+            self._environment.monotonic_ms(),
+            has_controller=self._signs.has_leader(CLUSTER_PARTITION),
+            heard=self._signs.up(),
+            members=len(self._signs.registered()),
+        ):
+            why_not = self._readiness.why_not()
+            log.info("ready_again") if why_not is None else log.warning("unready", why=why_not)
+
     def _serving(self) -> dict[str, bool]:
-        """Of a broker that is ready, which of its services are of use just now."""
+        """Of a broker that is up, which of its services are of use just now."""
+        is_ready = self._readiness.why_not() is None
         return {
-            "": True,
-            BROKER_SERVICE: True,
+            "": is_ready,
+            BROKER_SERVICE: is_ready,
             ADMIN_SERVICE: self._signs.has_leader(CLUSTER_PARTITION),
             GROUPS_SERVICE: any(
                 self._signs.has_leader(PartitionId(OFFSETS_TOPIC_ID, number))
@@ -763,6 +831,7 @@ class Node:
         self._settle_memory()
         self._replicas.look_at_disk()
         self._replicas.look_after_recoveries()
+        await self._look_after_unopened()
         self._view.look()
         led = [view for replica in self._replicas.led if (view := self._led_partition(replica)) is not None]
         await hand_back_once(
@@ -770,6 +839,7 @@ class Node:
         )
 
     def _led_partition(self, replica: Replica) -> LedPartition | None:
+        """What is to be known of a partition that another broker should lead; None of any other."""
         fact = self._replicas.state.partition(replica.partition)
         if fact is None or not fact.placement:
             return None
@@ -780,6 +850,8 @@ class Node:
             if (known := brokers.get(placed.broker_id)) is None or not known.draining
         ]
         preferred = (free or fact.placement)[0]
+        if preferred == replica.voter:
+            return None  # it is where it should be, and so are nearly all
         status = replica.status()
         match: Point | None = None
         for follower in status.followers:
@@ -804,9 +876,15 @@ class Node:
         _log_event(event, **facts)
 
 
-def groups_limits(section: GroupsSection) -> GroupsLimits:
+def groups_limits(section: GroupsSection, kafka: KafkaSection | None = None) -> GroupsLimits:
     """What the configuration says that coordinators go by: settings of the same names."""
-    return GroupsLimits(**{field.name: getattr(section, field.name) for field in dataclasses.fields(GroupsLimits)})
+    sections = (section, kafka or KafkaSection())
+    return GroupsLimits(
+        **{
+            field.name: next(getattr(one, field.name) for one in sections if hasattr(one, field.name))
+            for field in dataclasses.fields(GroupsLimits)
+        }
+    )
 
 
 def _log_event(event: str, **facts: Any) -> None:

@@ -60,6 +60,7 @@ from .decision_log import DecisionLog
 from .heartbeats import Heartbeats
 from .lineages import Lineages
 from .metrics import Metrics
+from .open_retries import OpenRetries
 from .peer.raft_transport import RaftTransport
 from .sightings import Leading, Sightings
 
@@ -116,6 +117,8 @@ class Replicas:
         self.table: dict[PartitionId, Replica] = {}
         self.unopened: dict[PartitionId, str] = {}
         """Replicas that should be here and are not, and why."""
+        self.retries = OpenRetries()
+        """Of those, the ones that are tried again by themselves."""
         self.state = ClusterState()
         """The decisions; `follow` replaces it by the living one."""
         self.changed = _nothing
@@ -425,7 +428,7 @@ class Replicas:
     def role_changed(self, replica: Replica) -> None:
         partition = replica.partition
         if replica.is_leader != (partition in self._led):
-            self._metrics.raft.leader_changes.add()
+            self._metrics.raft.leader_changes.inc()
             if replica.is_leader:
                 self._led[partition] = None
             else:
@@ -466,6 +469,11 @@ class Replicas:
         if self.lineages.ended:
             self._on_decisions(())
 
+    def look_after_unopened(self) -> None:
+        """Once a second: what could not be opened is tried again now and then."""
+        if self.retries.is_any_due(self._environment.monotonic_ms()):
+            self._on_decisions(())
+
     def _silence_ended(self, keys: Sequence[str]) -> None:
         """At once, before anybody here acts on who was placed instead."""
         for key in keys:
@@ -502,8 +510,9 @@ class Replicas:
                 if fact is not None and fact.recovery is not None:
                     await self._follow_recovery(partition, fact.recovery)
             placed_here = self.state.replicas_of(self._broker_id)
+            turns = asyncio.Semaphore(OPENED_AT_ONCE)
+            await self._try_again(turns)
             if self._may_create:
-                turns = asyncio.Semaphore(OPENED_AT_ONCE)
                 await asyncio.gather(*(self._create(placed, turns) for placed in placed_here))
             for placed in placed_here:
                 if placed.partition in self.table:
@@ -512,6 +521,38 @@ class Replicas:
                     replica.set_durability(settings.durability)
             self._tell_where_replicas_are()
             self.set_learners()
+
+    async def _try_again(self, turns: asyncio.Semaphore) -> None:
+        """What could not be opened: a listed replica at once; one that is placed here is then created as any other."""
+
+        async def recover(partition: PartitionId) -> None:
+            async with turns:
+                await self._recover(partition)
+
+        due = self.retries.take_due(self._environment.monotonic_ms())
+        for partition in due:
+            if partition not in self.unopened:
+                self.retries.forget(partition)  # it should not be here any more
+            elif self._is_ended(partition):
+                continue  # whose end could not be noted: that is tried again each time before this
+            elif self._promises.recall(partition) is not None or self._may_open_more():
+                del self.unopened[partition]
+        listed = [
+            one
+            for one in due
+            if one in self.retries and one not in self.unopened and self._promises.recall(one) is not None
+        ]
+        await asyncio.gather(*map(recover, listed))
+
+    def _is_ended(self, partition: PartitionId) -> bool:
+        """Did a recovery end what is listed here of the partition?"""
+        known, fact = self._promises.recall(partition), self.state.partition(partition)
+        if known is None or fact is None:
+            return False
+        return fact.ended(Voter(self._broker_id, self._promises.directory_id, known.replica_number))
+
+    def _may_open_more(self) -> bool:
+        return len(self.table) < self._replicas_max
 
     def _tell_where_replicas_are(self) -> None:
         """Who could repair each replica here, if its own log does not say."""
@@ -529,9 +570,10 @@ class Replicas:
         if placed.replica.directory_id != self._promises.directory_id or placed.partition in self._promises.listed():
             return
         async with turns:
-            if self._promises.recall(placed.partition) is None and len(self.table) >= self._replicas_max:
+            if self._promises.recall(placed.partition) is None and not self._may_open_more():
                 why = f"broker {self._broker_id} holds {len(self.table)} replicas and may open no more files"
                 self.unopened[placed.partition] = why
+                self.retries.note_failed(placed.partition, self._environment.monotonic_ms())
                 self._environment.log("replica_refused", partition=str(placed.partition), why=why)
                 return
             settings = self.settings(placed.topic)
@@ -571,6 +613,7 @@ class Replicas:
         why = await self.lineages.admit(partition, self._internal_config())
         if why is not None:
             self.unopened[partition] = why
+            self.retries.forget(partition)  # whoever carries out recoveries tries again
             self._environment.log("replica_unopened", partition=str(partition), why=why)
             return
         self.unopened.pop(partition, None)
@@ -607,8 +650,13 @@ class Replicas:
             )
         except (DamagedLog, OSError) as error:
             self.unopened[partition] = str(error)
-            self._environment.log("replica_unopened", partition=str(partition), why=str(error))
+            wait_ms = self.retries.note_failed(partition, self._environment.monotonic_ms())
+            self._environment.log(
+                "replica_unopened", partition=str(partition), why=str(error), again_in_s=round(wait_ms / 1000)
+            )
             return
+        if self.retries.note_opened(partition):
+            self._environment.log("replica_opened_at_last", partition=str(partition))
         # Until the decisions are read, clients would only hear that they are not: let another replica lead meanwhile.
         replica.set_willing(self._may_create or partition == CLUSTER_PARTITION)
         replica.placed = first_voters
@@ -620,6 +668,7 @@ class Replicas:
     async def _delete(self, partition: PartitionId) -> None:
         """The listing goes first: a crash in between leaves files that nobody lists, never a listing without files."""
         self.unopened.pop(partition, None)
+        self.retries.forget(partition)
         self.lineages.forget(partition)
         deleted = self.state.deleted_topics.get(partition.topic_id)
         if deleted is not None and self._settings.pop(partition.topic_id, None) is not None:

@@ -41,6 +41,18 @@ class NoLeader(LograftError):
     reason, grpc_status, kafka_code, retriable = "NO_LEADER", "UNAVAILABLE", 5, True
 
 
+class FencedTerm(LograftError):
+    """The client knows an older leader than this one, and is to ask who leads now. Facts: term."""
+
+    reason, grpc_status, kafka_code, retriable = "FENCED_TERM", "FAILED_PRECONDITION", 74, True
+
+
+class UnknownTerm(LograftError):
+    """The client knows a newer leader than this one. Facts: term."""
+
+    reason, grpc_status, kafka_code, retriable = "UNKNOWN_TERM", "FAILED_PRECONDITION", 75, True
+
+
 class UnknownOutcome(LograftError):
     """Leadership or contact was lost while the request was under way: it may have been carried out, or may yet be."""
 
@@ -199,10 +211,71 @@ class LostGrant(LograftError):
     reason, grpc_status, kafka_code, retriable = "LOST_GRANT", "FAILED_PRECONDITION", 22, False
 
 
+class InconsistentGroup(LograftError):
+    """The group's members are clients of another kind, or share partitions out in another way."""
+
+    reason, grpc_status, kafka_code, retriable = "INCONSISTENT_GROUP", "FAILED_PRECONDITION", 23, False
+
+
+class IllegalGeneration(LograftError):
+    """Partitions were shared out anew since; join again. Facts: generation."""
+
+    reason, grpc_status, kafka_code, retriable = "ILLEGAL_GENERATION", "FAILED_PRECONDITION", 22, False
+
+
+class RebalanceInProgress(LograftError):
+    """Partitions are being shared out anew; join again."""
+
+    reason, grpc_status, kafka_code, retriable = "REBALANCE_IN_PROGRESS", "FAILED_PRECONDITION", 27, False
+
+
+class FencedEpoch(LograftError):
+    """The member's epoch is not the one that it was told last: it is to give up all that it has, and join anew.
+
+    Facts: epoch.
+    """
+
+    reason, grpc_status, kafka_code, retriable = "FENCED_EPOCH", "FAILED_PRECONDITION", 110, False
+
+
+class UnreleasedInstance(LograftError):
+    """A member of the same instance id is there still."""
+
+    reason, grpc_status, kafka_code, retriable = "UNRELEASED_INSTANCE", "FAILED_PRECONDITION", 111, False
+
+
+class UnsupportedAssignor(LograftError):
+    reason, grpc_status, kafka_code, retriable = "UNSUPPORTED_ASSIGNOR", "INVALID_ARGUMENT", 112, False
+
+
+class StaleEpoch(LograftError):
+    """The member did not have the partition in that epoch, or does no longer; nothing was stored. Facts: epoch."""
+
+    reason, grpc_status, kafka_code, retriable = "STALE_EPOCH", "FAILED_PRECONDITION", 113, False
+
+
+class InvalidPattern(LograftError):
+    """No regular expression that brokers match."""
+
+    reason, grpc_status, kafka_code, retriable = "INVALID_PATTERN", "INVALID_ARGUMENT", 128, False
+
+
+class MemberIdRequired(LograftError):
+    """Join again, under the id that is given. Facts: member_id."""
+
+    reason, grpc_status, kafka_code, retriable = "MEMBER_ID_REQUIRED", "FAILED_PRECONDITION", 79, False
+
+
 class GroupNotEmpty(LograftError):
     """Only a group without members can be deleted, or have offsets stored by who is no member. Facts: members."""
 
     reason, grpc_status, kafka_code, retriable = "GROUP_NOT_EMPTY", "FAILED_PRECONDITION", 68, False
+
+
+class StillSubscribed(LograftError):
+    """Members of the group subscribe to the topic, or have partitions of it still: their offsets are in use."""
+
+    reason, grpc_status, kafka_code, retriable = "STILL_SUBSCRIBED", "FAILED_PRECONDITION", 86, False
 
 
 class GroupFull(LograftError):

@@ -241,9 +241,10 @@ def check_produced(batch: Buffer, *, bytes_max: int) -> BatchHeader:
             f"{header.record_count} records cannot fit in {room} bytes", record_count=header.record_count
         )
     producer = (header.producer_id, header.producer_epoch, header.base_sequence)
-    if producer != (-1, -1, -1) and min(producer) < 0:
+    # Without a producer id the others say nothing: some clients leave a sequence of 0 there.
+    if header.producer_id != -1 and min(producer) < 0:
         raise InvalidRecord(
-            "producer id {}, epoch {} and sequence {} must all be set (0 or above) or all be -1".format(*producer),
+            "producer id {}, epoch {} and sequence {} must all be set (0 or above), or the id be -1".format(*producer),
             producer_id=header.producer_id,
         )
     return header

@@ -1,7 +1,7 @@
 """How it went: counts, faults, recoveries, and silences that nothing excuses. Row: dead-window.
 
 Always
-    silence is somebody asking and nobody getting an ok; who asks for nothing is not kept waiting
+    silence is somebody asking and nobody getting an ok; who asks for nothing is not kept waiting, nor is who crashed
     faults excuse silence, but for kills and pauses of less than half of the brokers once their number is known
 """
 
@@ -66,6 +66,8 @@ class Liveness:
         self._healthy_since: float | None = None
         self._healed: tuple[str, float] | None = None
         self._asking: dict[str, _Asking] = defaultdict(_Asking)
+        self._open: dict[tuple[int, int], tuple[str, str]] = {}
+        """Who asks, and what, by file and op."""
 
     def see(self, event: Event, begun: Event, f: str) -> None:
         """Every event comes by here, after it was judged."""
@@ -80,6 +82,8 @@ class Liveness:
             self._ask(f"{f}", event, event.type)
         elif f == "fault":
             self._fault(event)
+        elif f == "crash":
+            self._crash(event)
 
     def _send(self, event: Event, begun: Event) -> None:
         assert isinstance(event, Send) and isinstance(begun, Send)
@@ -108,8 +112,19 @@ class Liveness:
 
     def _ask(self, what: str, event: Event, kind: str) -> None:
         asking = self._asking[what]
+        if kind == "invoke":
+            self._open[event.file, event.op] = event.process, what
+        else:
+            del self._open[event.file, event.op]
         self._count(what, asking, event, kind)
         asking.last_t = event.t
+
+    def _crash(self, event: Event) -> None:
+        """Whoever crashed waits no more; until then it did."""
+        for key in [key for key, (process, _) in self._open.items() if process == event.process]:
+            _, what = self._open.pop(key)
+            self._look(what, self._asking[what], event.t)
+            self._asking[what].open -= 1
 
     def _count(self, what: str, asking: _Asking, event: Event, kind: str) -> None:
         if kind == "invoke":

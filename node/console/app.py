@@ -30,9 +30,10 @@ from ...client.offset_bounds import END, START, parse_bound
 from ...proto.errors import BrokerUnavailable, InvalidRequest, LograftError, Overloaded, UnknownGroup, UnknownTopic
 from ..config import BrokerConfig, host_and_port
 from ..controller.facts import CLUSTER_TOPIC, CLUSTER_TOPIC_ID
+from ..controller.topic_rules import CONFIG_KEYS
 from ..role_changes import ToldChanges
 from . import asgi, rendering, safety, views
-from .changes import Changes
+from .changes import Changes, group_of
 from .filters import Filter
 from .scan import Budget, Found, Scanner, Search, Tail, one_record
 from .snapshot import Snapshot
@@ -74,7 +75,7 @@ class ConsoleApp:
         self._names = own_names(config)
         self._client = Client(own_address(config), client_id="console", timeout=CLIENT_TIMEOUT_S)
         self._snapshot = Snapshot(self._client)
-        self._changes = Changes(self._client)
+        self._changes = Changes(self._client, config.limits.batch_bytes_max)
         self._streams = 0
         self._serving: set[asyncio.Task[None]] = set()
         self._app = Starlette(
@@ -182,7 +183,8 @@ class ConsoleApp:
             "topics/{topic}": self._topic,
             "topics/{topic}/records/{partition:int}/{offset:int}": self._record,
             "groups": self._groups,
-            "groups/{group:path}/describe": self._group,
+            "group": self._group,
+            "topic-settings": self._topic_settings,
             "elections": self._elections,
             "settings": self._settings,
         }
@@ -194,7 +196,7 @@ class ConsoleApp:
                     raise BrokerUnavailable(f"this broker is not ready: {why_not}")
                 content = await answer(request)
             except LograftError as error:
-                return told(status_of(error), {"error": str(error), "reason": error.reason})
+                return told(status_of(error), trouble_of(error))
             return told(200, content | {"now_ms": time.time_ns() // 1_000_000, "served_by": self._config.broker.id})
 
         return endpoint
@@ -239,7 +241,7 @@ class ConsoleApp:
 
     async def _group(self, request: Request) -> views.Json:
         await self._snapshot.watched()
-        described = await self._client.groups.describe(request.path_params["group"])
+        described = await self._client.groups.describe(group_of(request))
         return {"group": views.group_json(described, self._snapshot.history)}
 
     async def _elections(self, request: Request) -> views.Json:
@@ -254,6 +256,15 @@ class ConsoleApp:
         if partition:
             changes = [change for change in changes if str(change.number) == partition]
         return {"elections": views.elections_json(changes, names, ELECTIONS_MAX), "unheard": unheard}
+
+    async def _topic_settings(self, request: Request) -> views.Json:
+        """All that can be set for a topic."""
+        return {
+            "settings": [
+                {"name": one.name, "default": one.default, "type": one.type, "explanation": one.doc}
+                for one in CONFIG_KEYS.values()
+            ]
+        }
 
     async def _settings(self, request: Request) -> views.Json:
         settings = await self._client.admin.cluster_settings()
@@ -397,6 +408,17 @@ class _Stream(StreamingResponse):
 
 def told(status: int, content: views.Json) -> Response:
     return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
+
+
+FIELD_OF = {"INVALID_TOPIC": "name", "TOPIC_EXISTS": "name", "INVALID_PARTITIONS": "partitions"} | {
+    "INVALID_REPLICATION": "replication"
+}
+"""Of a form: at which of its fields what is wrong is told, where the error does not name a setting."""
+
+
+def trouble_of(error: LograftError) -> views.Json:
+    field = error.facts.get("key") or FIELD_OF.get(error.reason)
+    return {"error": str(error), "reason": error.reason} | ({"field": str(field)} if field else {})
 
 
 def status_of(error: LograftError) -> int:

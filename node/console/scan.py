@@ -225,16 +225,17 @@ class Scanner:
         Raises
             InvalidRequest              a partition or place that is none
             UnknownTopic                there is none
-            RequestTimedOut, ...        a partition could not be read
+            RequestTimedOut, ...        a partition could not be read, or a time not be found within the budget
         """
-        ranges = await self._pin(search)
-        progress = Progress(records_total=sum(max(0, end - begin) for begin, end in ranges.values()))
+        progress = Progress()
+        ranges = await self._pin(search, budget, progress)
+        progress.records_total = sum(max(0, end - begin) for begin, end in ranges.values())
         told = self._backward if search.newest_first else self._forward
         async with aclosing(told(search, ranges, budget, progress)) as news:
             async for found in news:
                 yield found
 
-    async def _pin(self, search: Search) -> dict[TopicPartition, tuple[int, int]]:
+    async def _pin(self, search: Search, budget: Budget, progress: Progress) -> dict[TopicPartition, tuple[int, int]]:
         """The ranges to look through: exact also where they are given as times."""
         resolve = self._client.groups.resolve
         firsts, lasts, starts = await asyncio.gather(
@@ -247,7 +248,8 @@ class Scanner:
             ends = await resolve(search.topic, Bound("end"))
             for bound, found in ((search.start, firsts), (search.stop, lasts)):
                 if bound.base == "time":
-                    found |= await self._exact({p: (found[p], ends[p]) for p in chosen}, bound.number)
+                    spans = {p: (found[p], ends[p]) for p in chosen}
+                    found |= await self._exact(spans, bound.number, budget, progress)
         ranges = {}
         for partition in chosen:
             first, last = max(firsts[partition], starts[partition]), max(lasts[partition], starts[partition])
@@ -257,8 +259,14 @@ class Scanner:
             ranges[partition] = first, max(first, last)
         return ranges
 
-    async def _exact(self, ranges: Mapping[TopicPartition, tuple[int, int]], time_ms: int) -> dict[TopicPartition, int]:
-        """Brokers find the batch in which a time is reached; the record in it is found here."""
+    async def _exact(
+        self, ranges: Mapping[TopicPartition, tuple[int, int]], time_ms: int, budget: Budget, progress: Progress
+    ) -> dict[TopicPartition, int]:
+        """Brokers find the batch in which a time is reached; the record in it is found here.
+
+        Nearly always it is in that very batch. But what a batch says of its times is the word of a client, and
+        compaction may have taken the record out: what is looked through for it counts.
+        """
         found = {partition: end for partition, (_, end) in ranges.items()}
         pace = Pace()
         for partition, span in ranges.items():
@@ -270,6 +278,12 @@ class Scanner:
                     if at is not None:
                         found[partition] = at
                         break
+                    progress.bytes_read += sum(map(size_of, records))
+                    if why := budget.spent(progress):
+                        raise RequestTimedOut(
+                            f"where {partition} reaches that time was not found within a search's limit of {why}: "
+                            "search by offset, or raise console.search_bytes_max and console.search_ms_max"
+                        )
         return found
 
     async def _forward(

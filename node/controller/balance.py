@@ -73,7 +73,7 @@ class LeadershipHandBack:
         self._under_way: set[PartitionId] = set()
 
     def look(self, now_ms: float, led: Iterable[LedPartition]) -> list[HandBack]:
-        """What to hand back now, of the partitions `led`, which are all that this broker leads.
+        """What to hand back now, of the partitions `led`: all that this broker leads, but for those it should lead.
 
         Those returned count as under way until `finished`.
         """

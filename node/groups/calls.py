@@ -25,6 +25,8 @@ class Join(NamedTuple):
     instance_id: str = ""
     client_id: str = ""
     host: str = ""
+    may_be_empty: bool = False
+    """May it subscribe to nothing? Kafka clients do that until a topic that they look for is there."""
 
 
 class Heartbeat(NamedTuple):
@@ -126,6 +128,8 @@ class GroupListed(NamedTuple):
     members: int
     partitions: int
     topics: tuple[str, ...]
+    is_shared_out_here: bool = False
+    """By the coordinator, and not by its members among themselves."""
 
 
 class MemberDescription(NamedTuple):

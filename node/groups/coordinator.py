@@ -12,11 +12,11 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ...partitions.environment import PartitionId, TimerHandle
-from ...proto.errors import LograftError, NoLeader, UnknownGroup
+from ...proto.errors import InvalidRequest, LograftError, NoLeader, UnknownGroup
 from ..controller.state import ClusterState
 from ..decider import Decider
 from ..decision_log import DecidedReplica, DecisionLog
@@ -34,7 +34,11 @@ from .calls import (
     SeekTarget,
     Unread,
 )
-from .facts import Change, encode_batch
+from .classic import ClassicGroups
+from .classic_calls import ClassicDescription, Joined, JoinGroup, Leaver, Synced, SyncGroup
+from .consumer_calls import LEAVING, ConsumerGroupDescription, ConsumerHeartbeat, ConsumerTold, inner_id
+from .consumer_members import ConsumerMembers, check_reader
+from .facts import Change, ClassicFact, Value, encode_batch
 from .office import Office
 from .rules import GroupsLimits, check_group, check_member_id
 from .state import GroupFacts, GroupsState
@@ -58,6 +62,10 @@ TAKING_OFFICE_MS = 20.0
 """Between two looks whether a new leader is ready to decide."""
 FACTS_PER_BATCH_MAX = 25_000
 """A batch must fit between brokers. More than any one call decides: only what concerns many groups is cut in pieces."""
+BATCH_BYTES_MAX = 4 << 20
+"""The same of what Kafka clients bring, of whom a single group may bring megabytes: about so much is in one batch."""
+SETTLING_MS_MAX = 1_000.0
+"""A Kafka client's heartbeat waits so long at most for what it leads to: others' commits may wait behind it."""
 ASLEEP_MS = 250.0
 """A timer that fires so late says that this broker slept."""
 
@@ -70,6 +78,10 @@ class CoordinatorOutside(Protocol):
     def call_later(self, delay_ms: float, callback: Callable[[], None]) -> TimerHandle: ...
     def call_soon(self, callback: Callable[[], None]) -> None: ...
     def log(self, event: str, **facts: Any) -> None: ...
+    def new_id(self) -> str:
+        """Drawn anew each time, unlike any other."""
+        ...
+
     def topics(self) -> ClusterState:
         """The decisions known here: names, ids and partition counts."""
         ...
@@ -109,10 +121,15 @@ class Coordinator:
             replica, log, lambda changes: encode_batch(changes, outside.wall_ms()), "the coordinator"
         )
         self._office: Office | None = None
+        self._classic: ClassicGroups | None = None
+        """Of the same state as the office."""
+        self._consumers: ConsumerMembers | None = None
+        """Of the office."""
         self._timer: TimerHandle | None = None
         self._timer_due_ms = 0.0
         self._parked: dict[str, set[asyncio.Future[None]]] = {}
         """Heartbeats that wait for news, by group."""
+        self._telling: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._counts: dict[str, GroupCounts] = {}
         log.on_change(self._wake)
@@ -131,6 +148,8 @@ class Coordinator:
         now_ms = self._outside.monotonic_ms()
 
         def take_in() -> float:
+            if self._consumers is not None and self._consumers.is_one(beat.group, beat.member_id):
+                raise InvalidRequest(f"Member {beat.member_id} is a Kafka client: draw another member id, and join")
             office.heartbeat(beat, now_ms, self._outside.wall_ms())
             # Worked out now: once others have decided it may be a member no more.
             return now_ms if beat.leave else now_ms + self._longest_wait_ms(beat, office)
@@ -173,12 +192,19 @@ class Coordinator:
             await self._decider.confirmed()
         return results
 
-    async def fetch_offsets(self, group: str, wanted: Sequence[tuple[str, int]]) -> list[FetchedOffset | LograftError]:
-        """What is stored for each of `wanted` (topic, partition), or without any for all; offset -1 if nothing is."""
+    async def fetch_offsets(
+        self, group: str, wanted: Sequence[tuple[str, int]], reader: tuple[str, int] | None = None
+    ) -> list[FetchedOffset | LograftError]:
+        """What is stored for each of `wanted` (topic, partition), or without any for all; offset -1 if nothing is.
+
+        `reader`: a Kafka client that says its member id and epoch. Raises then UnknownMember, StaleEpoch.
+        """
         check_group(group)
         office = self._in_office()
         await self._decider.confirmed()
         facts = self._log.state.group(group) or GroupFacts()
+        if reader is not None:
+            check_reader(facts, *reader)
         results: list[FetchedOffset | LograftError] = []
         if not wanted:
             names = self._names(facts)
@@ -215,6 +241,173 @@ class Coordinator:
     def _counts_of(self, group: str) -> GroupCounts:
         return self._counts.setdefault(group, GroupCounts())
 
+    # -- what Kafka clients ask --------------------------------------------------------------------------------------
+
+    async def consumer_heartbeat(self, asked: ConsumerHeartbeat) -> ConsumerTold:
+        """Raises what `ConsumerMembers.heartbeat` does."""
+        check_group(asked.group)
+        office = self._in_office()
+        consumers, now_ms = self._consumers, self._outside.monotonic_ms()
+        assert consumers is not None
+        await self._decide(office, lambda: consumers.heartbeat(asked, now_ms, self._outside.wall_ms()))
+        if asked.epoch <= LEAVING:
+            return ConsumerTold(asked.epoch)
+        deadline_ms = now_ms + SETTLING_MS_MAX
+        while self._in_office() is office and not office.is_worked_out(asked.group):
+            if self._outside.monotonic_ms() >= deadline_ms:
+                break
+            await self._news(asked.group, deadline_ms)
+        if self._in_office() is not office:
+            raise NoLeader("The coordinator took office anew meanwhile; send the heartbeat again")
+        told = await self._decide(office, lambda: consumers.tell(asked, self._outside.monotonic_ms()))
+        await self._decider.confirmed()
+        return told
+
+    async def describe_consumers(self, name: str) -> ConsumerGroupDescription | None:
+        """None: it is no group in which the coordinator shares out. Raises UnknownGroup."""
+        check_group(name)
+        self._in_office()
+        await self._decider.confirmed()
+        if self._log.state.group(name) is None:
+            raise UnknownGroup(f"There is no group {name[:80]!r}; `group list` shows those there are")
+        return None if self._consumers is None else self._consumers.describe(self._log.state, name)
+
+    async def join_group(self, asked: JoinGroup) -> Joined:
+        """Raises what `ClassicGroups.join` does."""
+        check_group(asked.group)
+        joined = await self._classic_answer(
+            lambda classic, token: classic.join(asked, token, self._outside.monotonic_ms())
+        )
+        assert isinstance(joined, Joined)
+        return joined
+
+    async def sync_group(self, asked: SyncGroup) -> Synced:
+        """Raises what `ClassicGroups.sync` does."""
+        check_group(asked.group)
+        synced = await self._classic_answer(
+            lambda classic, token: classic.sync(asked, token, self._outside.monotonic_ms())
+        )
+        assert isinstance(synced, Synced)
+        return synced
+
+    async def classic_heartbeat(self, group: str, member_id: str, instance_id: str, generation: int) -> None:
+        """Raises what `ClassicGroups.heartbeat` does."""
+        check_group(group)
+        self._in_office()
+        assert self._classic is not None
+        refusal: LograftError | None = None
+        try:
+            self._classic.heartbeat(group, member_id, instance_id, generation, self._outside.monotonic_ms())
+        except LograftError as error:
+            refusal = error
+        await self._decider.confirmed()
+        if refusal is not None:
+            raise refusal
+
+    async def leave_group(self, group: str, leavers: Sequence[Leaver]) -> list[str | LograftError]:
+        """For each of them the id of the member that left, or why none did."""
+        check_group(group)
+        office = self._in_office()
+        classic = self._classic
+        assert classic is not None
+
+        def leave(leaver: Leaver) -> str | LograftError:
+            try:
+                return classic.leave(group, leaver, self._outside.monotonic_ms(), self._outside.wall_ms())
+            except LograftError as error:
+                return error
+
+        results = await self._decide(office, lambda: [leave(one) for one in leavers])
+        await self._decider.confirmed()
+        return results
+
+    async def store_classic_offsets(
+        self, group: str, member_id: str, instance_id: str, generation: int, entries: Sequence[OffsetToStore]
+    ) -> list[LograftError | None]:
+        """As `store_offsets`, by the rules of Kafka's groups. Raises what `ClassicGroups.check_store` does.
+
+        `generation`: the epoch, of a member that the coordinator shares out to.
+        """
+        check_group(group)
+        entries = [entry._replace(generation=generation) for entry in entries]
+        ends = await self._ends_for(entries)
+        office = self._in_office()
+        wall_ms = self._outside.wall_ms()
+
+        def store() -> list[LograftError | None]:
+            assert self._classic is not None
+            facts = office.state.group(group)
+            if member_id and facts is not None and facts.members:
+                return office.store(group, inner_id(member_id), entries, ends, wall_ms)
+            self._classic.check_store(group, member_id, instance_id, generation, self._outside.monotonic_ms())
+            return office.store(group, "", entries, ends, wall_ms, is_checked=True)
+
+        results = await self._decide(office, store)
+        if any(results):
+            await self._decider.confirmed()
+        return results
+
+    async def forget_offsets(self, group: str, wanted: Sequence[tuple[str, int]]) -> list[LograftError | None]:
+        """Forget what is stored for partitions that no member reads. Raises UnknownGroup."""
+        check_group(group)
+        office = self._in_office()
+        results = await self._decide(office, lambda: office.forget_offsets(group, wanted))
+        await self._decider.confirmed()
+        return results
+
+    async def describe_classic(self, name: str) -> ClassicDescription | None:
+        """None: it is no group of Kafka clients. Raises UnknownGroup."""
+        check_group(name)
+        self._in_office()
+        await self._decider.confirmed()
+        group = self._log.state.group(name)
+        described = None if self._classic is None else self._classic.describe(name)
+        if group is None and described is None:
+            raise UnknownGroup(f"There is no group {name[:80]!r}; `group list` shows those there are")
+        return described
+
+    def classic_now(self, name: str) -> ClassicDescription | None:
+        """As `describe_classic`, of a group that `list_groups` has just told of: no other round is needed for that."""
+        return None if self._classic is None else self._classic.describe(name)
+
+    async def _classic_answer(
+        self, ask: Callable[[ClassicGroups, asyncio.Future[Joined | Synced]], None]
+    ) -> Joined | Synced:
+        """What the call is answered, once all that it rests on is logged."""
+        office = self._in_office()
+        classic = self._classic
+        assert classic is not None
+        answer: asyncio.Future[Joined | Synced] = asyncio.get_running_loop().create_future()
+        try:
+            await self._decide(office, lambda: ask(classic, answer))
+            return await answer
+        finally:
+            if not answer.done() or answer.cancelled():
+                classic.forget(answer, self._outside.monotonic_ms())
+                answer.cancel()
+            elif answer.exception() is not None:
+                pass  # looked at, so that asyncio does not report it as forgotten
+
+    async def _tell(self, answers: Sequence[tuple[asyncio.Future[Any], Joined | Synced | LograftError]]) -> None:
+        """Answer calls that wait, once what was decided by now is logged."""
+        failure: LograftError | None = None
+        try:
+            await self._decider.settled()
+        except LograftError as error:
+            failure = error
+        for answer, told in answers:
+            if not answer.done():
+                if failure is not None or isinstance(told, LograftError):
+                    answer.set_exception(failure or told)  # type: ignore[arg-type]
+                else:
+                    answer.set_result(told)
+
+    def _abandon_classic(self) -> None:
+        classic, self._classic = self._classic, None
+        for answer in () if classic is None else classic.abandon():
+            if not answer.done():
+                answer.set_exception(NoLeader("The coordinator took office anew, or no longer is it; ask again"))
+
     # -- what operators ask ------------------------------------------------------------------------------------------
 
     async def list_groups(self) -> list[GroupListed]:
@@ -225,7 +418,16 @@ class Coordinator:
             names = self._names(group)
             partitions = {*group.offsets, *(p for p in group.grants if group.owner(p) is not None)}
             topics = sorted({names[partition.topic_id] for partition in partitions} - {""})
-            listed.append(GroupListed(name, office.condition(name), len(group.members), len(partitions), tuple(topics)))
+            listed.append(
+                GroupListed(
+                    name,
+                    office.condition(name),
+                    group.member_count,
+                    len(partitions),
+                    tuple(topics),
+                    group.is_shared_out_here,
+                )
+            )
         return listed
 
     async def describe(self, name: str) -> GroupDescription:
@@ -277,7 +479,15 @@ class Coordinator:
         ends = await self._ends_for(targets)
         office = self._in_office()
         wall_ms = self._outside.wall_ms()
-        sought = await self._decide(office, lambda: office.seek(group, targets, ends, wall_ms, dry=validate_only))
+
+        def seek() -> Seeked:
+            sought = office.seek(group, targets, ends, wall_ms, dry=validate_only)
+            if not validate_only and self._classic is not None and self._consumers is not None:
+                self._classic.sought(group, self._outside.monotonic_ms(), wall_ms)
+                self._consumers.fence_owners(group, {office.checked(target, ends) for target in targets})
+            return sought
+
+        sought = await self._decide(office, seek)
         if validate_only:
             await self._decider.confirmed()
         return sought
@@ -286,7 +496,13 @@ class Coordinator:
         """Raises UnknownGroup, GroupNotEmpty."""
         check_group(group)
         office = self._in_office()
-        await self._decide(office, lambda: office.delete(group))
+
+        def delete() -> None:
+            office.delete(group)
+            if self._classic is not None:
+                self._classic.deleted(group)
+
+        await self._decide(office, delete)
 
     # -- what its broker tells it ------------------------------------------------------------------------------------
 
@@ -305,11 +521,13 @@ class Coordinator:
         else:
             self._office = None
             self._counts.clear()
+            self._abandon_classic()
             self._disarm()
 
     def stop(self) -> None:
         self._stopped = True
         self._office = None
+        self._abandon_classic()
         self._disarm()
         self._wake([*self._parked])
 
@@ -328,6 +546,10 @@ class Coordinator:
                 now_ms=self._outside.monotonic_ms(),
                 wall_ms=self._outside.wall_ms(),
             )
+            self._abandon_classic()
+            now_ms = self._outside.monotonic_ms()
+            self._classic = ClassicGroups(state, self._limits, self._outside.new_id, now_ms=now_ms)
+            self._consumers = ConsumerMembers(self._office, self._limits, now_ms=now_ms)
             self._wake([*self._parked])
             self._arm_next(self._office)
         return self._office
@@ -347,9 +569,12 @@ class Coordinator:
 
     def _propose(self, office: Office) -> None:
         """Log what the office decided, if it did, and go on at the time it names."""
+        classic, consumers = self._classic, self._consumers
         changes = office.take()
-        for at in range(0, len(changes), FACTS_PER_BATCH_MAX):
-            self._decider.propose(changes[at : at + FACTS_PER_BATCH_MAX])
+        for beside in (consumers, classic):
+            changes += [] if beside is None else beside.take()
+        for piece in _pieces(changes):
+            self._decider.propose(piece)
         notes, office.notes = office.notes, []
         for event, facts in notes:
             self._outside.log(event, **facts)
@@ -357,6 +582,10 @@ class Coordinator:
                 self._counts_of(facts["group"]).rebalances += 1
         stirred, office.stirred = office.stirred, set()
         self._wake([*stirred])
+        if classic is not None and (answers := classic.take_answers()):
+            telling = asyncio.get_running_loop().create_task(self._tell(answers))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
         self._arm_next(office)
 
     def _on_timer(self) -> None:
@@ -368,14 +597,22 @@ class Coordinator:
             now_ms = self._outside.monotonic_ms()
             if now_ms - self._timer_due_ms > ASLEEP_MS:
                 office.forgive(now_ms)
-            office.advance(now_ms, self._outside.wall_ms())
+                for beside in (self._classic, self._consumers):
+                    if beside is not None:
+                        beside.forgive(now_ms)
+            # Each after what it rests on: whom the office left out, the others no longer know.
+            for each in (office, self._classic, self._consumers):
+                if each is not None:
+                    each.advance(now_ms, self._outside.wall_ms())
             self._propose(office)
         except LograftError:
             # Not ready yet, or handing over: if it still leads then, it looks again.
             self._arm(TAKING_OFFICE_MS)
 
     def _arm_next(self, office: Office) -> None:
-        due_ms = office.next_due_ms()
+        deciding = (office, self._classic, self._consumers)
+        due = [one.next_due_ms() for one in deciding if one is not None]
+        due_ms = min((one for one in due if one is not None), default=None)
         if due_ms is not None:
             self._arm(max(due_ms - self._outside.monotonic_ms(), 0))
 
@@ -470,6 +707,29 @@ class Coordinator:
         return FetchedOffset(
             topic, partition.number, partition.topic_id, stored.offset, stored.metadata, stored.stored_ms
         )
+
+
+def _pieces(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    """What fits in one batch, in order. A group's facts alone always do."""
+    piece: list[Change] = []
+    size = 0
+    for change in changes:
+        weight = _weight(change[1])
+        if piece and (len(piece) >= FACTS_PER_BATCH_MAX or size + weight > BATCH_BYTES_MAX):
+            yield piece
+            piece, size = [], 0
+        piece.append(change)
+        size += weight
+    if piece:
+        yield piece
+
+
+def _weight(value: Value | None) -> int:
+    """About how many bytes a fact takes, if it may take many: bytes are logged as base64."""
+    if not isinstance(value, ClassicFact):
+        return 0
+    brought = sum(len(brought) for member in value.members for _, brought in member.protocols)
+    return (brought + sum(len(member.assignment) for member in value.members)) * 4 // 3
 
 
 def _is_news(answer: HeartbeatAnswer, beat: Heartbeat) -> bool:

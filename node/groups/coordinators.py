@@ -219,6 +219,9 @@ class _Outside:
     def log(self, event: str, **facts: Any) -> None:
         self._environment.log(event, **facts)
 
+    def new_id(self) -> str:
+        return f"{self._environment.random.getrandbits(128):032x}"
+
     def topics(self) -> ClusterState:
         return self._replicas.state
 

@@ -40,7 +40,16 @@ class OffsetKey(msgspec.Struct, frozen=True, order=True):
     partition: PartitionId
 
 
-Key = GroupKey | MemberKey | GrantKey | OffsetKey
+class ClassicKey(msgspec.Struct, frozen=True, order=True):
+    group: str
+
+
+class ToldKey(msgspec.Struct, frozen=True, order=True):
+    group: str
+    member_id: str
+
+
+Key = GroupKey | MemberKey | GrantKey | OffsetKey | ClassicKey | ToldKey
 
 
 class GroupFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +94,54 @@ class OffsetFact(msgspec.Struct, frozen=True, kw_only=True):
     metadata: str = ""
 
 
-Value = GroupFact | MemberFact | GrantFact | OffsetFact
+class ClassicMember(msgspec.Struct, frozen=True, kw_only=True):
+    """A Kafka client that is a member of a group."""
+
+    member_id: str
+    instance_id: str = ""
+    client_id: str = ""
+    host: str = ""
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    protocols: tuple[tuple[str, bytes], ...]
+    """Name and what the member tells the others by it."""
+    assignment: bytes = b""
+    """What it has, as the leader of its group said."""
+
+
+class ClassicFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A group of Kafka clients, in its present generation."""
+
+    generation: int
+    protocol_type: str
+    protocol: str = ""
+    leader: str = ""
+    members: tuple[ClassicMember, ...] = ()
+    is_assigned: bool = False
+    """Did the leader say who has what?"""
+    emptied_ms: int = 0
+    """Unix time at which the last member went; 0 while there are members."""
+
+
+Places = dict[str, dict[str, int]]
+"""Topic id -> partition's number, as text -> the epoch under which the member was told of it."""
+
+
+class ToldFact(msgspec.Struct, frozen=True, kw_only=True):
+    """What a member was told that speaks Kafka's server-side protocol. Only such members have one."""
+
+    epoch: int
+    """A generation of the group: with each thing that the member is told anew it is a higher one."""
+    known: int
+    """An earlier epoch that the member has shown to know: it may not have heard of `epoch` yet."""
+    rebalance_timeout_ms: int
+    assigned: Places = {}
+    """What it is to have, in the epoch told last."""
+    revoking: Places = {}
+    """What it was told to give up, and may have still."""
+
+
+Value = GroupFact | MemberFact | GrantFact | OffsetFact | ClassicFact | ToldFact
 Change = tuple[Key, Value | None]
 """A key and its whole new value; None deletes it."""
 
@@ -94,6 +150,8 @@ _KINDS: dict[str, tuple[type[Key], type[Value]]] = {
     "member": (MemberKey, MemberFact),
     "grant": (GrantKey, GrantFact),
     "offset": (OffsetKey, OffsetFact),
+    "classic": (ClassicKey, ClassicFact),
+    "told": (ToldKey, ToldFact),
 }
 _DECODERS = {kind: msgspec.json.Decoder(value) for kind, (_, value) in _KINDS.items()}
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -109,6 +167,10 @@ def encode_key(key: Key) -> bytes:
             text = f"grant/{partition.topic_id}/{partition.number}/{group}"
         case OffsetKey(group, partition):
             text = f"offset/{partition.topic_id}/{partition.number}/{group}"
+        case ClassicKey(group):
+            text = f"classic/{group}"
+        case ToldKey(group, member_id):
+            text = f"told/{member_id}/{group}"
     return text.encode()
 
 
@@ -128,9 +190,11 @@ def decode(key: bytes | None, value: bytes | None) -> Change:
         match kind:
             case "group":
                 found: Key = GroupKey(rest)
-            case "member":
+            case "classic":
+                found = ClassicKey(rest)
+            case "member" | "told":
                 member_id, _, group = rest.partition("/")
-                found = MemberKey(group, member_id)
+                found = MemberKey(group, member_id) if kind == "member" else ToldKey(group, member_id)
             case "grant" | "offset":
                 topic_id, number, group = rest.split("/", 2)
                 partition = PartitionId(topic_id, int(number))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from ...partitions.cold_reads import read_when_cached
 from ...partitions.environment import Buffer, PartitionId
 from ...partitions.raft.points import Point
 from ...partitions.replica import Chunk
@@ -83,13 +84,15 @@ async def unread_from(replica: PartitionReplica, offset: int, wall_ms: Callable[
     Raises NotLeader, NoLeader, ReplicaDamaged.
     """
     end = await replica.confirm_read()
-    return _unread(replica, offset, end, wall_ms())
+    return await _unread(replica, offset, end, wall_ms)
 
 
-def _unread(replica: PartitionReplica, offset: int, end: int, now_ms: int) -> Unread:
-    start = replica.log_start
-    timestamp_ms = timestamp_at(replica, max(offset, start), end)
-    return Unread(start, end, timestamp_ms, max(now_ms - timestamp_ms, 0) if timestamp_ms >= 0 else 0)
+async def _unread(replica: PartitionReplica, offset: int, end: int, wall_ms: Callable[[], int]) -> Unread:
+    def read(only_cached: bool) -> int:
+        return timestamp_at(replica, max(offset, replica.log_start), end, only_cached=only_cached)
+
+    timestamp_ms = await read_when_cached(read)  # who is behind asks for what left memory long ago
+    return Unread(replica.log_start, end, timestamp_ms, max(wall_ms() - timestamp_ms, 0) if timestamp_ms >= 0 else 0)
 
 
 def timestamp_at(replica: PartitionReplica, offset: int, end: int, *, only_cached: bool = False) -> int:
@@ -189,7 +192,7 @@ class Lag:
             if end is None:
                 continue
             try:
-                found[partition] = _unread(replica, asked[partition], end, self._wall_ms())
+                found[partition] = await _unread(replica, asked[partition], end, self._wall_ms)
             except LograftError:
                 continue
             # Each may have taken a batch's decoding; heartbeats and clients must not wait for a thousand of them.

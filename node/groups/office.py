@@ -26,11 +26,13 @@ from ...proto.errors import (
     FencedInstance,
     GroupFull,
     GroupNotEmpty,
+    InconsistentGroup,
     InvalidRequest,
     LograftError,
     LostGrant,
     NoLeader,
     OffsetOutOfRange,
+    StillSubscribed,
     UnknownGroup,
     UnknownMember,
     UnknownPartition,
@@ -53,6 +55,7 @@ from .calls import (
 )
 from .facts import (
     Change,
+    ClassicKey,
     GrantFact,
     GrantKey,
     GroupFact,
@@ -62,11 +65,13 @@ from .facts import (
     MemberKey,
     OffsetFact,
     OffsetKey,
+    ToldKey,
     Value,
 )
 from .hash_ring import Taker, assign
 from .rules import GroupsLimits, check_join, check_metadata, compile_pattern, for_people
 from .state import GroupFacts, GroupsState
+from .told import refuse_stale
 
 REPLACED_REMEMBERED = 16
 """Earlier processes of one instance id that are told apart from newcomers."""
@@ -105,6 +110,8 @@ class Office:
         """Events for the operator since they were last taken away."""
         self.stirred: set[str] = set()
         """Groups in which somebody may be to hear something that is not logged."""
+        self.gone: list[MemberKey] = []
+        """Members that were removed since they were last taken away."""
         self._topics = topics
         self._limits = limits
         self._began_ms = now_ms
@@ -114,6 +121,8 @@ class Office:
         """Of the groups in this decision: what is decided together has one generation."""
         self._targets: dict[str, dict[PartitionId, str]] = {}
         """Who is to own what; of a group that is not here all stays as it is, for now."""
+        self._quiet: dict[str, tuple[int, int]] = {}
+        """Generation and target of groups in which all was where it is to be."""
         self._due_ms: dict[str, float] = {}
         """When the partitions of a group that changed are to be shared out anew."""
         self._sessions: dict[MemberKey, _Session] = {}
@@ -155,6 +164,11 @@ class Office:
             return
         if member is None:
             self._refuse_fenced(group, beat.member_id)
+            if group is not None and group.classic is not None and group.classic.members:
+                raise InconsistentGroup(
+                    f"Group {_shown(beat.group)} has {len(group.classic.members)} members that are Kafka clients, "
+                    "which cannot share partitions with others: use another group, or stop those first"
+                )
             if beat.join is None:
                 raise _unknown_member(beat.group, beat.member_id)
             check_join(beat.join, self._limits)
@@ -167,10 +181,7 @@ class Office:
 
     def answer(self, logged: GroupsState, name: str, member_id: str) -> HeartbeatAnswer:
         """What a member is to hear, by what is `logged`. Raises UnknownMember, FencedInstance."""
-        group = logged.group(name)
-        if group is None or member_id not in group.members:
-            self._refuse_fenced(group, member_id)
-            raise _unknown_member(name, member_id)
+        group = self.of_member(logged, name, member_id)
         target = self._targets.get(name)
         grants: list[GrantTold] = []
         revoked: list[GrantTold] = []
@@ -186,6 +197,14 @@ class Office:
         unknown = tuple(topic for topic in group.members[member_id].topics if self._named(topic) is None)
         return HeartbeatAnswer(group.generation, tuple(grants), tuple(revoked), unknown)
 
+    def of_member(self, state: GroupsState, name: str, member_id: str) -> GroupFacts:
+        """The group of a member. Raises UnknownMember, FencedInstance."""
+        group = state.group(name)
+        if group is None or member_id not in group.members:
+            self._refuse_fenced(group, member_id)
+            raise _unknown_member(name, member_id)
+        return group
+
     def heard_ms_ago(self, name: str, member_id: str, now_ms: float) -> int:
         """Since the member's last heartbeat; -1 if none came in this office."""
         session = self._sessions.get(MemberKey(name, member_id))
@@ -193,6 +212,8 @@ class Office:
 
     def condition(self, name: str) -> Condition:
         group = self.state.group(name)
+        if group is not None and group.classic is not None and group.classic.members:
+            return Condition.STABLE if group.classic.is_assigned else Condition.MOVING
         if group is None or not group.members:
             return Condition.EMPTY
         target = self._targets.get(name)
@@ -205,6 +226,46 @@ class Office:
     def next_owner(self, name: str, partition: PartitionId) -> str | None:
         """Who is to own the partition; None if nobody is, or that is not worked out yet."""
         return self._targets.get(name, {}).get(partition)
+
+    def stays(self, name: str, partition: PartitionId, member_id: str) -> bool:
+        """Is its owner to keep the partition, as far as that is worked out?"""
+        target = self._targets.get(name)
+        return target is None or target.get(partition) == member_id
+
+    def is_worked_out(self, name: str) -> bool:
+        """Is it known who is to own what, and is that not about to change?"""
+        return name in self._targets and name not in self._due_ms
+
+    def awaits(self, name: str, member_id: str) -> bool:
+        """Is the member to get what others have not given back yet?"""
+        group = self.state.groups[name]
+        target = self._targets.get(name, {})
+        if self._quiet.get(name) == (group.generation, id(target)):
+            return False
+        if self.condition(name) is Condition.STABLE:
+            self._quiet[name] = (group.generation, id(target))
+            return False
+        owned = group.owned.get(member_id, {})
+        return any(owner == member_id and partition not in owned for partition, owner in target.items())
+
+    def named(self, partitions: Iterable[PartitionId]) -> tuple[tuple[PartitionId, str], ...]:
+        """With the names of their topics, as far as these are known here."""
+        known = ((partition, self._topics().topic_by_id(partition.topic_id)) for partition in sorted(partitions))
+        return tuple((partition, topic.name) for partition, topic in known if topic is not None)
+
+    def generation_above(self, name: str, generation: int) -> int:
+        """The group's generation, raised if it is not above the one given."""
+        group = self.state.group(name)
+        now = 0 if group is None else group.generation
+        while now <= generation:
+            self._generations.pop(name, None)
+            now = self._next_generation(name)
+        return now
+
+    def grant_anew(self, name: str, member_id: str) -> None:
+        """What the member had is lost to it, and becomes its own under new grants."""
+        for partition, grant in list(self.state.groups[name].owned.get(member_id, {}).items()):
+            self._put(GrantKey(name, partition), replace(grant, generation=self._next_generation(name)))
 
     def _join(self, beat: Heartbeat, join: Join, now_ms: float, wall_ms: int) -> None:
         group = self.state.group(beat.group)
@@ -237,8 +298,7 @@ class Office:
         """The newest process of an instance gets all that the earlier one had, under new grants."""
         group = self.state.groups[name]
         generation = self._next_generation(name)
-        self._put(MemberKey(name, old_id), None)
-        self._sessions.pop(MemberKey(name, old_id), None)
+        self._drop(MemberKey(name, old_id))
         for partition, grant in list(group.owned.get(old_id, {}).items()):
             self._put(GrantKey(name, partition), replace(grant, member_id=new_id, generation=generation))
         target = self._targets.get(name, {})
@@ -257,8 +317,7 @@ class Office:
 
     def _remove(self, key: MemberKey, now_ms: float, wall_ms: int, why: str) -> None:
         generation = self._next_generation(key.group)
-        self._put(key, None)
-        self._sessions.pop(key, None)
+        self._drop(key)
         self._note("member_gone", group=key.group, member=key.member_id, why=why)
         group = self.state.groups[key.group]
         if group.members:
@@ -268,6 +327,13 @@ class Office:
         self._put(GroupKey(key.group), replace(_fact(group), generation=generation, emptied_ms=wall_ms))
         self._targets.pop(key.group, None)
         self._due_ms.pop(key.group, None)
+
+    def _drop(self, key: MemberKey) -> None:
+        self._put(key, None)
+        self._sessions.pop(key, None)
+        if key.member_id in self.state.groups[key.group].told:
+            self._put(ToldKey(key.group, key.member_id), None)
+        self.gone.append(key)
 
     def _give_back(self, beat: Heartbeat) -> None:
         """Take back what the member has released, and pass it on."""
@@ -367,10 +433,10 @@ class Office:
 
     def _forget_dead(self, wall_ms: int) -> None:
         for name, group in list(self.state.groups.items()):
-            if group.members:
+            if group.has_members:
                 continue
-            emptied_ms = 0 if group.fact is None else group.fact.emptied_ms
-            used_ms = max([emptied_ms, *(offset.stored_ms for offset in group.offsets.values())])
+            emptied_ms = [fact.emptied_ms for fact in (group.fact, group.classic) if fact is not None]
+            used_ms = max([0, *emptied_ms, *(offset.stored_ms for offset in group.offsets.values())])
             if wall_ms - used_ms > self._limits.offsets_retention_ms:
                 self._note("group_expired", group=name, offsets=len(group.offsets))
                 self._delete(name)
@@ -468,9 +534,18 @@ class Office:
     # -- stored offsets ----------------------------------------------------------------------------------------------
 
     def store(
-        self, name: str, member_id: str, entries: Sequence[OffsetToStore], ends: Mapping[PartitionId, int], wall_ms: int
+        self,
+        name: str,
+        member_id: str,
+        entries: Sequence[OffsetToStore],
+        ends: Mapping[PartitionId, int],
+        wall_ms: int,
+        *,
+        is_checked: bool = False,
     ) -> list[LograftError | None]:
         """Store what may be stored; for each entry why it was not. `ends`: the committed ends that are known.
+
+        `is_checked`: that the sender may store was found by the rules of Kafka's groups (`classic.py`).
 
         Raises, for all of them
             UnknownMember, FencedInstance  the sender is no member (any more)
@@ -478,14 +553,12 @@ class Office:
         """
         group = self.state.group(name)
         if member_id:
-            if group is None or member_id not in group.members:
-                self._refuse_fenced(group, member_id)
-                raise _unknown_member(name, member_id)
-        elif group is not None and group.members:
+            self.of_member(self.state, name, member_id)
+        elif group is not None and group.has_members and not is_checked:
             raise GroupNotEmpty(
-                f"Group {_shown(name)} has members ({len(group.members)}), who store its offsets: join it, or use "
+                f"Group {_shown(name)} has members ({group.member_count}), who store its offsets: join it, or use "
                 "`group seek`, or another group",
-                members=len(group.members),
+                members=group.member_count,
             )
         elif group is None:
             self._refuse_group_too_many(name)
@@ -498,7 +571,10 @@ class Office:
                 partition = self.checked(entry, ends)
                 check_metadata(entry.metadata, self._limits)
                 if member_id and group is not None:
-                    _refuse_lost(group, partition, member_id, entry)
+                    if (told := group.told.get(member_id)) is not None:
+                        refuse_stale(told, group.grants.get(partition), partition, member_id, entry)
+                    else:
+                        _refuse_lost(group, partition, member_id, entry)
                 stored[partition] = OffsetFact(offset=entry.offset, stored_ms=wall_ms, metadata=entry.metadata)
                 results.append(None)
             except LograftError as error:
@@ -538,14 +614,44 @@ class Office:
         self._note("group_sought", group=name, partitions=len(places), regranted=len(held), generation=generation)
         return Seeked(generation, len(held))
 
+    def forget_offsets(self, name: str, wanted: Sequence[tuple[str, int]]) -> list[LograftError | None]:
+        """Forget what is stored for partitions that no member reads; for each of them why not.
+
+        Raises UnknownGroup, and GroupNotEmpty if members share out among themselves: what they read they alone know.
+        """
+        group = self.state.group(name)
+        if group is None:
+            raise UnknownGroup(f"There is no group {_shown(name)}; `group list` shows those there are")
+        if group.classic is not None and group.classic.members:
+            raise GroupNotEmpty(
+                f"Group {_shown(name)} has members ({group.member_count}): stop them first", members=group.member_count
+            )
+        read = {topic_id for taker in self._takers(group) for topic_id in taker.topics}
+        results: list[LograftError | None] = []
+        for topic, number in wanted:
+            try:
+                partition = self.partition(topic, number, "")
+                if partition.topic_id in read or group.owner(partition) is not None:
+                    raise StillSubscribed(
+                        f"Members of group {_shown(name)} read {_shown(topic)}: stop them first, or have them "
+                        "subscribe to other topics"
+                    )
+            except LograftError as error:
+                results.append(error)
+                continue
+            if partition in group.offsets:
+                self._put(OffsetKey(name, partition), None)
+            results.append(None)
+        return results
+
     def delete(self, name: str) -> None:
         """Forget a group. Raises UnknownGroup, GroupNotEmpty."""
         group = self.state.group(name)
         if group is None:
             raise UnknownGroup(f"There is no group {_shown(name)}; `group list` shows those there are")
-        if group.members:
+        if group.has_members:
             raise GroupNotEmpty(
-                f"Group {_shown(name)} has members ({len(group.members)}): stop them first", members=len(group.members)
+                f"Group {_shown(name)} has members ({group.member_count}): stop them first", members=group.member_count
             )
         self._note("group_deleted", group=name, offsets=len(group.offsets))
         self._delete(name)
@@ -594,11 +700,14 @@ class Office:
     def _delete(self, name: str) -> None:
         group = self.state.groups[name]
         keys: list[Key] = [GroupKey(name)] if group.fact is not None else []
+        keys += [ClassicKey(name)] if group.classic is not None else []
         keys += [GrantKey(name, partition) for partition in group.grants]
         keys += [OffsetKey(name, partition) for partition in group.offsets]
+        keys += [ToldKey(name, member_id) for member_id in group.told]
         for key in keys:
             self._put(key, None)
         self._targets.pop(name, None)
+        self._quiet.pop(name, None)
 
     def _next_generation(self, name: str) -> int:
         """The generation of what is decided now."""

@@ -41,12 +41,23 @@ class GroupsLimits:
     """A group that has had no members, and has stored nothing, for so long is forgotten."""
     settle_ms: int = 50
     """Joins and leaves that come within so long of each other are answered by one new assignment."""
+    rebalance_delay_ms: int = 1_000
+    """The first members of a group of Kafka clients wait so long for others."""
+    consumer_session_ms: int = 45_000
+    """How long a member may be silent whose protocol leaves that to the broker."""
+    consumer_heartbeat_ms: int = 5_000
+    """How often such a member is to be heard."""
 
 
 def check_group(name: str) -> None:
     _check_name("group", name)
     if not name:
         raise InvalidGroup(f"A group needs a name: give one of 1 to {NAME_LENGTH_MAX} printable characters")
+
+
+def check_text(what: str, text: str) -> None:
+    """A name that a client gives and that is logged. Raises InvalidGroup."""
+    _check_name(what, text)
 
 
 def check_member_id(member_id: str) -> None:
@@ -68,7 +79,7 @@ def check_join(join: Join, limits: GroupsLimits) -> None:
             limit_min=limits.session_ms_min,
             limit_max=limits.session_ms_max,
         )
-    if not join.topics and join.pattern is None:
+    if not join.topics and join.pattern is None and not join.may_be_empty:
         raise InvalidRequest("A member subscribes to topics, or to a pattern; this one names neither")
     if len(join.topics) > TOPICS_MAX:
         raise InvalidRequest(f"A member may name {TOPICS_MAX} topics, this one names {len(join.topics)}: use a pattern")

@@ -15,6 +15,8 @@ from ...partitions.environment import PartitionId
 from ..decision_log import Report
 from .facts import (
     Change,
+    ClassicFact,
+    ClassicKey,
     GrantFact,
     GrantKey,
     GroupFact,
@@ -23,6 +25,8 @@ from .facts import (
     MemberKey,
     OffsetFact,
     OffsetKey,
+    ToldFact,
+    ToldKey,
     UnreadableFact,
     Value,
     decode,
@@ -32,16 +36,20 @@ from .facts import (
 class GroupFacts:
     """The facts of one group in force. Others read; only `GroupsState.apply` changes them."""
 
-    __slots__ = ("fact", "grants", "members", "offsets", "owned")
+    __slots__ = ("classic", "fact", "grants", "members", "offsets", "owned", "told")
 
     def __init__(self) -> None:
         self.fact: GroupFact | None = None
+        self.classic: ClassicFact | None = None
+        """What is logged of it as a group of Kafka clients."""
         self.members: dict[str, MemberFact] = {}
         self.grants: dict[PartitionId, GrantFact] = {}
         """Also those whose owner is gone: nobody holds these."""
         self.offsets: dict[PartitionId, OffsetFact] = {}
         self.owned: dict[str, dict[PartitionId, GrantFact]] = {}
         """The grants again, by owner."""
+        self.told: dict[str, ToldFact] = {}
+        """By member, of those that speak Kafka's server-side protocol."""
 
     @property
     def generation(self) -> int:
@@ -49,7 +57,25 @@ class GroupFacts:
 
     @property
     def is_gone(self) -> bool:
-        return self.fact is None and not (self.members or self.grants or self.offsets)
+        facts = self.members or self.grants or self.offsets or self.told
+        return self.fact is None and self.classic is None and not facts
+
+    @property
+    def has_members(self) -> bool:
+        """Of either kind."""
+        return bool(self.members) or (self.classic is not None and bool(self.classic.members))
+
+    @property
+    def member_count(self) -> int:
+        return len(self.members) + (0 if self.classic is None else len(self.classic.members))
+
+    @property
+    def is_shared_out_here(self) -> bool:
+        """Does the coordinator share its partitions out, or did it for the last members?"""
+        if self.fact is None or self.members:
+            return self.fact is not None
+        classic = self.classic
+        return classic is None or (not classic.members and classic.emptied_ms < self.fact.emptied_ms)
 
     def owner(self, partition: PartitionId) -> str | None:
         """The member that owns the partition now."""
@@ -59,10 +85,12 @@ class GroupFacts:
     def copy(self) -> GroupFacts:
         twin = GroupFacts()
         twin.fact = self.fact
+        twin.classic = self.classic
         twin.members = dict(self.members)
         twin.grants = dict(self.grants)
         twin.offsets = dict(self.offsets)
         twin.owned = {member_id: dict(grants) for member_id, grants in self.owned.items()}
+        twin.told = dict(self.told)
         return twin
 
     def put(self, change: Change) -> bool:
@@ -72,6 +100,8 @@ class GroupFacts:
         match key:
             case GroupKey():
                 old, self.fact = self.fact, value if isinstance(value, GroupFact) else None
+            case ClassicKey():
+                old, self.classic = self.classic, value if isinstance(value, ClassicFact) else None
             case MemberKey(_, member_id):
                 old = _put(self.members, member_id, value)
             case GrantKey(_, partition):
@@ -85,6 +115,8 @@ class GroupFacts:
                     self.owned.setdefault(value.member_id, {})[partition] = value
             case OffsetKey(_, partition):
                 old = _put(self.offsets, partition, value)
+            case ToldKey(_, member_id):
+                old = _put(self.told, member_id, value)
         return old != value
 
 
@@ -135,8 +167,12 @@ class GroupsState:
         for name, group in sorted(self.groups.items()):
             if group.fact is not None:
                 yield GroupKey(name), group.fact
+            if group.classic is not None:
+                yield ClassicKey(name), group.classic
             for member_id, member in sorted(group.members.items()):
                 yield MemberKey(name, member_id), member
+            for member_id, told in sorted(group.told.items()):
+                yield ToldKey(name, member_id), told
             for partition, grant in sorted(group.grants.items()):
                 yield GrantKey(name, partition), grant
             for partition, offset in sorted(group.offsets.items()):

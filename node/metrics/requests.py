@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .families import Catalogue, Count, Distribution, Row
+from prometheus_client import Counter, Gauge, Histogram
+
+from .families import Catalogue, Row
 
 
 class ApiMeasures:
@@ -10,18 +12,18 @@ class ApiMeasures:
 
     __slots__ = ("_by_code", "_owner", "api", "in_flight", "seconds")
 
-    def __init__(self, owner: RequestMeasures, api: str, in_flight: Count, seconds: Distribution) -> None:
+    def __init__(self, owner: RequestMeasures, api: str, in_flight: Gauge, seconds: Histogram) -> None:
         self._owner = owner
         self.api = api
         self.in_flight = in_flight
         self.seconds = seconds
-        self._by_code: dict[str, Count] = {}
+        self._by_code: dict[str, Counter] = {}
 
     def ended(self, code: str, seconds: float) -> None:
         count = self._by_code.get(code)
         if count is None:
-            count = self._by_code[code] = self._owner.total.of(self.api, code)
-        count.value += 1
+            count = self._by_code[code] = self._owner.total.labels(self.api, code)
+        count.inc()
         self.seconds.observe(seconds)
 
 
@@ -29,7 +31,9 @@ class RequestMeasures:
     """One a broker."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.total = catalogue.counter("requests", "Calls of clients that ended, by gRPC's code.", "api", "code")
+        self.total = catalogue.counter(
+            "requests", "Calls of clients that ended, by gRPC's code, or by Kafka's.", "api", "code"
+        )
         self._seconds = catalogue.histogram(
             "request_duration_seconds",
             "Time from a call's start to its end; a long poll's wait and a stream's life are part of it.",
@@ -48,7 +52,7 @@ class RequestMeasures:
         """Of a method that exists."""
         measures = self._apis.get(name)
         if measures is None:
-            measures = ApiMeasures(self, name, self._in_flight.of(name), self._seconds.of(name))
+            measures = ApiMeasures(self, name, self._in_flight.labels(name), self._seconds.labels(name))
             self._apis[name] = measures
         return measures
 

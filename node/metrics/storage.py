@@ -16,7 +16,7 @@ class StorageMeasures:
     def __init__(self, catalogue: Catalogue) -> None:
         self.log_size_bytes = catalogue.reading("log_size_bytes", "Of the replicas on this broker.", "topic")
         self.log_segments = catalogue.reading("log_segments", "Segments of the replicas on this broker.", "topic")
-        self.fsync_seconds = catalogue.histogram("fsync_seconds", "Duration of one fdatasync.", from_threads=True)
+        self.fsync_seconds = catalogue.histogram("fsync_seconds", "Duration of one fdatasync.")
         self.unsynced_bytes = catalogue.reading(
             "unsynced_bytes", "Written here and not on disk yet, of topics with durability=memory."
         )
@@ -38,15 +38,18 @@ class StorageMeasures:
             "where",
         )
         # From the beginning: else the first error would be no increase, and no alert would see it.
-        self._crc_errors_of_clients = self._crc_errors.of("client")
-        self.crc_errors_of_peers = self._crc_errors.of("peer")
-        self.crc_errors_of_disk = self._crc_errors.of("disk")
+        self._crc_errors_of_clients = self._crc_errors.labels("client")
+        self.crc_errors_of_peers = self._crc_errors.labels("peer")
+        self.crc_errors_of_disk = self._crc_errors.labels("disk")
         self.damaged = catalogue.reading("damaged_replicas", "Replicas here with stored bytes that are unreadable.")
         self.doubtful = catalogue.reading(
             "doubtful_replicas", "Replicas here that may have lost what they acknowledged, and do not count until sure."
         )
         self.unopened = catalogue.reading(
             "unopened_replicas", "Replicas that should be here, and could not be opened or made."
+        )
+        self.open_retries = catalogue.reading(
+            "replica_open_retries_total", "Tries to open or make such a replica after all, by how they ended.", "result"
         )
         self.truncated_bytes = catalogue.reading(
             "truncated_bytes_total",
@@ -69,7 +72,7 @@ class StorageMeasures:
         )
 
     def corrupt_from_client(self) -> None:
-        self._crc_errors_of_clients.value += 1
+        self._crc_errors_of_clients.inc()
 
     def watch_repairs(self, repairs: RepairCounts) -> None:
         for field, family in self.repairs:
@@ -78,7 +81,7 @@ class StorageMeasures:
     def watch_counts(self, counts: ReplicaCounts, name_of: Callable[[str], str | None]) -> None:
         """`name_of` gives the name of a topic that exists, by its id."""
         self.truncated_bytes.watch(lambda: ((("recovery",), counts.recovery_cut_bytes), (("raft",), counts.cut_bytes)))
-        counts.damage_met = self.crc_errors_of_disk.add
+        counts.damage_met = self.crc_errors_of_disk.inc
         self.dropped_bytes.watch(
             lambda: [
                 ((name,), dropped)
@@ -94,8 +97,8 @@ class CompactionMeasures:
     def __init__(self, catalogue: Catalogue) -> None:
         self._ended = catalogue.counter("compactions", "Compactions of one log that ended, by result.", "result")
         for result in ("done", "given_up", "damaged"):
-            self._ended.of(result)  # all of them from the beginning, so that the first is an increase
-        self._seconds = catalogue.histogram(
+            self._ended.labels(result)  # all of them from the beginning, so that the first is an increase
+        self._seconds = catalogue.histograms(
             "compaction_seconds", "Duration of one compaction of one log.", "topic", bounds=LONG_BUCKETS
         )
         self._last_seconds = catalogue.gauge("compaction_last_seconds", "Duration of the compaction that ended last.")
@@ -117,18 +120,18 @@ class CompactionMeasures:
         """`result`: done, given_up or damaged; `topic` is the name of a topic that exists."""
         self._running.set(0)
         self._last_seconds.set(seconds)
-        self._ended.of(result).add()
-        self._seconds.of(topic).observe(seconds)
+        self._ended.labels(result).inc()
+        self._seconds.labels(topic).observe(seconds)
 
     def count(
         self, *, bytes_read: int, bytes_before: int, bytes_after: int, records: int, records_dropped: int
     ) -> None:
         """One compaction is over, and what it made is in place."""
-        self._read_bytes.add(bytes_read)
-        self._before_bytes.add(bytes_before)
-        self._after_bytes.add(bytes_after)
-        self._records.add(records)
-        self._dropped.add(records_dropped)
+        self._read_bytes.inc(bytes_read)
+        self._before_bytes.inc(bytes_before)
+        self._after_bytes.inc(bytes_after)
+        self._records.inc(records)
+        self._dropped.inc(records_dropped)
 
     def forget_topic(self, name: str) -> None:
-        self._seconds.forget(name)
+        self._seconds.remove(name)

@@ -72,6 +72,8 @@ class PeerIdentity(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         default_factory=lambda: secrets.token_hex(16)
     )
     """Drawn by each process: two processes on copies of one directory may have the same start number."""
+    kafka_address: _Text = ""
+    """Last, as what a handshake says only ever grows at its end; empty where there is no such door."""
 
     def __str__(self) -> str:
         return f"broker {self.broker_id} (directory {self.directory_id[:8]}, start {self.start_number})"

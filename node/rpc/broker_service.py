@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterable
 
 import grpc
 from lograft.v1 import broker_service_pb2 as pb
 from lograft.v1 import broker_service_pb2_grpc
 
-from ...partitions.environment import Buffer, Environment, PartitionId
+from ...partitions.environment import Environment, PartitionId
 from ...proto import record_batch
-from ...proto.errors import (
-    BatchTooLarge,
-    CorruptBatch,
-    InvalidRequest,
-    LograftError,
-    OffsetOutOfRange,
-    UnsupportedCompression,
-)
+from ...proto.errors import InvalidRequest, LograftError, OffsetOutOfRange
 from ...proto.record_batch import Compression, NewRecord
+from ..appends import append_entry
 from ..config import LimitsSection
 from ..controller.facts import TopicFact
 from ..controller.topic_rules import is_internal
@@ -36,25 +29,20 @@ from ..metrics import Metrics
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas
 from ..sightings import Sightings
+from ..time_search import first_at
 from .budget import SharedBudget
 from .fetch import FetchCall
 from .large_messages import ProduceMessage
 from .limits import CALL_SECONDS_MAX, PARTITIONS_PER_REQUEST_MAX, RECORDS_PER_REQUEST_MAX, check_count
-from .produce import ProduceStream, append_entry, awaited, check_acks, durability
+from .produce import ProduceStream, awaited, check_acks, durability
 from .push import PushStream
 from .status import partition_error
-
-if TYPE_CHECKING:
-    from ...partitions.storage.log import PartitionLog
 
 STREAMS_AT_BOUND = 8
 """All produce streams together may hold as many bytes as this many of them at their bound; those of one connection a
 quarter of it, those of one address a half."""
 QUERIES_PER_TURN = 50
 """Looked up at a time, so that a request of thousands does not hold up the loop."""
-RECORDS_READ_MAX = 200_000
-INFLATED_BYTES_READ_MAX = 16 << 20
-"""Of one batch, to find a time in it. Of a larger one the offset of its first record is as near as one gets."""
 FETCHES_AT_BOUND = 16
 """The same for answers to fetches on their way out."""
 
@@ -270,38 +258,3 @@ def check_within(query: pb.ListOffsetsRequest.Query, unread: Unread) -> None:
             start=unread.start_offset,
             end=unread.committed_offset,
         )
-
-
-def first_at(log: PartitionLog, timestamp_ms: int, start: int, end: int) -> tuple[int, int]:
-    """Offset and time of the first record at or after `timestamp_ms`; (`end`, -1) if there is none in the log."""
-    position = start
-    while (found := log.offset_for_time(timestamp_ms, position, end)) is not None:
-        # The log knows batches; which record of the batch it is, only its records tell.
-        batch = log.read_records(found[0], end, 1)[0]
-        times = _times(batch)
-        for offset, recorded_ms in times or ():
-            if recorded_ms >= timestamp_ms and offset >= start:
-                return offset, recorded_ms
-        if found[0] >= start or times is None:
-            return max(found[0], start), found[1]
-        # Of this batch all that is young enough lies before the start.
-        position = record_batch.read_header(batch).next_offset
-    return end, -1
-
-
-def _times(batch: Buffer) -> Iterable[tuple[int, int]] | None:
-    """Offset and time of each record; None of a batch that no reader can read, or that would take the loop's time.
-
-    What a client puts into a batch nobody has looked at: its records may be none, or be a thousand times its size.
-    """
-    if record_batch.read_header(batch).record_count > RECORDS_READ_MAX:
-        return None
-    try:
-        columns = record_batch.decode_columns(batch, inflated_bytes_max=INFLATED_BYTES_READ_MAX)
-    except (BatchTooLarge, UnsupportedCompression):
-        return None
-    except CorruptBatch as error:
-        if error.facts.get("what") == "crc":
-            raise  # the disk's doing, not a client's
-        return None
-    return zip(columns.offsets, columns.timestamps_ms, strict=True)

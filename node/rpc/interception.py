@@ -89,7 +89,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
             began = time.monotonic()
             began_in_loop = asyncio.get_running_loop().time()
-            measures.in_flight.value += 1
+            measures.in_flight.inc()
             code, reason = grpc.StatusCode.CANCELLED, "CANCELLED"
             request_id = self._note_id(api, details)
             try:
@@ -119,7 +119,7 @@ class ErrorTranslation(grpc.aio.ServerInterceptor):
                     LograftError(f"unexpected failure {error_id}; the broker's log has the cause", error_id=error_id),
                 )
             finally:
-                measures.in_flight.value -= 1
+                measures.in_flight.dec()
                 measures.ended(code.name, time.monotonic() - began)
                 if api in CHANGING and reason != NotLeader.reason:  # then it is carried out, and logged, elsewhere
                     took = asyncio.get_running_loop().time() - began_in_loop

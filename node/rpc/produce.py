@@ -20,8 +20,9 @@ import grpc
 from lograft.v1 import broker_service_pb2 as pb
 from lograft.v1 import common_pb2
 
-from ...proto.errors import InvalidRequest, LograftError, UnknownOutcome
-from ...proto.record_batch import Buffer, check_produced
+from ...proto.errors import InvalidRequest, LograftError
+from ...proto.record_batch import Buffer
+from ..appends import append_entry, failure_of
 from ..metrics import Metrics
 from ..replicas import Led
 from .budget import ByteBudget
@@ -42,25 +43,6 @@ ANSWER_COPIES = 4
 """What an answer takes in memory, as a multiple of what it takes on the wire."""
 
 MEDIUMS = {"fsync": common_pb2.Durability.MEDIUM_FSYNC, "memory": common_pb2.Durability.MEDIUM_MEMORY}
-
-
-def append_entry(
-    replicas: Replicas, topic: str, number: int, topic_id: str, batch: Buffer, first_open: int | None, metrics: Metrics
-) -> tuple[Led, Appending]:
-    """Check one batch and hand it to the partition's leader here.
-
-    Raises whatever refuses it (nothing was appended then): UnknownTopic, UnknownTopicId, UnknownPartition, NotLeader,
-    NoLeader, NotAuthorized, CorruptBatch, InvalidRecord, BatchTooLarge, OutOfOrderSequence, ReplicaDamaged, DiskFull.
-    """
-    led = replicas.leading(topic, number, topic_id)
-    replicas.check_writable(led)
-    header = check_produced(batch, bytes_max=led.settings.batch_bytes_max)
-    appending = led.replica.append(batch, header, first_open)
-    if appending.is_duplicate:
-        metrics.traffic.duplicates.add()
-    else:
-        metrics.count_produced(topic, len(batch), header.record_count)
-    return led, appending
 
 
 def durability(appended: Appended) -> common_pb2.Durability:
@@ -224,16 +206,6 @@ class _Request:
             self._budget.give_back(REQUEST_OVERHEAD_BYTES)
             self._metrics.traffic.produce_ack_seconds.observe(time.monotonic() - self._began)
             self._answer(pb.ProduceResponse(request_id=self._request_id, results=self._results))
-
-
-def failure_of(future: asyncio.Future[Appended]) -> LograftError | None:
-    """Why an append failed, or None if it did not."""
-    if future.cancelled():
-        return UnknownOutcome("the broker is stopping; the batch may have been appended")
-    error = future.exception()
-    if error is None or isinstance(error, LograftError):
-        return error
-    raise error
 
 
 def _give_back(budget: ByteBudget, size: int, future: asyncio.Future[Appended]) -> None:

@@ -162,7 +162,7 @@ class PushStream:
         try:
             before = pushed.next_offset
             response = await read_when_cached(
-                partial(pushed.read, self._replicas, bytes_max), self._metrics.traffic.cold_reads.add
+                partial(pushed.read, self._replicas, bytes_max), self._metrics.traffic.cold_reads.inc
             )
             if self._pushed.get(stream_id) is not pushed:
                 return None  # stopped, or begun anew, while it was read

@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SECONDS_MAX = 5.0
 """Of one example: far more than any takes on a busy machine, far less than a loop without end."""
@@ -32,7 +32,7 @@ class Target:
 
     name: str
     read: Callable[[bytes], object]
-    seeds: Sequence[bytes]
+    seeds: Sequence[bytes] = field(repr=False)
     refusals: tuple[type[Exception], ...] = ()
     seal: Callable[[bytes], bytes] = as_it_is
     write: Callable[[object], bytes] | None = None

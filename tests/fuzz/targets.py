@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.console_targets import CONSOLE_TARGETS
+from tests.fuzz.kafka_targets import KAFKA_TARGETS
 from tests.fuzz.link_targets import LINK_TARGETS
 from tests.fuzz.record_targets import RECORD_TARGETS
 from tests.fuzz.storage_targets import STORAGE_TARGETS
@@ -11,5 +12,5 @@ from tests.fuzz.text_targets import TEXT_TARGETS
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for target in (*CONSOLE_TARGETS, *LINK_TARGETS, *RECORD_TARGETS, *STORAGE_TARGETS, *TEXT_TARGETS)
+    for target in (*CONSOLE_TARGETS, *KAFKA_TARGETS, *LINK_TARGETS, *RECORD_TARGETS, *STORAGE_TARGETS, *TEXT_TARGETS)
 }

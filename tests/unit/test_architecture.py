@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,18 @@ def test_a_broker_knows_of_its_console_the_door_alone(path: Path) -> None:
 def test_the_stubs_are_used_at_the_two_ends_of_grpc_alone(path: Path) -> None:
     at_an_end = any(path.is_relative_to(ROOT / folder) for folder in ("node/rpc", "client", "proto/lograft"))
     assert at_an_end or not {module for module in imports(path) if below(module, "lograft.v1")}
+
+
+@parametrized("node", "partitions", "client", "proto")
+def test_kafkas_schemas_are_known_to_the_door_for_kafka_clients_alone(path: Path) -> None:
+    is_door = path.is_relative_to(ROOT / "node" / "kafka")
+    assert is_door or not {module for module in imports(path) if below(module, "kio", "kafka")}
+
+
+def test_a_broker_without_a_door_for_kafka_clients_loads_nothing_of_it() -> None:
+    loaded = "any(name.startswith(('kio', 'lograft.node.kafka')) for name in sys.modules)"
+    code = f"import sys, lograft.node.node; sys.exit({loaded})"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
 @parametrized("node", "partitions", "client", "proto")

@@ -42,8 +42,7 @@ def the_exported() -> dict[str, set[str]]:
             }
         else:
             found[family.name] = labels
-    for foreign in metrics.page.foreign:
-        found |= {name: set() for name in re.findall(r"^# TYPE (\S+)", "".join(foreign.lines()), re.MULTILINE)}
+    found |= {name: set() for name in re.findall(r"^# TYPE ((?!lograft_)\S+)", metrics.text(), re.MULTILINE)}
     return found
 
 

@@ -12,8 +12,10 @@ from tests.bench.peers.figures import (
     PIPE,
     PRODUCE,
     READ,
+    REQUESTS,
     Figure,
     Spread,
+    against,
     latencies,
     percentile,
     rows,
@@ -206,3 +208,20 @@ def test_supply_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> N
     now = 102.0
     assert supply.next() is None
     assert supply.produced()["seconds"] == 2.0
+
+
+def test_two_systems_are_compared_within_a_round_by_the_same_client_at_the_same_work() -> None:
+    def made(number: int, system: str, client: str, mb_per_s: float) -> Figure:
+        return Figure(number, system, client, PRODUCE, 1024, {"mb_per_s": mb_per_s})
+
+    figures = [
+        *(made(1, "ours", "tool", 30.0), made(1, "theirs", "tool", 10.0)),
+        *(made(2, "ours", "tool", 20.0), made(2, "theirs", "tool", 20.0)),
+        *(made(3, "ours", "tool", 99.0), made(1, "ours", "its own client", 99.0)),
+        Figure(1, "ours", "tool", REQUESTS, 100, {"records_per_s": 50.0}),
+        Figure(1, "theirs", "tool", REQUESTS, 100, {"records_per_s": 100.0}),
+    ]
+    assert against(figures, "ours", "theirs") == [
+        (PRODUCE, 1024, "tool", Spread(2.0, 1.0, 3.0, 2)),
+        (REQUESTS, 100, "tool", Spread(0.5, 0.5, 0.5, 1)),
+    ]

@@ -26,7 +26,7 @@ export function Groups() {
 }
 
 export function Group({ name }) {
-  const state = useTold(`groups/${encodeURIComponent(name)}/describe`);
+  const state = useTold(`group?name=${encodeURIComponent(name)}`);
   const isUtc = utc.use();
   const { readOnly } = mode.use();
   const [seeks, setSeeks] = useState(false);
@@ -87,7 +87,7 @@ function Seek({ group, onClose }) {
   const topics = [...new Set(group.partitions.map((row) => row.topic))];
   const goal = goalOf(kind, detail);
   const command = `lograft group seek ${word(group.group)} --to ${word(goal)}${topic ? ` --topic ${word(topic)}` : ""}${partitions.trim() ? ` -p ${word(partitions.replace(/\s/g, ""))}` : ""}`;
-  const path = `groups/${encodeURIComponent(group.group)}`;
+  const path = (what) => `group/${what}?name=${encodeURIComponent(group.group)}`;
   const asked = (set) => (event) => { set(event.target.value); setPlan(null); };
   const preview = async (event) => {
     event.preventDefault();
@@ -95,12 +95,12 @@ function Seek({ group, onClose }) {
     try {
       const numbers = partitions.split(/[\s,]+/).filter(Boolean).map(Number);
       if (numbers.some((one) => !Number.isInteger(one) || one < 0)) throw new Error("Partitions are numbers such as 0,2.");
-      setPlan((await change(`${path}/plan`, { to: goal, topics: topic ? [topic] : [], partitions: numbers })).plan);
+      setPlan((await change(path("plan"), { to: goal, topics: topic ? [topic] : [], partitions: numbers })).plan);
     } catch (error) { setPlan(null); setTrouble(error.message); }
   };
   const apply = async () => {
     setTrouble("");
-    try { setDone(await change(`${path}/seek`, { moves: plan.moves })); setPlan(null); refresh(); } catch (error) { setTrouble(error.message); }
+    try { setDone(await change(path("seek"), { moves: plan.moves })); setPlan(null); refresh(); } catch (error) { setTrouble(error.message); }
   };
   return html`<${Dialog} title=${`Seek ${group.group}`} onClose=${onClose}>
     <form onSubmit=${preview} class="form">

@@ -53,13 +53,13 @@ function Controls({ topic, wanted, live, produce, described }) {
   const choose = (changes) => { setDraft({ ...draft, ...changes }); setQuery({ ...draft, ...changes, live: false }); };
   return html`<form class="controls" onSubmit=${submit} role="search" aria-label="Messages">
     <div class="row">
-      <${Field} label="Text, or /pattern/"><input type="search" data-search value=${draft.text} onInput=${typed("text")} placeholder="in key, value, headers" spellcheck="false" /><//>
-      <${Field} label="Where"><input value=${draft.where} onInput=${typed("where")} placeholder='status = "failed" and order.total >= 100' spellcheck="false" list="saved-filters" /><//>
+      <${Field} label="Text, or /pattern/"><input type="search" data-search value=${draft.text} onInput=${typed("text")} placeholder="in key, value, headers" spellcheck=${false} /><//>
+      <${Field} label="Where"><input value=${draft.where} onInput=${typed("where")} placeholder='status = "failed" and order.total >= 100' spellcheck=${false} list="saved-filters" /><//>
       <${Field} label="Partitions"><input class="small" value=${draft.partitions} onInput=${typed("partitions")} placeholder=${described ? `all ${described.partitions.length}` : "all"} inputmode="numeric" /><//>
     </div>
     <div class="row">
-      <${Field} label="From"><input class="medium" value=${draft.start} onInput=${typed("start")} placeholder="start, 120, -50, @-1h" spellcheck="false" disabled=${live} /><//>
-      <${Field} label="Until, without it"><input class="medium" value=${draft.stop} onInput=${typed("stop")} placeholder="end" spellcheck="false" disabled=${live} /><//>
+      <${Field} label="From"><input class="medium" value=${draft.start} onInput=${typed("start")} placeholder="start, 120, -50, @-1h" spellcheck=${false} disabled=${live} /><//>
+      <${Field} label="Until, without it"><input class="medium" value=${draft.stop} onInput=${typed("stop")} placeholder="end" spellcheck=${false} disabled=${live} /><//>
       <${Field} label="Order"><select value=${draft.order} disabled=${live} onChange=${(event) => choose({ order: event.target.value })}><option value="">newest first</option><option value="oldest">oldest first</option></select><//>
     </div>
     <details class="times"><summary>By date and time</summary><div class="row">
@@ -269,12 +269,12 @@ function Produce({ topic, record, partitions, onClose }) {
   return html`<${Dialog} title=${isResent ? `Send ${topic}-${record.p} @ ${record.o} again` : `Produce to ${topic}`} onClose=${onClose}>
     <form class="form" onSubmit=${send}>
       ${isResent && html`<p class="muted wide">A copy: the record itself stays where it is. Its key, value and headers are as they were unless you change them.</p>`}
-      <${Field} label="Topic"><input required value=${to_} onInput=${(event) => setTo(event.target.value)} spellcheck="false" /><//>
+      <${Field} label="Topic"><input required value=${to_} onInput=${(event) => setTo(event.target.value)} spellcheck=${false} /><//>
       <${Field} label="Partition" hint="empty: by key"><input type="number" min="0" max=${partitions && to_ === topic ? partitions - 1 : undefined} value=${partition} onInput=${(event) => setPartition(event.target.value)} /><//>
       <${Field} label="Key"><select value=${keyKind} onChange=${(event) => setKeyKind(event.target.value)}><option value="none">none</option><option value="text">text</option><option value="b64">base64</option></select><//>
-      ${keyKind !== "none" && html`<${Field} label=${`Key, as ${keyKind === "text" ? "text" : "base64"}`}><input value=${key} onInput=${(event) => setKey(event.target.value)} spellcheck="false" /><//>`}
+      ${keyKind !== "none" && html`<${Field} label=${`Key, as ${keyKind === "text" ? "text" : "base64"}`}><input value=${key} onInput=${(event) => setKey(event.target.value)} spellcheck=${false} /><//>`}
       <${Field} label="Value"><select value=${valueKind} disabled=${many} onChange=${(event) => setValueKind(event.target.value)}><option value="text">text</option><option value="b64">base64</option><option value="none">none: a tombstone</option></select><//>
-      ${valueKind !== "none" && html`<label class="field wide"><span>Value</span><textarea rows="7" value=${value} onInput=${(event) => setValue(event.target.value)} spellcheck="false"></textarea></label>`}
+      ${valueKind !== "none" && html`<label class="field wide"><span>Value</span><textarea rows="7" value=${value} onInput=${(event) => setValue(event.target.value)} spellcheck=${false}></textarea></label>`}
       <label class="check wide"><input type="checkbox" checked=${many} disabled=${valueKind !== "text"} onChange=${(event) => setMany(event.target.checked)} /> each line is a record</label>
       <fieldset class="wide"><legend>Headers</legend>${headers.map((header, at) => html`<div class="row header"><input aria-label="Header name" value=${header.name} onInput=${(event) => change_(at, { name: event.target.value })} />
         <input aria-label="Header value" value=${header.text} disabled=${header.kind === "none"} onInput=${(event) => change_(at, { text: event.target.value })} />${header.kind !== "text" && html`<${Badge}>${header.kind === "b64" ? "base64" : "null"}<//>`}

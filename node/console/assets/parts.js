@@ -168,6 +168,6 @@ export function Dialog({ title, onClose, children }) {
       <button type="button" class="quiet" onClick=${() => box.current.close()} aria-label="Close">✕</button></header>${children}</div></dialog>`;
 }
 
-export function Field({ label, hint, children }) {
-  return html`<label class="field"><span>${label}</span>${children}${hint && html`<small>${hint}</small>`}</label>`;
+export function Field({ label, hint, trouble, children }) {
+  return html`<label class=${`field ${trouble ? "wrong" : ""}`}><span>${label}</span>${children}${hint && html`<small>${hint}</small>`}${trouble && html`<small class="trouble" role="alert">${trouble}</small>`}</label>`;
 }

@@ -50,7 +50,7 @@ export const mode = signal({ readOnly: false, version: "" });
 let homeTimer = 0;
 
 export class Trouble extends Error {
-  constructor(text, status = 0) { super(text); this.status = status; }
+  constructor(text, status = 0, field = "") { super(text); this.status = status; this.field = field; }
 }
 
 function origins() {
@@ -75,7 +75,7 @@ async function tryHome() {
 async function asTold(answer) {
   let told = {};
   try { told = await answer.json(); } catch { /* the status says it */ }
-  return new Trouble(told.error || `the broker answered ${answer.status}`, answer.status);
+  return new Trouble(told.error || `the broker answered ${answer.status}`, answer.status, told.field);
 }
 
 // Ask for what can be looked at: of the broker that answered last, and of the others if it does not.

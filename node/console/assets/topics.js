@@ -5,12 +5,15 @@ import { bytes, NONE, number, seconds, short, word } from "./format.js";
 import { Messages } from "./messages.js";
 import { Alert, Badge, Card, Cli, Empty, Facts, Spark, Table, Told } from "./parts.js";
 import { change, mode, place, refresh, setQuery, to, useTold } from "./store.js";
+import { Alter, Create } from "./topic-forms.js";
 
 const worst = (row) => row.groups.reduce((most, one) => Math.max(most, one.lag_records), row.groups.length ? 0 : -1);
 
 export function Topics() {
   const state = useTold("topics");
   const { query } = place.use();
+  const { readOnly } = mode.use();
+  const [creates, setCreates] = useState(false);
   const internal = query.get("internal") === "1";
   const columns = [
     { id: "name", title: "Topic", value: (row) => row.name, draw: (row) => html`<a href=${to("topics", row.name)}>${row.name}</a>
@@ -26,10 +29,11 @@ export function Topics() {
   return html`<h1>Topics</h1><${Told} state=${state}>${(told) => html`
     ${told.told.trouble && html`<${Alert} kind="warn" text=${`Not up to date: ${told.told.trouble}`} />`}
     <${Table} name="t" label="Topics" file="topics" columns=${columns} rows=${told.topics.filter((row) => internal || !row.internal)} keyOf=${(row) => row.name}
-      tools=${html`<label class="check"><input type="checkbox" checked=${internal} onChange=${(event) => setQuery({ internal: event.target.checked })} /> internal</label>`}
+      tools=${html`<label class="check"><input type="checkbox" checked=${internal} onChange=${(event) => setQuery({ internal: event.target.checked })} /> internal</label>${!readOnly && html`<button type="button" onClick=${() => setCreates(true)}>Create…</button>`}`}
       empty="There are no topics yet: lograft topic create NAME" />
     <p class="muted">Rates are over the last ten seconds or more, from the committed ends; bytes as stored in one copy.</p>
-    <${Cli} command="lograft topic list" />`}<//>`;
+    <${Cli} command="lograft topic list" />`}<//>
+    ${creates && html`<${Create} onClose=${() => setCreates(false)} />`}`;
 }
 
 export function Topic({ name, tab }) {
@@ -91,9 +95,12 @@ function Behind({ topic }) {
 }
 
 function Settings({ topic }) {
+  const { readOnly } = mode.use();
+  const [alters, setAlters] = useState(false);
   const entries = Object.entries(topic.config);
   return html`<${Facts} of=${[["records", number(topic.records)], ["size, of one copy", bytes(topic.size_bytes)], ["partitions", topic.partitions.length], ["copies", topic.replication], ["topic id", html`<code>${topic.topic_id}</code>`]]} />
     <${Card} title="Coming in" id="in"><div class="sparks"><${Spark} label="Records a second" columns=${topic.charts.records} format=${(value) => `${short(value)}/s`} /><${Spark} label="Bytes a second" columns=${topic.charts.bytes} format=${(value) => `${bytes(value)}/s`} /></div><//>
-    <${Card} title="Settings of this topic" id="settings">${entries.length ? html`<table class="plain"><thead><tr><th scope="col">Setting</th><th scope="col">Value</th></tr></thead><tbody>${entries.map(([key, value]) => html`<tr><td class="mono">${key}</td><td class="mono">${value}</td></tr>`)}</tbody></table>` : html`<${Empty}>None of its own: the brokers' defaults hold.<//>`}<//>
-    <${Cli} command=${`lograft topic alter ${word(topic.name)} -c retention.ms=604800000`} label="To change one" />`;
+    <${Card} title="Settings of this topic" id="settings" tools=${!readOnly && !topic.name.startsWith("__") && html`<button type="button" onClick=${() => setAlters(true)}>Change…</button>`}>${entries.length ? html`<table class="plain"><thead><tr><th scope="col">Setting</th><th scope="col">Value</th></tr></thead><tbody>${entries.map(([key, value]) => html`<tr><td class="mono">${key}</td><td class="mono">${value}</td></tr>`)}</tbody></table>` : html`<${Empty}>None of its own: the brokers' defaults hold.<//>`}<//>
+    <${Cli} command=${`lograft topic alter ${word(topic.name)} -c retention.ms=604800000`} label="To change one" />
+    ${alters && html`<${Alter} topic=${topic} onClose=${() => setAlters(false)} />`}`;
 }

@@ -536,6 +536,18 @@ def sends_end_without_an_answer_every_six_seconds_while_a_majority_is_well(story
     story.fault("kill", "b1", False)
 
 
+@case("dead-window")
+def who_asked_is_not_answered_for_long_unless_it_crashed(story: Story, wrong: bool) -> None:
+    story.fault("kill", "b1", True)
+    story.fault("kill", "b1", False)
+    story.begin("p", "fetch_stored", group="g")
+    story.pass_s(1)
+    if not wrong:
+        story.note("p", "crash")
+    story.pass_s(30)
+    story.fault("kill", "b1", True)
+
+
 @case("int-nonmonotonic-poll")
 def the_final_read_hands_out_a_record_before_an_earlier_one(story: Story, wrong: bool) -> None:
     story.sent("p", "a", "b", at=0)

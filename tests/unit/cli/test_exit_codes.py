@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from lograft.client.cli.local_cluster import LocalCluster
 from lograft.client.cli.main import main
-from lograft.client.cli.ports import BrokerPorts, free_base_port
+from lograft.client.cli.ports import BrokerPorts
+
+from tests.ports import free_base_port
 
 LOGRAFT = [sys.executable, "-m", "lograft.client.cli.main"]
 
@@ -160,8 +162,7 @@ def test_up_refuses_a_file_in_place_of_a_directory(capsys: pytest.CaptureFixture
 def test_up_names_a_taken_port_its_holder_and_a_way_out_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
-    base_port = free_base_port(3, start=23_000)
-    assert base_port is not None
+    base_port = free_base_port(3)
     peer_port = BrokerPorts.of(base_port, 1).peer
     with socket.create_server(("127.0.0.1", peer_port)):
         line = refusal(capsys, "up", "--base-port", str(base_port))
@@ -192,7 +193,7 @@ def test_a_broker_that_cannot_start_is_shown_with_its_last_words_and_all_are_sto
 ) -> None:
     dies = [sys.executable, "-c", "import sys; sys.exit('lograft: this data directory belongs to another cluster')"]
     monkeypatch.setattr("lograft.client.cli.processes.broker_command", lambda arguments: dies)
-    base_port = free_base_port(1, start=24_000)
+    base_port = free_base_port(1)
     assert main(["up", "-n", "1", "--base-port", str(base_port)]) == 1
     *words, line = capsys.readouterr().err.splitlines()
     assert any("this data directory belongs to another cluster" in word for word in words)
@@ -212,7 +213,7 @@ def test_fresh_deletes_the_cluster_that_was_there(
     cluster.prepare()
     (cluster.brokers[2].directory / "data").mkdir()
     before = (here / "lograft-data" / "secret").read_text()
-    base_port = free_base_port(1, start=24_000)
+    base_port = free_base_port(1)
     main(["up", "--fresh", "-n", "1", "--base-port", str(base_port)])
     capsys.readouterr()
     assert not cluster.brokers[2].directory.exists()

@@ -83,7 +83,7 @@ def test_each_broker_gets_a_configuration_that_says_who_and_where_it_is() -> Non
     cluster = a_cluster(Path("lograft-data"))
     config = tomllib.loads(cluster.brokers[2].config.read_text())
     assert config["broker"] == {"id": 2, "data_directory": str(cluster.directory / "broker-2" / "data")}
-    assert config["listen"] == {"grpc": "127.0.0.1:9620", "peer": "127.0.0.1:9621", "http": "127.0.0.1:9622"}
+    assert config["listen"] == {name: f"127.0.0.1:962{at}" for at, name in enumerate(("grpc", "peer", "http", "kafka"))}
     assert config["cluster"]["peers"] == {"0": "127.0.0.1:9601", "1": "127.0.0.1:9611", "2": "127.0.0.1:9621"}
     assert config["cluster"]["secret_file"] == str(cluster.directory / "secret")
 

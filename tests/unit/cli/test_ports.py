@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from lograft.client.cli.ports import BrokerPorts, free_base_port, is_free, taken
 
+from tests.ports import free_base_port as a_base_port
+
 
 @pytest.fixture
 def listener() -> Iterator[int]:
@@ -47,7 +49,7 @@ def test_a_port_is_free_again_as_soon_as_its_listener_is_gone() -> None:
 
 
 def test_the_base_port_proposed_has_room_for_every_broker(listener: int) -> None:
-    base_port = free_base_port(3, start=20_000)
+    base_port = free_base_port(3, start=a_base_port(3))
     assert base_port is not None
     assert all(is_free(port) for broker_id in range(3) for port in BrokerPorts.of(base_port, broker_id).used)
     nearby = listener - 12  # broker 1's HTTP port

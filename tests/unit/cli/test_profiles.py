@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from lograft.client.cli import local_cluster
 from lograft.client.cli.main import main
-from lograft.client.cli.profiles import Profile, Profiles, checked_address
+from lograft.client.cli.profiles import Profile, Profiles, checked_address, goes_before
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +160,33 @@ def test_names_and_values_survive_the_file(home: Path) -> None:
 def test_what_is_no_address_is_none(address: str) -> None:
     with pytest.raises(ValueError, match="no address"):
         checked_address(address)
+
+
+HERE = ["127.0.0.1:9600", "127.0.0.1:9610"]
+
+
+def test_whoever_starts_a_cluster_is_told_what_sends_commands_elsewhere(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert goes_before(HERE) is None, "there is nothing"
+    kept = {"lab": Profile(("c:9600",)), "here": Profile(("127.0.0.1:9610",))}
+    Profiles(home, None, kept).save()
+    assert goes_before(HERE) is None, "none is in use"
+    Profiles(home, "here", kept).save()
+    assert goes_before(HERE) is None, "it means this very cluster"
+    Profiles(home, "lab", kept).save()
+    assert goes_before(HERE) == (
+        "the profile in use, lab, sends commands to c:9600, not here; `lograft profile use --none`, or say --brokers "
+        "127.0.0.1:9600,127.0.0.1:9610"
+    )
+    monkeypatch.setenv("LOGRAFT_PROFILE", "here")
+    assert goes_before(HERE) is None
+    monkeypatch.setenv("LOGRAFT_PROFILE", "lab")
+    assert (goes_before(HERE) or "").startswith("LOGRAFT_PROFILE=lab sends commands to c:9600, not here; unset it")
+    monkeypatch.setenv("LOGRAFT_BROKERS", "d:1, 127.0.0.1:9600")
+    assert goes_before(HERE) is None
+    monkeypatch.setenv("LOGRAFT_BROKERS", "d:1")
+    assert (goes_before(HERE) or "").startswith("LOGRAFT_BROKERS sends commands to d:1, not here")
 
 
 # Completion ---------------------------------------------------------------------------------------------------------

@@ -74,6 +74,12 @@ def test_records_that_come_now_and_then_go_to_all_partitions_in_turn() -> None:
     assert sorted(seen[:3]) == sorted(seen[3:]) == [0, 1, 2]
 
 
+def test_a_topic_of_which_a_broker_that_lags_knows_fewer_partitions_is_written_to_where_it_knows_some() -> None:
+    lanes = lanes_of(3, Clock())
+    lanes.grow(TopicView("t", "id", [PartitionView(0, leader_id=0)]))
+    assert {put(lanes, STAY_BYTES) for _ in range(6)} == {0}
+
+
 def test_a_partition_in_trouble_is_left_at_once() -> None:
     lanes = lanes_of(3, Clock())
     first = put(lanes, 100)

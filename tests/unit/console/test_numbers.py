@@ -21,13 +21,13 @@ NOBODY: Any = None
     [
         ("topics/{topic}/partitions/{partition:int}/leader", 2**31, {"broker_id": 1}),
         ("topics/{topic}/partitions/{partition:int}/leader", 0, {"broker_id": 2**31}),
-        ("groups/{group:path}/plan", 0, {"to": "start", "partitions": [2**31]}),
-        ("groups/{group:path}/seek", 0, {"moves": [{"topic": "t", "partition": 2**31, "topic_id": "x"}]}),
+        ("group/plan", 0, {"to": "start", "partitions": [2**31]}),
+        ("group/seek", 0, {"moves": [{"topic": "t", "partition": 2**31, "topic_id": "x"}]}),
         ("topics/{topic}/records", 0, {"records": [{"partition": 2**31}]}),
     ],
 )  # fmt: skip
 def test_a_partition_or_broker_beyond_all_is_told(path: str, partition: int, asked: dict[str, Any]) -> None:
-    request: Any = SimpleNamespace(path_params={"topic": "t", "group": "g", "partition": partition})
+    request: Any = SimpleNamespace(path_params={"topic": "t", "partition": partition}, query_params={"name": "g"})
     with pytest.raises(InvalidRequest, match=r"is a number|at most"):
         asyncio.run(Changes(NOBODY).answers[path](request, asked))
 

@@ -2,23 +2,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import count
+from random import Random
 from typing import Any
 
 import pytest
 from lograft.node.controller.state import ClusterState
 from lograft.node.decision_log import DecisionLog
-from lograft.node.groups.calls import Condition, Granted, Heartbeat, HeartbeatAnswer, SeekTarget, Unread
-from lograft.node.groups.coordinator import Coordinator
+from lograft.node.groups.calls import (
+    Condition,
+    FetchedOffset,
+    Granted,
+    Heartbeat,
+    HeartbeatAnswer,
+    OffsetToStore,
+    SeekTarget,
+    Unread,
+)
+from lograft.node.groups.classic_calls import JoinGroup, Leaver, SyncGroup
+from lograft.node.groups.consumer_calls import ConsumerHeartbeat, ConsumerTold
+from lograft.node.groups.coordinator import BATCH_BYTES_MAX, Coordinator
 from lograft.node.groups.state import GroupsState
 from lograft.partitions.environment import PartitionId
 from lograft.proto.errors import (
+    FencedEpoch,
     FencedInstance,
+    GroupNotEmpty,
+    InconsistentGroup,
     InvalidGroup,
+    InvalidRequest,
     LograftError,
     LostGrant,
     NoLeader,
     NotLeader,
     OffsetOutOfRange,
+    StaleEpoch,
     UnknownGroup,
     UnknownMember,
     UnknownOutcome,
@@ -47,6 +65,7 @@ class Outside:
         self.known: dict[PartitionId, int] = {}
         self.told: dict[PartitionId, Unread] = {}
         self.asked: list[Mapping[PartitionId, int]] = []
+        self.ids = count(1)
         self.log = Reports()
         self._timers: list[Timer] = []
 
@@ -66,6 +85,9 @@ class Outside:
 
     def topics(self) -> ClusterState:
         return self.state
+
+    def new_id(self) -> str:
+        return f"{next(self.ids)}"
 
     def known_end(self, place: PartitionId) -> int:
         return self.known.get(place, 0)
@@ -98,6 +120,10 @@ class Place:
         self.log.follow()
         self.coordinator = Coordinator(0, self.replica, self.log, self.outside, LIMITS)
         self.coordinator.leadership_changed()
+
+    def partitions(self) -> list[PartitionId]:
+        topic = self.outside.state.topics["t"]
+        return [PartitionId(topic.topic_id, number) for number in range(len(topic.partitions))]
 
     def beat(self, member_id: str = "m1", **facts: Any) -> asyncio.Task[HeartbeatAnswer]:
         return asyncio.ensure_future(self.coordinator.heartbeat(Heartbeat("g", member_id, **facts)))
@@ -399,7 +425,7 @@ def test_a_description_tells_owners_places_and_lag() -> None:
         assert (unread.stored_offset, unread.lag_records, unread.lag_seconds) == (-1, 16, 2.5)
         assert (unasked.stored_offset, unasked.committed_offset, unasked.lag_records) == (3, -1, -1)
         (listed,) = await place.coordinator.list_groups()
-        assert listed == ("g", Condition.STABLE, 1, 3, ("t",))
+        assert listed == ("g", Condition.STABLE, 1, 3, ("t",), True)
         assert type(await error_of(place.coordinator.describe("nobody"))) is UnknownGroup
 
     run(scene())
@@ -462,3 +488,217 @@ def test_a_follower_decides_nothing_and_knows_everything() -> None:
 
 async def _awaited(task: asyncio.Task[HeartbeatAnswer]) -> HeartbeatAnswer:
     return await task
+
+
+# Kafka clients --------------------------------------------------------------------------------------------------------
+
+
+def a_classic_join(member_id: str = "") -> JoinGroup:
+    return JoinGroup("g", member_id, "", "c", "h", SESSION_MS, 60_000, "consumer", (("range", b""),), False, False)
+
+
+def a_classic_sync(member_id: str) -> SyncGroup:
+    return SyncGroup("g", member_id, "", 1, None, None, ((member_id, b"all"),))
+
+
+def test_a_kafka_client_hears_of_its_generation_and_of_what_it_has_once_they_are_committed() -> None:
+    async def scene() -> None:
+        place = Place(auto_commit=False)
+        joining = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        assert not joining.done()
+        place.replica.commit()
+        await turn_the_loop()
+        joined = await joining
+        assert joined.generation == 1
+        syncing = asyncio.ensure_future(place.coordinator.sync_group(a_classic_sync(joined.member_id)))
+        await turn_the_loop()
+        assert not syncing.done()
+        place.replica.commit()
+        assert (await syncing).assignment == b"all"
+
+    run(scene())
+
+
+def test_what_many_groups_come_to_at_once_is_logged_in_pieces_that_fit_between_brokers() -> None:
+    async def scene() -> None:
+        place = Place()
+        sizes: list[int] = []
+        append = place.replica.append
+
+        def measured(batch: bytes, *more: Any) -> Any:
+            sizes.append(len(batch))
+            return append(batch, *more)
+
+        place.replica.append = measured  # type: ignore[method-assign]
+        brought = (("range", Random(1).randbytes(250_000)),)
+        joins = [a_classic_join()._replace(group=f"g{number}", protocols=brought) for number in range(40)]
+        joining = [asyncio.ensure_future(place.coordinator.join_group(one)) for one in joins]
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        assert {(await one).generation for one in joining} == {1}
+        assert sum(sizes) > 2 * BATCH_BYTES_MAX and max(sizes) <= BATCH_BYTES_MAX * 3 // 2
+
+    run(scene())
+
+
+def test_lost_leadership_ends_joins_that_wait() -> None:
+    async def scene() -> None:
+        place = Place()
+        joining = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await turn_the_loop()
+        place.replica.lose_leadership(to=2)
+        place.coordinator.leadership_changed()
+        assert type(await error_of(_awaited(joining))) is NoLeader
+
+    run(scene())
+
+
+def test_a_join_that_nobody_waits_for_any_more_holds_nothing_up() -> None:
+    async def scene() -> None:
+        place = Place()
+        first = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        second = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await turn_the_loop()
+        first.cancel()
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        assert len((await second).members) == 1
+
+    run(scene())
+
+
+def test_offsets_stored_by_a_kafka_client_are_those_that_native_clients_see() -> None:
+    async def scene() -> None:
+        place = Place()
+        place.outside.known = dict.fromkeys(place.partitions(), 10)
+        joining = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        member_id = (await joining).member_id
+        await place.coordinator.sync_group(a_classic_sync(member_id))
+        entry = OffsetToStore("t", 0, "", 7, "", 0)
+        assert await place.coordinator.store_classic_offsets("g", member_id, "", 1, [entry]) == [None]
+        (found,) = await place.coordinator.fetch_offsets("g", [("t", 0)])
+        assert isinstance(found, FetchedOffset) and found.offset == 7
+        error = await error_of(place.coordinator.store_offsets("g", "", [entry]))
+        assert type(error) is GroupNotEmpty
+        error = await error_of(place.coordinator.store_classic_offsets("g", "", "", -1, [entry]))
+        assert type(error) is UnknownMember
+        error = await error_of(_awaited(place.beat(join=a_join())))
+        assert type(error) is InconsistentGroup
+
+    run(scene())
+
+
+def a_consumer_join(member_id: str = "a%2Fb", **more: Any) -> ConsumerHeartbeat:
+    facts: dict[str, Any] = {"topics": ("t",), "rebalance_timeout_ms": 60_000, "owned": frozenset()}
+    return ConsumerHeartbeat("g", member_id, 0, **(facts | more))
+
+
+async def consumer_told(place: Place, beat: ConsumerHeartbeat) -> ConsumerTold:
+    asking = asyncio.ensure_future(place.coordinator.consumer_heartbeat(beat))
+    await place.outside.pass_ms(LIMITS.settle_ms + 1)
+    return await asking
+
+
+async def consumer_joined(place: Place, member_id: str = "a%2Fb") -> ConsumerTold:
+    return await consumer_told(place, a_consumer_join(member_id))
+
+
+def test_a_member_that_the_broker_shares_out_to_hears_of_its_epoch_once_it_is_committed() -> None:
+    async def scene() -> None:
+        place = Place(auto_commit=False)
+        joining = asyncio.ensure_future(place.coordinator.consumer_heartbeat(a_consumer_join()))
+        while not joining.done():
+            logged = place.log.state.groups.get("g")
+            assert logged is None or not logged.told or not logged.told["a%2Fb"].assigned, (
+                "told of before it was committed"
+            )
+            place.replica.commit()
+            await place.outside.pass_ms(LIMITS.settle_ms + 1)
+        told = await joining
+        assert told.assigned == tuple(place.partitions())
+        assert place.log.state.groups["g"].told["a%2Fb"].epoch == told.epoch
+
+    run(scene())
+
+
+def test_a_member_that_the_broker_shares_out_to_stores_and_reads_offsets_under_its_epoch() -> None:
+    async def scene() -> None:
+        place = Place()
+        place.outside.known = dict.fromkeys(place.partitions(), 10)
+        told = await consumer_joined(place)
+        entry = OffsetToStore("t", 0, "", 7, "", 0)
+        store, fetch = place.coordinator.store_classic_offsets, place.coordinator.fetch_offsets
+        assert await store("g", "a/b", "", told.epoch, [entry]) == [None], "by its own id"
+        (refused,) = await store("g", "a/b", "", told.epoch + 1, [entry])
+        assert type(refused) is StaleEpoch
+        assert type(await error_of(store("g", "c", "", told.epoch, [entry]))) is UnknownMember
+        assert type(await error_of(store("g", "", "", -1, [entry]))) is UnknownMember
+        (found,) = await fetch("g", [("t", 0)], ("a%2Fb", told.epoch))
+        assert isinstance(found, FetchedOffset) and found.offset == 7
+        assert type(await error_of(fetch("g", [("t", 0)], ("a%2Fb", told.epoch + 1)))) is StaleEpoch
+        assert type(await error_of(fetch("g", [("t", 0)], ("c", 1)))) is UnknownMember
+        await place.coordinator.consumer_heartbeat(ConsumerHeartbeat("g", "a%2Fb", -1))
+        assert type(await error_of(store("g", "a/b", "", told.epoch, [entry]))) is UnknownMember
+
+    run(scene())
+
+
+def test_a_native_client_cannot_speak_for_a_kafka_client() -> None:
+    async def scene() -> None:
+        place = Place()
+        await consumer_joined(place, "m1")
+        error = await error_of(_awaited(place.beat("m1", join=a_join())))
+        assert type(error) is InvalidRequest
+
+    run(scene())
+
+
+def test_a_seek_makes_members_begin_anew_that_read_there() -> None:
+    async def scene() -> None:
+        place = Place()
+        place.outside.known = dict.fromkeys(place.partitions(), 10)
+        told = await consumer_joined(place)
+        await place.coordinator.seek("g", [SeekTarget("t", 0, "", 3)], validate_only=True)
+        beat = ConsumerHeartbeat("g", "a%2Fb", told.epoch)
+        assert (await place.coordinator.consumer_heartbeat(beat)).epoch == told.epoch
+        await place.coordinator.seek("g", [SeekTarget("t", 0, "", 3)], validate_only=False)
+        assert type(await error_of(place.coordinator.consumer_heartbeat(beat))) is FencedEpoch
+        again = await consumer_joined(place)
+        assert again.assigned == told.assigned and again.epoch > told.epoch
+
+    run(scene())
+
+
+def test_who_does_not_give_up_in_time_is_out_by_the_coordinators_own_clock() -> None:
+    async def scene() -> None:
+        place = Place()
+        first = await consumer_joined(place, "a")
+        await consumer_joined(place, "b")
+        told = await consumer_told(place, ConsumerHeartbeat("g", "a", first.epoch))
+        assert len(told.assigned or ()) == 1
+        for _ in range(7):
+            await place.outside.pass_ms(10_000)
+            if "a" in place.log.state.groups["g"].members:
+                keeps_all = ConsumerHeartbeat("g", "a", told.epoch, owned=frozenset(place.partitions()))
+                await consumer_told(place, keeps_all)
+            b = place.log.state.groups["g"].told["b"]
+            await consumer_told(place, ConsumerHeartbeat("g", "b", b.epoch))
+        described = await place.coordinator.describe_consumers("g")
+        assert described is not None and [one.member_id for one in described.members] == ["b"]
+        assert len(described.members[0].assigned) == 2 and described.condition == "Stable"
+
+    run(scene())
+
+
+def test_a_deleted_group_of_kafka_clients_is_unknown_at_once() -> None:
+    async def scene() -> None:
+        place = Place()
+        joining = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        await place.coordinator.leave_group("g", [Leaver((await joining).member_id, "")])
+        described = await place.coordinator.describe_classic("g")
+        assert described is not None and described.state == "Empty"
+        await place.coordinator.delete("g")
+        assert type(await error_of(place.coordinator.describe_classic("g"))) is UnknownGroup
+
+    run(scene())

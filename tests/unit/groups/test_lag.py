@@ -15,6 +15,7 @@ from lograft.node.controller.state import ClusterState
 from lograft.node.groups.calls import Unread
 from lograft.node.groups.lag import UNREAD_CALL, Lag, unread_from
 from lograft.node.sightings import Leading
+from lograft.partitions.cold_reads import NotInMemory
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import Point
@@ -44,6 +45,16 @@ class FakeReplica:
         self.rounds = 0
         self.confirms = True
         self.reads: list[int] = []
+        self.cold: set[int] = set()
+        """Offsets that are not in memory."""
+        self.waited: list[int] = []
+
+    path = "a segment"
+
+    async def bring_in(self, position: int, size: int) -> None:
+        await asyncio.sleep(0)
+        self.cold.discard(position)
+        self.waited.append(position)
 
     async def confirm_read(self) -> int:
         self.rounds += 1
@@ -55,6 +66,9 @@ class FakeReplica:
 
     def read(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         self._require_lead()
+        if offset in self.cold:
+            assert only_cached, "a wait for the disk holds up the loop"
+            raise NotInMemory(self, offset, 1)  # type: ignore[arg-type]
         self.reads.append(offset)
         for batch in self.batches:
             header = record_batch.read_header(batch)
@@ -269,3 +283,10 @@ def test_ends_of_deleted_topics_are_forgotten() -> None:
 def test_a_call_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(InvalidRequest):
         done(Broker(1).lag.carry_out(b"\xc1"))
+
+
+def test_what_left_memory_is_brought_in_by_others_than_the_loop() -> None:
+    replica = FakeReplica([1_000, 2_000], [3_000])
+    replica.cold = {0}
+    unread = asyncio.run(unread_from(replica, 0, lambda: NOW_MS))
+    assert (unread.timestamp_ms, replica.waited) == (1_000, [0])

@@ -80,6 +80,9 @@ def test_variables_without_a_section_are_the_command_lines() -> None:
         ("listen.grpc=a:0", "--set: listen.grpc = 'a:0': the port must be from 1 to 65535"),
         ("listen.grpc=::1:9600", "--set: listen.grpc = '::1:9600': write an IPv6 address as [address]:port"),
         ("listen.http=127.0.0.1:9600", "--set: listen.http = '127.0.0.1:9600': listen.grpc is the same"),
+        ("listen.kafka=127.0.0.1:9600", "--set: listen.kafka = '127.0.0.1:9600': listen.grpc is the same"),
+        ("advertise.kafka=a:1", "--set: advertise.kafka = 'a:1': listen.kafka is not set, so nobody would answer"),
+        ("kafka.auto_create_partitions=0", "--set: kafka.auto_create_partitions = '0': expected int >= 1"),
         (
             "advertise.grpc=0.0.0.0:1",
             "--set: advertise.grpc = '0.0.0.0:1': others cannot connect to a wildcard address",
@@ -172,6 +175,12 @@ def test_advertised_addresses_follow_from_what_is_listened_on() -> None:
     assert (config.advertise.http, config.advertise.peer) == ("10.0.0.1:7002", "outside:1")
 
 
+def test_there_is_a_door_for_kafka_clients_only_if_it_is_asked_for() -> None:
+    assert (loaded().listen.kafka, loaded().advertise.kafka) == ("", "")
+    assert loaded("listen.kafka=10.0.0.1:9092").advertise.kafka == "10.0.0.1:9092"
+    assert loaded("listen.kafka=0.0.0.0:9092", "advertise.kafka=out:1").advertise.kafka == "out:1"
+
+
 def test_broker_not_among_the_initial_voters_joins_them() -> None:
     config = loaded("broker.id=7", "cluster.peers=1=a:1,2=b:1", f"cluster.secret={SECRET}")
     assert not config.is_initial_voter and config.cluster.peers == {1: "a:1", 2: "b:1"}
@@ -206,3 +215,19 @@ def test_groups_are_configured_as_coordinators_take_it() -> None:
 )
 def test_what_groups_cannot_have_is_named(wrong: str) -> None:
     assert wrong.partition("=")[0] in refusal(wrong)
+
+
+@pytest.mark.parametrize(("given", "kept"), [("true", "yes"), ("false", "no"), ('"yes"', "yes"), ('"auto"', "auto")])
+def test_a_switch_of_the_console_is_also_true_or_false(tmp_path: Path, given: str, kept: str) -> None:
+    toml = a_file(tmp_path, f"[console]\nenabled = {given}\nread_only = {given}\n")
+    console = loaded(toml=toml).console
+    assert (console.enabled, console.read_only) == (kept, kept)
+    bare = given.strip('"')
+    assert loaded(f"console.enabled={bare}").console.enabled == kept
+    assert loaded(CONSOLE__ENABLED=bare).console.enabled == kept
+
+
+def test_a_switch_of_the_console_is_nothing_else(tmp_path: Path) -> None:
+    for wrong in ('"maybe"', "1", '"True or so"'):
+        assert "console.enabled" in refusal(toml=a_file(tmp_path, f"[console]\nenabled = {wrong}\n"))
+    assert "console.enabled" in refusal("console.enabled=1")

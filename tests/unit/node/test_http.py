@@ -180,3 +180,23 @@ def test_metrics_that_cannot_be_gathered_end_the_connection_and_are_not_taken_fo
         await door.stop()
 
     asyncio.run(scene())
+
+
+def test_a_page_that_the_system_cannot_give_is_an_error_that_is_told_not_a_connection_that_ends() -> None:
+    async def gather() -> bytes:
+        raise OSError(5, "input/output error")
+
+    async def scene() -> bytes:
+        door = HttpDoor({b"/metrics": gather}, unready=lambda: None)
+        await door.start("127.0.0.1", 0)
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            return answer
+        finally:
+            await door.stop()
+
+    answer = asyncio.run(scene())
+    assert answer.startswith(b"HTTP/1.1 500 ") and answer.endswith(b"input/output error\n")

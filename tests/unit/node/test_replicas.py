@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 from lograft.node.config import BrokerConfig, BrokerSection
-from lograft.node.controller.facts import DeletedTopicFact, PartitionFact, TopicFact, put
+from lograft.node.controller.facts import DeletedTopicFact, PartitionFact, RecoveryFact, TopicFact, put
 from lograft.node.metrics import Metrics
+from lograft.node.open_retries import FIRST_WAIT_MS
 from lograft.node.replicas import CLUSTER_PARTITION, Replicas, remove_tree
 from lograft.node.sightings import Addresses, ExchangedSightings, Led, Sighting
 from lograft.partitions.environment import PartitionId
@@ -283,3 +284,49 @@ def test_a_replica_is_removed_though_compaction_was_just_writing_beside_it(tmp_p
         assert not directory.exists()
 
     asyncio.run(scenario())
+
+
+def test_what_a_recovery_ended_is_not_opened_by_another_try_though_its_end_could_not_be_noted() -> None:
+    scene = Scene()
+    replicas = scene.replicas
+    opened: list[PartitionId] = []
+
+    async def cannot_note(*args: Any, **more: Any) -> str:
+        return "input/output error"
+
+    async def admits(*args: Any) -> None:
+        return None
+
+    async def open_it(partition: PartitionId, *args: Any) -> None:
+        opened.append(partition)
+
+    replicas._promises = SimpleNamespace(  # type: ignore[assignment]
+        directory_id="mine",
+        listed=lambda: [PARTITION],
+        recall=lambda partition: SimpleNamespace(replica_number=MINE.replica_number),
+    )
+    replicas.lineages = SimpleNamespace(  # type: ignore[assignment]
+        follow=cannot_note, admit=admits, is_unfinished=lambda partition: False, ended={}
+    )
+    replicas._open = open_it  # type: ignore[method-assign]
+    replicas.unopened[PARTITION] = "input/output error"
+    replicas.retries.note_failed(PARTITION, scene.now_ms)
+
+    def look_again() -> None:
+        scene.now_ms += FIRST_WAIT_MS
+        replicas._dirty = True
+        asyncio.run(replicas._reconcile())
+
+    look_again()
+    assert opened == [PARTITION], "as long as it is not over"
+    recovery = RecoveryFact(
+        number=1, source=OTHER, heir=OTHER._replace(replica_number=9), first_number=9, term=7, kept_offset=0,
+        lost_offset=0, decided_ms=0, by="an operator",
+    )  # fmt: skip
+    ended = msgspec.structs.replace(scene.topic.partitions[0], recovery=recovery)
+    replicas.state.apply(put(msgspec.structs.replace(scene.topic, partitions=(ended,))))
+    replicas.retries.note_failed(PARTITION, scene.now_ms)
+    for _ in range(3):
+        look_again()
+    assert opened == [PARTITION] and replicas.unopened == {PARTITION: "input/output error"}
+    assert PARTITION in replicas.retries, "that its end is noted is tried again as well"

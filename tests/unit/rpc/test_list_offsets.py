@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from lograft.node.rpc import broker_service
-from lograft.node.rpc.broker_service import first_at
+from lograft.node import time_search
+from lograft.node.time_search import first_at
 from lograft.partitions.storage.log import PartitionLog
 
 from tests.unit.storage.fakes import FakeDisk, FakeEnvironment, a_log, records
@@ -31,6 +31,6 @@ def test_of_a_batch_too_large_to_read_for_a_time_nothing_past_the_start_is_left_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = a_log_of_one_batch()
-    monkeypatch.setattr(broker_service, "RECORDS_READ_MAX", 1)
+    monkeypatch.setattr(time_search, "RECORDS_READ_MAX", 1)
     assert first_at(log, 20, 0, 5) == (0, 20)
     assert first_at(log, 20, 2, 5) == (2, 20)
