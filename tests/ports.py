@@ -15,6 +15,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from lograft.client.cli.ports import PORTS_BETWEEN_BROKERS
+
 _FIRST, _END = 10_000, 32_000
 """Linux connects from 32768 on (net.ipv4.ip_local_port_range)."""
 _held: list[int] = []
@@ -31,6 +33,16 @@ def free_ports(count: int) -> list[int]:
         if _lock(port) and _is_free(port):
             found.append(port)
     raise RuntimeError(f"no {count} ports of {_FIRST} to {_END} are free")
+
+
+def free_base_port(brokers: int) -> int:
+    """One for `lograft up --base-port`: nobody listens on any port of that cluster, Prometheus' among them."""
+    bases = range(_FIRST, _END, 100)
+    for base in random.Random(os.urandom(8)).sample(bases, len(bases)):
+        wanted = range(base, base + PORTS_BETWEEN_BROKERS * brokers)
+        if all(_lock(port) and _is_free(port) for port in wanted):
+            return base
+    raise RuntimeError(f"no {brokers} brokers have room at the ports {_FIRST} to {_END}")
 
 
 def _lock(port: int) -> bool:

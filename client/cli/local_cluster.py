@@ -255,6 +255,7 @@ data_directory = {json.dumps(str(broker.directory / "data"))}
 grpc = "{HOST}:{broker.ports.grpc}"
 peer = "{HOST}:{broker.ports.peer}"
 http = "{HOST}:{broker.ports.http}"
+kafka = "{HOST}:{broker.ports.kafka}"
 
 [cluster]
 secret_file = {json.dumps(str(self.directory / "secret"))}

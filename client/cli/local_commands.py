@@ -513,6 +513,7 @@ def _is_up_already(cluster: LocalCluster, brokers: int | None, base_port: int | 
         )
     _show_addresses(cluster)
     say(f"\nruns already, data in {cluster.shown_directory}; `lograft down{cluster.data_option}` stops it")
+    _say_what_goes_before(cluster)
     return True
 
 
@@ -580,6 +581,16 @@ def _show_hints(cluster: LocalCluster, detached: bool) -> None:
         one = cluster.members[1].broker_id
         say(f"  lograft kill {one}{data}    # and see that nothing is lost; lograft start {one}{data}")
     say(f"  lograft down{data}" if detached else "Ctrl-C stops the cluster and keeps its data.")
+    _say_what_goes_before(cluster)
+
+
+def _say_what_goes_before(cluster: LocalCluster) -> None:
+    """Else what comes next would go to another cluster than the one just started, and nobody would see why."""
+    from .profiles import goes_before
+
+    told = goes_before(cluster.addresses)
+    if told is not None:
+        say(f"\nNote: {told}")
 
 
 def _watch(cluster: LocalCluster) -> None:

@@ -28,8 +28,8 @@ class BrokerPorts(NamedTuple):
 
     @property
     def used(self) -> tuple[int, ...]:
-        """Those that a broker listens on today; Kafka's is kept for it."""
-        return self.grpc, self.peer, self.http
+        """Those that a broker listens on."""
+        return self.grpc, self.peer, self.http, self.kafka
 
 
 class TakenPort(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,25 @@ def chosen(asked_for: str | None) -> Profile | None:
     profiles = Profiles.load()
     name = asked_for or profiles.in_use
     return None if name is None else profiles.named(name)
+
+
+def goes_before(addresses: Collection[str]) -> str | None:
+    """What sends commands elsewhere than to the local cluster at `addresses`, in a line that says how to go there."""
+    here = ",".join(addresses)
+    if told := os.environ.get("LOGRAFT_BROKERS", "").strip():
+        if {one.strip() for one in told.split(",")} & {*addresses}:
+            return None
+        return f"LOGRAFT_BROKERS sends commands to {told}, not here; unset it, or say --brokers {here}"
+    name = os.environ.get("LOGRAFT_PROFILE") or None
+    try:
+        found = chosen(name)
+        shown = f"LOGRAFT_PROFILE={name}" if name else f"the profile in use, {Profiles.load().in_use},"
+    except Refused:
+        return None  # every other command says so
+    if found is None or not found.brokers or {*found.brokers} & {*addresses}:
+        return None
+    remedy = "unset it" if name else "`lograft profile use --none`"
+    return f"{shown} sends commands to {','.join(found.brokers)}, not here; {remedy}, or say --brokers {here}"
 
 
 def checked_address(text: Any) -> str:

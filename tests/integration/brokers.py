@@ -44,11 +44,20 @@ CHANNEL_OPTIONS = [
 class Broker:
     """One broker process: its configuration file, its log, and a channel to it."""
 
-    def __init__(self, broker_id: int, directory: Path, ports: tuple[int, int, int], peers: dict[int, int]) -> None:
+    def __init__(
+        self,
+        broker_id: int,
+        directory: Path,
+        ports: tuple[int, int, int],
+        peers: dict[int, int],
+        kafka_port: int | None = None,
+    ) -> None:
         self.broker_id = broker_id
         self.directory = directory
         self.grpc_port, self.peer_port, self.http_port = ports
         self.address = f"127.0.0.1:{self.grpc_port}"
+        self.kafka_address = f"127.0.0.1:{kafka_port}"
+        kafka_line = "" if kafka_port is None else f'kafka = "{self.kafka_address}"'
         self.data_directory = directory / f"broker-{broker_id}"
         self.config_path = directory / f"broker-{broker_id}.toml"
         self.log_path = directory / f"broker-{broker_id}.log"
@@ -63,6 +72,7 @@ data_directory = "{self.data_directory}"
 grpc = "{self.address}"
 peer = "127.0.0.1:{self.peer_port}"
 http = "127.0.0.1:{self.http_port}"
+{kafka_line}
 [cluster]
 secret = "{SECRET}"
 [cluster.peers]
@@ -199,12 +209,18 @@ secret = "{SECRET}"
 class Brokers:
     """A cluster of them."""
 
-    def __init__(self, directory: Path, count: int = 3, *, settings: str = "") -> None:
-        """`settings`: lines of TOML for every broker's configuration file."""
-        ports = free_ports(3 * count)
+    def __init__(self, directory: Path, count: int = 3, *, settings: str = "", kafka: bool = False) -> None:
+        """`settings`: lines of TOML for every broker's configuration file. `kafka`: with a door for Kafka clients."""
+        ports = free_ports((4 if kafka else 3) * count)
         peers = {broker_id: ports[3 * broker_id + 1] for broker_id in range(count)}
         self.all = [
-            Broker(broker_id, directory, tuple(ports[3 * broker_id : 3 * broker_id + 3]), peers)  # type: ignore[arg-type]
+            Broker(
+                broker_id,
+                directory,
+                tuple(ports[3 * broker_id : 3 * broker_id + 3]),  # type: ignore[arg-type]
+                peers,
+                ports[3 * count + broker_id] if kafka else None,
+            )
             for broker_id in range(count)
         ]
         for broker in self.all:

@@ -82,4 +82,5 @@ class Console:
 
 
 def group_path(group: str, what: str) -> str:
-    return f"groups/{quote(group, safe='')}/{what}"
+    """`what` is describe, plan or seek."""
+    return f"group{'' if what == 'describe' else f'/{what}'}?name={quote(group, safe='')}"

@@ -78,6 +78,7 @@ def test_without_a_terminal_there_is_nothing_but_the_result(bench: Bench) -> Non
     assert "every acknowledgement said fsync x" in ended.stdout
 
 
+@pytest.mark.long
 def test_a_topic_that_was_kept_is_read_to_the_record_by_several_clients(bench: Bench) -> None:
     asked = ("--topic", "bench-kept", "--keep", "--partitions", "4", "--payload", "text", "-z", "lz4", "--warmup", "0")
     bench.figures("produce", "--records", "5000", "--size", "200", "--clients", "2", "--batch", "16KiB", *asked)
@@ -89,6 +90,7 @@ def test_a_topic_that_was_kept_is_read_to_the_record_by_several_clients(bench: B
     assert "bench-kept" in bench.topics()
 
 
+@pytest.mark.long
 def test_consume_without_a_topic_makes_one_says_so_and_reads_all_of_it(bench: Bench) -> None:
     before = bench.topics()
     ended = bench.run("bench", "consume", "--records", "2000", "--size", "100", "-o", "json")

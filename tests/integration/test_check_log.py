@@ -92,7 +92,9 @@ def damaged_file(brokers: Brokers, suffix: str) -> Path:
     return sorted(largest.glob(f"*{suffix}"))[1]
 
 
-@pytest.mark.parametrize("suffix", [".log", ".head", ".index", "promises.log"])
+@pytest.mark.parametrize(
+    "suffix", [".log", ".index", *(pytest.param(one, marks=pytest.mark.long) for one in (".head", "promises.log"))]
+)
 def test_a_flip_is_found_where_it_is_and_is_gone_once_the_broker_has_repaired_it(brokers: Brokers, suffix: str) -> None:
     brokers.start()
     brokers.stop()

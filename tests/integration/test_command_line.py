@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lograft.client.cli.ports import free_base_port
+
+from tests.ports import free_base_port
 
 from .brokers import HEARS_CTRL_C
 from .command_line import LOGRAFT, CommandLine
@@ -21,8 +22,7 @@ from .command_line import LOGRAFT, CommandLine
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     command_line = CommandLine(tmp_path_factory.mktemp("command-line"))
-    base_port = free_base_port(3, start=26_000)
-    assert base_port is not None
+    base_port = free_base_port(3)
     try:
         command_line.run("up", "--detach", "--base-port", str(base_port))
         yield command_line

@@ -228,6 +228,9 @@ def test_only_the_consoles_own_page_changes_anything(console: Console, topic: st
         {**json_only, "X-Lograft-Console": "1", "Sec-Fetch-Site": "cross-site"},
     ):
         assert console.post(f"topics/{topic}/records", record, headers).status == 403, headers
+        assert console.post("topics", {"name": "forged", "partitions": 1}, headers).status == 403, headers
+        assert console.post(f"topics/{topic}/settings", {"set": {"retention.ms": "1"}}, headers).status == 403, headers
+    assert console.get("api/topics/forged").status == 404 and console.told(f"topics/{topic}")["topic"]["config"] == {}
     assert console.get(f"api/topics/{topic}/records").status == 405
     assert console.search(topic).rows == []
 
@@ -303,6 +306,49 @@ def test_a_group_is_shown_and_moved_by_the_plan_that_was_shown(console: Console,
     assert console.post(group_path("console/readers", "seek"), {"moves": []}).status == 400
 
 
+@pytest.mark.parametrize("group", ["..", ".", "a/../b", "%2e%2e", "a?b#c"])
+def test_a_group_of_any_name_can_be_opened(console: Console, brokers: Brokers, orders: str, group: str) -> None:
+    async def store() -> None:
+        async with asyncio.timeout(20), lograft.Client(brokers[0].address) as client:
+            await client.groups.seek(group, await client.groups.plan_seek(group, "start", [orders]))
+
+    asyncio.run(store())
+    assert console.told(group_path(group, "describe"))["group"]["group"] == group
+    assert console.post(group_path(group, "plan"), {"to": "end"}).told["plan"]["moves"]
+
+
+def test_a_topic_is_made_and_its_settings_changed(console: Console) -> None:
+    asked = {"name": "console-made", "partitions": 2, "replication": 3, "config": {"retention.ms": "60000"}}
+    made = console.post("topics", asked)
+    assert made.status == 200 and made.told["partitions"] == 2, made.body
+    topic = console.told("topics/console-made")["topic"]
+    assert (len(topic["partitions"]), topic["config"]) == (2, {"retention.ms": "60000"})
+    changes = {"set": {"segment.ms": "5000000"}, "unset": ["retention.ms"]}
+    changed = console.post("topics/console-made/settings", changes)
+    assert changed.status == 200 and changed.told["config"] == {"segment.ms": "5000000"}, changed.body
+    names = [one["name"] for one in console.told("topic-settings")["settings"]]
+    assert "retention.ms" in names and "cleanup.policy" in names
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": "a b"}, "name"),
+        ({"name": "__mine"}, None),
+        ({"partitions": 0}, "partitions"),
+        ({"partitions": 100_000}, "partitions"),
+        ({"replication": 9}, "replication"),
+        ({"config": {"retention.ms": "soon"}}, "retention.ms"),
+    ],
+)
+def test_a_topic_that_cannot_be_made_is_refused_at_the_field_that_is_wrong(
+    console: Console, changes: dict[str, Any], field: str | None
+) -> None:
+    answer = console.post("topics", {"name": "console-unmade", "partitions": 1} | changes)
+    assert answer.status == 400 and answer.told.get("field") == field, answer.body
+    assert console.get("api/topics/console-unmade").status == 404
+
+
 def test_elections_are_told_by_every_broker_and_a_leader_is_handed_over(
     console: Console, brokers: Brokers, topic: str
 ) -> None:
@@ -340,7 +386,7 @@ def test_a_killed_broker_is_told_with_reasons_and_the_others_go_on(brokers: Brok
 
 
 def test_a_read_only_console_shows_and_changes_nothing(tmp_path: Path) -> None:
-    alone = Brokers(tmp_path, 1, settings='[console]\nread_only = "yes"\nsearch_bytes_max = 1000\n')
+    alone = Brokers(tmp_path, 1, settings="[console]\nread_only = true\nsearch_bytes_max = 1000\n")
     try:
         alone.start()
         console = Console(alone[0])
@@ -350,6 +396,8 @@ def test_a_read_only_console_shows_and_changes_nothing(tmp_path: Path) -> None:
         refused = console.post("topics/t/records", {"records": [{"value": {"text": "x"}}]})
         assert refused.status == 403 and "read_only" in refused.told["error"]
         assert console.post("topics/t/partitions/0/leader", {"broker_id": 0}).status == 403
+        assert console.post("topics", {"name": "u", "partitions": 1}).status == 403
+        assert console.post("topics/t/settings", {"set": {"retention.ms": "1000"}}).status == 403
         assert console.post(group_path("g", "seek"), {"moves": []}).status == 403
         answer = console.search("t", text="nowhere", order="oldest")
         assert answer.lines[-1]["ended"] == "bytes" and 0 < answer.lines[-1]["read"] < 300, "within its budget"

@@ -89,6 +89,7 @@ def test_a_throttled_copy_of_a_busy_partition_ends_and_costs_it_no_record(four: 
     assert_nothing_is_lost(four.leader_of("busy"), "busy", load.acknowledged)
 
 
+@pytest.mark.long
 def test_a_voter_that_was_away_is_not_throttled(four: Brokers) -> None:
     four.create_topic("away", replication=3)
     limited_to(four, "100kB/s")
@@ -101,6 +102,7 @@ def test_a_voter_that_was_away_is_not_throttled(four: Brokers) -> None:
     eventually(lambda: is_whole(leader, "away"), seconds=8)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_waiting_and_not_the_move(four: Brokers) -> None:
     four.create_topic("left", replication=3)
     fill(four, "left")

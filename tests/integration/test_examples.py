@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lograft.client.cli.ports import free_base_port
 
-from tests.ports import free_ports
+from tests.ports import free_base_port, free_ports
 
 from .command_line import CommandLine
 
@@ -28,8 +27,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def lograft(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """With the topics that examples/README.md has one make."""
     home = CommandLine(tmp_path_factory.mktemp("examples"))
-    base_port = free_base_port(3, start=28_000)
-    assert base_port is not None
+    base_port = free_base_port(3)
     try:
         home.run("up", "--detach", "--base-port", str(base_port))
         for line in (EXAMPLES / "README.md").read_text().splitlines():

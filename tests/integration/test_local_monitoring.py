@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lograft.client.cli.ports import free_base_port
 from lograft.client.cli.processes import identity_of
 
 from tests.integration.brokers import HEARS_CTRL_C, eventually
 from tests.integration.test_command_line import LOGRAFT, CommandLine
 from tests.monitoring.install import CannotBeHad, install
+from tests.ports import free_base_port
 
 pytestmark = pytest.mark.long
 
@@ -27,9 +27,7 @@ class Home(CommandLine):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        free = free_base_port(3, start=27_000)
-        assert free is not None
-        self.base_port = free
+        self.base_port = free_base_port(3)
 
 
 @pytest.fixture

@@ -396,11 +396,14 @@ def test_brokers_that_stand_still_now_and_then_are_late_slow_and_lose_what_they_
     def stall() -> None:
         turn = 0
         while not over.wait(0.5):
-            broker = watched.brokers[turn % 3]
+            # Two at once: where one of them leads, it loses that; where the third does, it waits for both.
+            two = [watched.brokers[(turn + which) % 3] for which in range(2)]
             turn += 1
-            broker.pause()
+            for broker in two:
+                broker.pause()
             over.wait(0.9)
-            broker.resume()
+            for broker in two:
+                broker.resume()
 
     stalling = threading.Thread(target=stall)
     stalling.start()

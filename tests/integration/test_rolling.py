@@ -15,10 +15,10 @@ from itertools import pairwise
 
 import lograft
 import pytest
-from lograft.client.cli.ports import free_base_port
 
 from tests.integration.brokers import Brokers, a_batch, eventually
 from tests.integration.test_command_line import LOGRAFT, CommandLine
+from tests.ports import free_base_port
 
 TOPIC = "orders"
 PARTITIONS = 6
@@ -56,8 +56,7 @@ class Home(CommandLine):
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = Home(tmp_path_factory.mktemp("rolling"))
-    base_port = free_base_port(3, start=29_000)
-    assert base_port is not None
+    base_port = free_base_port(3)
     try:
         home.run("up", "--detach", "--base-port", str(base_port))
         home.run("topic", "create", TOPIC, "-p", str(PARTITIONS))
@@ -156,6 +155,7 @@ def test_restart_is_refused_while_a_replica_is_missing_and_nothing_is_stopped(ho
         home.heal()
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_rolling_restart_after_the_broker_at_hand_and_leaves_all_running(home: Home) -> None:
     before = home.pids()
     restarting = subprocess.Popen(

@@ -18,9 +18,8 @@ from termios import TIOCSWINSZ
 from typing import Any
 
 import pytest
-from lograft.client.cli.ports import free_base_port
 
-from tests.ports import free_ports
+from tests.ports import free_base_port, free_ports
 
 from .brokers import eventually
 from .command_line import LOGRAFT, CommandLine
@@ -31,8 +30,7 @@ SECRET_WORDS = "the-words-of-a-record"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     command_line = CommandLine(tmp_path_factory.mktemp("seeing"))
-    base_port = free_base_port(3, start=27_000)
-    assert base_port is not None
+    base_port = free_base_port(3)
     try:
         command_line.run("up", "--detach", "--base-port", str(base_port))
         command_line.run("topic", "create", "orders", "-p", "3")

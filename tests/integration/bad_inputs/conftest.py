@@ -18,7 +18,7 @@ TOPIC = "well-behaved"
 def a_lone_broker(directory: Path, limits: str = "") -> Iterator[Brokers]:
     """A cluster of one broker that leads TOPIC. Its deadlines are such that tests can wait for them."""
     settings = f"[peer]\nhandshake_ms_max = 2000\n[limits]\nconnect_ms_max = 2000\n{limits}"
-    brokers = Brokers(directory, 1, settings=settings)
+    brokers = Brokers(directory, 1, settings=settings, kafka=True)
     try:
         brokers.start()
         brokers.create_topic(TOPIC)

@@ -74,6 +74,7 @@ def test_deep_json_is_refused(broker: Broker, console: Console, watch: Watch) ->
             assert console.ask("POST", "/console/api/topics/t/records", body, **own).status == 400
 
 
+@pytest.mark.long
 def test_a_body_that_trickles_has_ten_seconds(broker: Broker, console: Console, watch: Watch) -> None:
     with watch, connect(broker.http_port) as client:
         client.sendall(b"POST /console/api/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n")

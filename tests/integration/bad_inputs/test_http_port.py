@@ -57,6 +57,7 @@ def test_body_of_a_gigabyte_is_not_read(broker: Broker, watch: Watch) -> None:
         assert sent < 64 << 20  # what fits into buffers before the closing is noticed
 
 
+@pytest.mark.long
 def test_one_byte_a_moment_has_five_seconds(broker: Broker, watch: Watch) -> None:
     with watch, connect(broker.http_port) as client:
         began = time.monotonic()

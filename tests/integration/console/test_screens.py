@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.integration.brokers import Brokers
 from tests.integration.console.conftest import GROUP, TOPIC, Screen
@@ -61,6 +61,11 @@ def opened(chromium: Browser, live: Brokers) -> Iterator[Opener]:
 
 def visible(page: Page, text: str) -> None:
     expect(page.locator("main").get_by_text(text).first).to_be_visible(timeout=20_000)
+
+
+def field(dialog: Locator, label: str) -> Locator:
+    """The input whose label begins so: settings have parts of their names in common."""
+    return dialog.locator("label.field", has=dialog.page.get_by_text(label, exact=True)).locator("input")
 
 
 def test_the_overview_is_shown_and_its_pages_are_reached_by_keys(opened: Opener) -> None:
@@ -147,6 +152,56 @@ def test_dialogs_are_whole_too(opened: Opener) -> None:
         expect(page.get_by_role("dialog")).to_contain_text("records are read again")
         shot(page, f"seek-{scheme}")
         assert script is None or flaws(page, script) == []
+
+
+@pytest.mark.long
+def test_forms_of_topics_are_whole_and_tell_what_is_wrong_at_its_field(opened: Opener) -> None:
+    script = axe()
+    for scheme, viewport in (("light", WIDE), ("dark", PHONE)):
+        screen = opened(scheme=scheme, viewport=viewport)
+        page = screen.open("topics")
+        page.get_by_role("button", name="Create…").click()
+        dialog = page.get_by_role("dialog")
+        field(dialog, "Name").fill("payments-refunds")
+        field(dialog, "Copies").fill("7")
+        dialog.get_by_role("button", name="Create", exact=True).click()
+        expect(dialog.locator("label.wrong")).to_contain_text("cannot have 7 replicas")
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], page.evaluate(WIDEST)
+        shot(page, f"create-topic-{scheme}{'-phone' if viewport is PHONE else ''}")
+        assert script is None or flaws(page, script) == []
+        page = screen.open(f"topics/{TOPIC}/settings")
+        page.get_by_role("button", name="Change…").click()
+        field(dialog, "retention.ms").fill("soon")
+        dialog.get_by_role("button", name="Change 1 setting").click()
+        expect(dialog.locator("label.wrong")).to_contain_text("retention.ms cannot be 'soon'")
+        shot(page, f"alter-topic-{scheme}{'-phone' if viewport is PHONE else ''}")
+        assert script is None or flaws(page, script) == []
+        screen.troubles = [trouble for trouble in screen.troubles if "status of 400" not in trouble]  # looked for
+
+
+@pytest.mark.long
+def test_a_topic_is_made_and_set_by_hand(opened: Opener) -> None:
+    page = opened().open("topics")
+    page.get_by_role("button", name="Create…").click()
+    dialog = page.get_by_role("dialog")
+    field(dialog, "Name").fill("made-by-hand")
+    field(dialog, "Partitions").fill("2")
+    dialog.get_by_text("Settings", exact=True).click()
+    field(dialog, "retention.ms").fill("60000")
+    expect(dialog.locator("code")).to_have_text("lograft topic create made-by-hand -p 2 -c retention.ms=60000")
+    dialog.get_by_role("button", name="Create", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Created, with 2 partitions")
+    dialog.get_by_role("link", name="made-by-hand").click()
+    visible(page, "made-by-hand")
+    page.goto(page.url.split("#")[0] + "#/topics/made-by-hand/settings")
+    visible(page, "60000")
+    page.get_by_role("button", name="Change…").click()
+    field(dialog, "retention.ms").fill("")
+    field(dialog, "segment.ms").fill("7000000")
+    dialog.get_by_role("button", name="Change 2 settings").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Changed.")
+    page.keyboard.press("Escape")
+    visible(page, "7000000")
 
 
 @pytest.mark.long
