@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
@@ -28,14 +28,14 @@ from pathlib import Path
 import psutil
 
 from . import pipe
-from .figures import END_TO_END, MAIN_VALUE, ONE_BY_ONE, PIPE, Figure
+from .figures import END_TO_END, MAIN_VALUE, ONE_BY_ONE, PIPE, REQUESTS, Figure
 from .kafka import Kafka
 from .lograft_system import Lograft
 from .nats import Nats
 from .plot import draw
 from .processes import CannotBeHad, Failed
 from .rabbitmq import RabbitMQ
-from .report import NOTES, as_json, machine, table
+from .report import NOTES, as_json, machine, ratios, table
 from .system import System
 from .turn import QUICK, Known, Plan, Trouble, Turn, turn_of_the_pipe
 
@@ -163,7 +163,7 @@ class Comparison:
         self.figures.append(found)
         value = MAIN_VALUE[found.work]
         more = f", p99 {found.values['p99_ms']:.2f} ms" if found.work in (END_TO_END, ONE_BY_ONE) else ""
-        unit = "ms" if more else "MB/s"
+        unit = "ms" if more else "a second" if found.work == REQUESTS else "MB/s"
         tell(f"    {found.work}, {found.record_bytes} B, {found.client}: {found.values[value]:,.2f} {unit}{more}")
 
 
@@ -186,13 +186,21 @@ def file_system_of(path: Path) -> str:
     return max(above, key=lambda mount: len(mount.mountpoint)).fstype if above else "unknown"
 
 
-def main() -> int:
+def main(
+    systems: Mapping[str, System] = SYSTEMS,
+    *,
+    prog: str = "python -m tests.bench.peers",
+    description: str | None = __doc__,
+    compared: tuple[str, str] | None = None,
+    default: str = "",
+) -> int:
+    """`compared`: two of the systems, of which ratios are told as well. `default`: those that take part unasked."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="rounds of everything (5; quick: 1)")
     parser.add_argument("--quick", action="store_true", help="a second of each, to see that it works")
-    parser.add_argument("--systems", default="", help=f"some of: {' '.join(SYSTEMS)} (all)")
+    parser.add_argument("--systems", default=default, help=f"some of: {' '.join(systems)} ({default or 'all'})")
     parser.add_argument("--without-pipe", action="store_true", help="no bare pipe, and so no ratios")
     parser.add_argument(
         "--seconds", type=float, default=0.0, help="how long records are sent in a throughput figure (2)"
@@ -200,10 +208,10 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=None, help="where servers keep their data: a real disk (/var/tmp)")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="directory of the JSON and the PNG")
     given = parser.parse_args()
-    unknown = set(given.systems.replace(",", " ").split()) - SYSTEMS.keys()
+    unknown = set(given.systems.replace(",", " ").split()) - systems.keys()
     if unknown:
-        parser.error(f"--systems: there is no {' and no '.join(sorted(unknown))}; there are {', '.join(SYSTEMS)}")
-    wanted = [SYSTEMS[name] for name in given.systems.replace(",", " ").split()] or list(SYSTEMS.values())
+        parser.error(f"--systems: there is no {' and no '.join(sorted(unknown))}; there are {', '.join(systems)}")
+    wanted = [systems[name] for name in given.systems.replace(",", " ").split()] or list(systems.values())
     if given.rounds < 0 or given.seconds < 0:
         parser.error("--rounds and --seconds: they must be 1 or more")
     plan = QUICK if given.quick else Plan()
@@ -225,10 +233,20 @@ def main() -> int:
         given.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--out {given.out}: {error.strerror}")
-    return compare(wanted, plan, above, file_system, given.out, with_pipe=not given.without_pipe)
+    with_pipe = not given.without_pipe
+    return compare(wanted, plan, above, file_system, given.out, with_pipe=with_pipe, compared=compared)
 
 
-def compare(wanted: Sequence[System], plan: Plan, above: Path, file_system: str, out: Path, *, with_pipe: bool) -> int:
+def compare(
+    wanted: Sequence[System],
+    plan: Plan,
+    above: Path,
+    file_system: str,
+    out: Path,
+    *,
+    with_pipe: bool,
+    compared: tuple[str, str] | None = None,
+) -> int:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -260,6 +278,8 @@ def compare(wanted: Sequence[System], plan: Plan, above: Path, file_system: str,
         "load_averages": comparison.loads,
     }
     _show(comparison, facts, plan)
+    if compared is not None:
+        print(f"\n{ratios(comparison.figures, *compared)}")
     _keep(comparison, facts, plan, out / f"peers-{began:%Y%m%d-%H%M%S}")
     return 130 if interrupted else 0
 

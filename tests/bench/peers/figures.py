@@ -11,8 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 PRODUCE, READ, END_TO_END, ONE_BY_ONE = "produce", "read", "end to end", "one by one"
-WORKS = (PRODUCE, READ, END_TO_END, ONE_BY_ONE)
-MAIN_VALUE = {PRODUCE: "mb_per_s", READ: "mb_per_s", END_TO_END: "p50_ms", ONE_BY_ONE: "p50_ms"}
+REQUESTS = "requests"
+"""Of one record each, as many as the servers answer."""
+WORKS = (PRODUCE, READ, REQUESTS, END_TO_END, ONE_BY_ONE)
+MAIN_VALUE = {
+    PRODUCE: "mb_per_s",
+    READ: "mb_per_s",
+    REQUESTS: "records_per_s",
+    END_TO_END: "p50_ms",
+    ONE_BY_ONE: "p50_ms",
+}
 PIPE = "bare pipe"
 
 
@@ -122,6 +130,21 @@ def rows(figures: Sequence[Figure], systems: Sequence[str]) -> list[Row]:
             )
         )
     return found
+
+
+def against(figures: Sequence[Figure], one: str, other: str) -> list[tuple[str, int, str, Spread]]:
+    """How one system's main value compares with another's in the same round, by work, size and client of both."""
+    found: dict[tuple[str, int, str], list[float]] = {}
+    theirs = {(each.round, *each.row[:2], each.client): each for each in figures if each.system == other}
+    for mine in (each for each in figures if each.system == one):
+        its = theirs.get((mine.round, *mine.row[:2], mine.client))
+        value = MAIN_VALUE[mine.work]
+        if its is not None and its.values[value]:
+            row = (mine.work, mine.record_bytes, mine.client)
+            found.setdefault(row, []).append(mine.values[value] / its.values[value])
+    return [
+        (*row, Spread.of(ratios)) for row, ratios in sorted(found.items(), key=lambda each: WORKS.index(each[0][0]))
+    ]
 
 
 def _of_the_pipe(mine: Sequence[Figure], figures: Sequence[Figure]) -> Spread | None:

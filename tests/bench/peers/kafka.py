@@ -6,8 +6,10 @@ every append is fsynced, on each replica, before it counts.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from tests.ports import free_ports
 
+from .figures import PRODUCE, REQUESTS
 from .processes import CannotBeHad, Failed, Servers, run
 from .system import LARGE_BYTES, Cluster, Lane, System, installed, need_program
 from .tool_output import kafka_consumer_performance, kafka_producer_performance
@@ -31,6 +34,33 @@ LOGGING = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 PERF = "kafka-producer-perf-test"
 PERF_LARGE_BATCHES = "kafka-producer-perf-test, batch.size=1 MiB"
 CONSUMER_PERF = "kafka-consumer-perf-test"
+ONE_BROKER, THREE_BROKERS = "to one broker, 1 copy", "to three brokers, 3 copies"
+BATCHES_OF_64_KIB = "requests of 4 batches of 64 KiB, 16 MB under way"
+MORE_UNDER_WAY = "requests of 4 batches of 64 KiB, 63 MB under way"
+"""As much as with the bare pipe. The other has what clients keep under way: 5 requests a connection."""
+REQUEST_LOADS = {
+    ONE_BROKER: (REQUESTS, 100),
+    THREE_BROKERS: (REQUESTS, 100),
+    BATCHES_OF_64_KIB: (PRODUCE, 1024),
+    MORE_UNDER_WAY: (PRODUCE, 1024),
+}
+"""By `tests.bench.kafka_requests`, which does as good as nothing itself."""
+_FOUR_BATCHES = [
+    "--connections",
+    "12",
+    "--partitions-each",
+    "4",
+    "--batch-bytes",
+    str(64 << 10),
+    "--record-bytes",
+    "1024",
+]
+_REQUESTS = {
+    ONE_BROKER: ["--connections", "8", "--brokers-max", "1"],
+    THREE_BROKERS: ["--connections", "12"],
+    BATCHES_OF_64_KIB: [*_FOUR_BATCHES, "--in-flight", "5"],
+    MORE_UNDER_WAY: [*_FOUR_BATCHES, "--in-flight", "20"],
+}
 POM = Path(__file__).with_name("kafka-pom.xml")
 
 
@@ -135,24 +165,24 @@ class KafkaCluster(Cluster):
         except KafkaException:
             return False
 
-    def make_topic(self, name: str) -> None:
+    def make_topic(self, name: str, copies: int = 3) -> None:
         from confluent_kafka.admin import NewTopic
 
-        config = {"min.insync.replicas": "2", "compression.type": "producer"}
+        config = {"min.insync.replicas": str(copies // 2 + 1), "compression.type": "producer"}
         if self._kafka.flush:
             config["flush.messages"] = "1"
-        topic = NewTopic(name, num_partitions=PARTITIONS, replication_factor=3, config=config)
+        topic = NewTopic(name, num_partitions=PARTITIONS, replication_factor=copies, config=config)
         self._admin.create_topics([topic])[name].result(60)
         deadline = time.monotonic() + 60
-        while not self._is_whole(name):
+        while not self._is_whole(name, copies):
             if time.monotonic() > deadline:
                 raise Failed(f"kafka: topic {name} has not all replicas in sync after 60 s")
             time.sleep(0.2)
 
-    def _is_whole(self, name: str) -> bool:
+    def _is_whole(self, name: str, copies: int) -> bool:
         partitions = self._admin.list_topics(name, timeout=10).topics[name].partitions.values()
         return len(partitions) == PARTITIONS and all(
-            partition.leader >= 0 and len(partition.isrs) == 3 for partition in partitions
+            partition.leader >= 0 and len(partition.isrs) == copies for partition in partitions
         )
 
     def produce_by_tool(self, tool: str, topic: str, record_bytes: int, records: int) -> dict[str, float]:
@@ -169,6 +199,17 @@ class KafkaCluster(Cluster):
             PERF,
         )
         return {**kafka_producer_performance(output, record_bytes), "in_topic": records}
+
+    def requests_by_tool(self, load: str, topic: str, seconds: float, bytes_max: int) -> dict[str, float]:
+        self.make_topic(topic, copies=1 if load == ONE_BROKER else 3)
+        there = ("--servers", self.addresses, "--topic", topic)
+        bounds = ("--seconds", f"{seconds:g}", "--bytes-max", str(bytes_max))
+        output = run(
+            [sys.executable, "-m", "tests.bench.kafka_requests", *there, *bounds, *_REQUESTS[load]],
+            "tests.bench.kafka_requests",
+        )
+        found: dict[str, float] = json.loads(output.splitlines()[-1])
+        return found
 
     def read_by_tool(self, tool: str, topic: str, record_bytes: int, records: int) -> dict[str, float]:
         output = run(

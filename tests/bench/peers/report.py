@@ -10,7 +10,20 @@ from pathlib import Path
 
 import psutil
 
-from .figures import END_TO_END, ONE_BY_ONE, PIPE, PRODUCE, READ, Figure, Row, Spread, rows
+from .figures import (
+    END_TO_END,
+    MAIN_VALUE,
+    PIPE,
+    PRODUCE,
+    READ,
+    REQUESTS,
+    WORKS,
+    Figure,
+    Row,
+    Spread,
+    against,
+    rows,
+)
 from .turn import Plan, Trouble
 
 NOTES = (
@@ -93,7 +106,7 @@ def table(
     """All works, one block each; median and, where there were several rounds, (least to most)."""
     found = rows(figures, list(systems))
     blocks = []
-    for work in (PRODUCE, READ, END_TO_END, ONE_BY_ONE):
+    for work in WORKS:
         for size in sorted({row.record_bytes for row in found if row.work == work and row.system != PIPE}):
             chosen = [row for row in found if row.work == work and belongs(row, work, size)]
             blocks.append(_block(work, size, chosen, systems))
@@ -106,6 +119,15 @@ def table(
     return "\n\n".join(parts)
 
 
+def ratios(figures: Sequence[Figure], one: str, other: str) -> str:
+    """One system's median over another's, round by round: more is better but for times."""
+    lines = [
+        f"  {work + ', ' + size_of(size):24} {client:48} {MAIN_VALUE[work]:14} {_spread(spread, '{:.2f}')}"
+        for work, size, client, spread in against(figures, one, other)
+    ]
+    return "\n".join([f"{one} over {other}, in the same round (of latencies less is better)", *lines])
+
+
 def copies(keeps: str) -> str:
     """How many, and on what: what stands before the colon in what a system keeps."""
     return keeps.partition(":")[0]
@@ -116,8 +138,8 @@ def belongs(row: Row, work: str, size: int) -> bool:
 
 
 def _block(work: str, size: int, chosen: Sequence[Row], systems: Mapping[str, str]) -> str:
-    if work in (PRODUCE, READ):
-        title = f"{work}, {size_of(size)} records"
+    if work in (PRODUCE, READ, REQUESTS):
+        title = f"{work}, {size_of(size)} records" + (", one each" if work == REQUESTS else "")
         heads = ("", "copies, medium", "by", "records/s", "MB/s", "of the pipe", "CPU us/record: client, servers")
         lines = [_throughput_line(row, copies(systems[row.system])) for row in chosen]
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,9 @@ class Cluster(ABC):
     def one_by_one_by_tool(self, tool: str, topic: str, record_bytes: int, records: int) -> dict[str, float]:
         raise NotImplementedError(tool)
 
+    def requests_by_tool(self, load: str, topic: str, seconds: float, bytes_max: int) -> dict[str, float]:
+        raise NotImplementedError(load)
+
 
 class System(ABC):
     """A system under comparison. Its tools are its own programs, beside the Python client."""
@@ -58,6 +61,8 @@ class System(ABC):
     produce_tools: tuple[str, ...] = ()
     read_tools: tuple[str, ...] = ()
     one_by_one_tools: tuple[str, ...] = ()
+    request_loads: Mapping[str, tuple[str, int]] = {}
+    """Loads of `requests_by_tool`: to each the work that it is, and bytes of a record."""
     is_read: bool = True
     """Whether reading is measured: a system that differs by how it syncs alone reads as its sibling does."""
     tool_start_seconds: float = 1.0

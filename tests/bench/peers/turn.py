@@ -49,7 +49,7 @@ class Plan:
         )
         read = len(self.read_sizes) * (by_client + len(system.read_tools) * by_tool) if system.is_read else 0.0
         latency = self.latency_seconds + 3 + 1.2 * self.one_by_one_seconds + 1.5 + 2 * len(system.one_by_one_tools)
-        return produced + read + latency
+        return produced + read + latency + len(system.request_loads) * (self.seconds + 3)
 
     def seconds_to_start(self, system: System) -> float:
         return system.start_seconds + (1 + system.warm_up_factor) * self.warm_up_seconds
@@ -121,6 +121,8 @@ class Turn:
             if size in plan.read_sizes and system.is_read:
                 for tool in system.read_tools:
                     yield f"{READ}, {size} B, {tool}", lambda tool=tool, size=size: self._read_by_tool(tool, size)  # type: ignore[misc]
+        for load, (work, size) in system.request_loads.items():
+            yield f"{work}, {size} B, {load}", lambda load=load: self._requests(load)  # type: ignore[misc]
         size = plan.latency_bytes
         yield f"{END_TO_END}, {size} B, {system.reads_by}", self._end_to_end
         yield f"{ONE_BY_ONE}, {size} B, {system.reads_by}", self._one_by_one
@@ -187,6 +189,14 @@ class Turn:
         topic = self._name(f"by-tool-{size}-0")
         values = self._cluster.read_by_tool(tool, topic, size, self._produced(topic))
         return self._figure(tool, READ, size, values)
+
+    def _requests(self, load: str) -> Figure:
+        work, size = self._system.request_loads[load]
+        before = self._cluster.servers.cpu_seconds()
+        topic = self._name(f"requests-{list(self._system.request_loads).index(load)}")
+        values = self._cluster.requests_by_tool(load, topic, self._plan.seconds, self._plan.bytes_max)
+        values["server_cpu_s"] = self._cluster.servers.cpu_seconds() - before
+        return self._figure(load, work, size, values)
 
     def _name(self, topic: str) -> str:
         """Others may be on the same servers."""

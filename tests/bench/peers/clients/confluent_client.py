@@ -89,6 +89,8 @@ def _consumer(order: Order, **settings: Any) -> Consumer:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "socket.nagle.disable": True,
+            # By default it sleeps for a second once it holds 64 MB or 100,000 records, and is measured by that.
+            "fetch.queue.backoff.ms": 10,
             **settings,
         }
     )
