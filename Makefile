@@ -43,11 +43,13 @@ venv: $(DEVELOPMENT) ## Install lograft and what its development needs into .ven
 
 test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and most integration tests (PYTEST_ARGS="-k name")
 	@$(BIN)/python -m tests.integration.console.install
+	@$(BIN)/python -m tests.integration.kafka.kafkajs
 	$(BIN)/pytest -n auto tests/unit tests/scenarios tests/simulation $(PYTEST_ARGS) || [ $$? -eq 5 ]
 	$(BIN)/pytest $(REAL_BROKERS) tests/chaos/test_kit.py -m "not long" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves out: growth, moves, recovery, rolling restarts
 	@$(BIN)/python -m tests.integration.console.install
+	@$(BIN)/python -m tests.integration.kafka.kafkajs
 	$(BIN)/pytest $(REAL_BROKERS) -m "long and not alerting" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-alerts: $(DEVELOPMENT) ## Each alert is seen to fire and to clear, by a real Prometheus beside a real cluster that is hurt (8 minutes)
@@ -151,7 +153,7 @@ $(RUNTIME): pyproject.toml | $(BIN)/python
 
 $(DEVELOPMENT): pyproject.toml | $(BIN)/python
 	@echo "Installing lograft and what its development needs into $(VENV) (a minute or two, once)"
-	@$(PIP) install --quiet --editable '.[dev]'
+	@$(PIP) install --quiet --editable '.[dev,kafka-clients]'
 	@touch $(RUNTIME) $@
 
 $(FUZZER): $(DEVELOPMENT)
