@@ -105,7 +105,10 @@ def test_a_flip_is_found_where_it_is_and_is_gone_once_the_broker_has_repaired_it
     path.write_bytes(content)
     before = {one: one.read_bytes() for one in path.parent.iterdir() if one.is_file()}
     told = findings(check(brokers, exit_code=0 if suffix == ".index" else 1))
-    (finding,) = [one for one in told if one not in known]
+    # Whoever stopped first may lack the last item: then the damage leaves one whole copy of it, which is a danger too.
+    new = [one for one in told if one not in known and one["level"] != "danger"]
+    assert len(new) == 1, new
+    (finding,) = new
     assert finding["path"] == str(path)
     assert finding["level"] == ("note" if suffix == ".index" else "damage")
     assert {one: one.read_bytes() for one in path.parent.iterdir() if one.is_file()} == before
