@@ -1,7 +1,8 @@
 """Run seeds of the simulation on all cores, and say what they saw: `make sim SEEDS=n [FROM=s]`.
 
 A seed is worth something if it simulates 30 seconds or more with three faults or more, and acknowledges records. It is
-the same on every machine: one that fails can be replayed by its number.
+the same on every machine: one that fails can be replayed by its number. Seeds of several runs add up as long as they
+name the same simulated code, at the end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import time
 
 from tests.simulation.campaign import Orders, run_seed, run_seeds
+from tests.simulation.simulated_code import simulated_code
 from tests.simulation.summary import Outcome, Summary
 
 
@@ -54,6 +56,7 @@ def main() -> int:
     campaign.clear_line()
     summary = campaign.summary
     print(summary.told(never_reached=given.never_reached))
+    print("code that was simulated: {0.digest}, {0.modules} modules".format(simulated_code()))
     print(campaign.verdict(interrupted=interrupted))
     if interrupted:
         return 130
