@@ -5,6 +5,7 @@ Invariants
     at least one batch leaves if there is any, however small the bound; only that one may pass it
     a parked fetch holds no bytes and no task of its own: a commit, a lost leadership or the deadline wakes it
     what is gathered is taken of the lease at once: of many fetches that wake together, most wait for room
+    each answer says where its partition ends: a client takes one that has nothing and no more to come for read
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..partitions.cold_reads import read_when_cached
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .replicas import Led, Replicas
 
 
+BYTES_PER_TURN = 1 << 20
+"""Read in one turn of the loop: those who produce wait for the next one, several times a record."""
 SHARES_PER_TURN = 50
 """Of a fetch of thousands of partitions, in one turn of the loop: a broker that is held up gives up its leads."""
 
@@ -85,6 +87,7 @@ class Fetching:
             await self._gather()
         if parked:
             self._metrics.traffic.fetch_wait_seconds.observe(loop.time() - began)
+        await self._look_at_the_rest()
 
     def _is_enough(self) -> bool:
         # A share that has ended is news in itself: the client can act on it while the other partitions have nothing.
@@ -93,22 +96,46 @@ class Fetching:
 
     async def _gather(self) -> None:
         await self._room()
+        turn_ends = self.size + BYTES_PER_TURN
         for number, share in enumerate(self.shares, start=1):
             if number % SHARES_PER_TURN == 0:
                 await asyncio.sleep(0)
                 await self._room()
-            if self._is_crowded or (self.size and self.size >= self._bytes_max):
+            while not self._is_full():
+                if not await self._read(share) or share.is_at_end:
+                    break
+                if self.size >= turn_ends:
+                    await asyncio.sleep(0)
+                    await self._room()
+                    turn_ends = self.size + BYTES_PER_TURN
+            if self._is_full() or share.is_left_out:  # what is asked for behind it would be read in vain as well
                 return
-            before = share.next_offset
-            got = await read_when_cached(partial(self._read, share), self._metrics.traffic.cold_reads.inc)
-            if got:
-                self.size += got
-                self._lease.take(got)
-                self._metrics.count_fetched(share.topic, got, share.next_offset - before)
 
-    def _read(self, share: Share, only_cached: bool) -> int:
-        room = self._bytes_max - self.size
-        return share.read(self._replicas, room, is_first=not self.size, only_cached=only_cached)
+    async def _read(self, share: Share) -> int:
+        """Bytes more of it."""
+
+        def read(only_cached: bool) -> int:
+            room = self._bytes_max - self.size
+            return share.read(self._replicas, room, is_first=not self.size, only_cached=only_cached)
+
+        before = share.next_offset
+        got = await read_when_cached(read, self._metrics.traffic.cold_reads.inc)
+        if got:
+            self.size += got
+            self._lease.take(got)
+            self._metrics.count_fetched(share.topic, got, share.next_offset - before)
+        return got
+
+    def _is_full(self) -> bool:
+        return self._is_crowded or (self.size > 0 and self.size >= self._bytes_max)
+
+    async def _look_at_the_rest(self) -> None:
+        """At those that were not reached."""
+        for number, share in enumerate(self.shares, start=1):
+            if share.is_unread:
+                share.look(self._replicas)
+            if number % SHARES_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     async def _room(self) -> None:
         """Others may have taken it since this call looked: many that were parked wake at once."""
@@ -146,6 +173,7 @@ class Share:
         "committed_offset",
         "error",
         "has_ended",
+        "is_left_out",
         "next_offset",
         "size",
         "start_offset",
@@ -159,11 +187,23 @@ class Share:
         self.bytes_max = bytes_max
         self.has_ended = False
         """Waiting brings it nothing more: it failed, or there is more than fits."""
+        self.is_left_out = False
+        """Its next batch does not fit beside what the others brought."""
         self.error: LograftError | None = None
         self.batches: list[Buffer] = []
         self.size = 0
         self.next_offset = asked.offset
-        self.committed_offset = self.start_offset = self.term = 0
+        self.committed_offset = self.start_offset = -1
+        self.term = 0
+
+    @property
+    def is_unread(self) -> bool:
+        """Nobody looked at it: where it ends is not known."""
+        return self.committed_offset < 0 and self.error is None
+
+    @property
+    def is_at_end(self) -> bool:
+        return self.next_offset >= self.committed_offset
 
     def led(self, replicas: Replicas) -> Led:
         """The replica to read from, or raise why it is not to be."""
@@ -178,7 +218,7 @@ class Share:
             return 0
         try:
             replica = self.led(replicas).replica
-            bytes_max = min(self.bytes_max - self.size, room)
+            bytes_max = min(self.bytes_max - self.size, room, BYTES_PER_TURN)
             chunk = replica.read(self.next_offset, bytes_max, only_cached=only_cached)
         except LograftError as error:
             # What was gathered before is committed and stays true; the client meets the error when it asks again.
@@ -189,13 +229,24 @@ class Share:
         self.committed_offset, self.start_offset, self.term = chunk.committed_offset, chunk.start_offset, chunk.term
         size = sum(map(len, chunk.batches))
         if size > room and not is_first:
-            self.has_ended = True
+            self.has_ended = self.is_left_out = True
             return 0
         self.batches += chunk.batches
         self.size += size
         self.next_offset = chunk.next_offset
         self.has_ended = self.size >= self.bytes_max
         return size
+
+    def look(self, replicas: Replicas) -> None:
+        """Note where it begins and ends, without reading any of it."""
+        try:
+            replica = self.led(replicas).replica
+            replica.require_ready()
+        except LograftError as error:
+            self.has_ended, self.error = True, replicas.with_address(error)
+            return
+        self.committed_offset = min(replica.committed.offset, replica.log.end.offset)
+        self.start_offset, self.term = replica.log_start, replica.term
 
     def on_news(self, replicas: Replicas, wake: Callable[[], None]) -> CommitWaiter | None:
         try:

@@ -52,6 +52,31 @@ def test_every_acks_gets_records_in(brokers: Brokers, bootstrap: str, client: An
     assert [value for _, _, value in client.read(bootstrap, topic, [0], 2)] == [b"one", b"two"]
 
 
+def test_the_end_of_a_partition_is_told_only_where_it_is(brokers: Brokers, bootstrap: str) -> None:
+    """Also of partitions for which an answer that is full has no room: `kcat -e` stops there."""
+    client = confluent_kafka()
+    topic, count, partitions = "read-to-the-end", 4, 9
+    brokers.create_topic(topic, partitions=partitions)
+    for number in range(partitions):
+        Confluent.produce(bootstrap, topic, [bytes(60_000)] * count, partition=number)
+    settings = {"enable.partition.eof": True, "fetch.max.bytes": 70_000, "max.partition.fetch.bytes": 70_000}
+    consumer = client.Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "unused", "message.max.bytes": 70_000, **settings}
+    )
+    consumer.assign([client.TopicPartition(topic, number, 0) for number in range(partitions)])
+    read, ends = dict.fromkeys(range(partitions), 0), dict[int, int]()
+    deadline = time.monotonic() + 60
+    while len(ends) < partitions and time.monotonic() < deadline:
+        for message in consumer.consume(100, 0.5):
+            if message.error() is None:
+                read[message.partition()] += 1
+            else:
+                assert message.error().code() == client.KafkaError._PARTITION_EOF, message.error()
+                ends.setdefault(message.partition(), read[message.partition()])
+    consumer.close()
+    assert ends == dict.fromkeys(range(partitions), count)
+
+
 def test_what_our_own_client_wrote_others_read(brokers: Brokers, bootstrap: str) -> None:
     brokers.create_topic("from-grpc")
     brokers.leader_of("from-grpc").produce("from-grpc", a_batch(b"one", b"two"))

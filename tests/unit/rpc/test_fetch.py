@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lograft.node.fetches import BYTES_PER_TURN
 from lograft.node.metrics import Metrics
 from lograft.node.rpc.budget import Lease, SharedBudget
 from lograft.node.rpc.fetch import SHARES_PER_TURN, FetchCall
@@ -23,6 +24,17 @@ class FakeReplica:
         self.batches = list(batches)
         self.reads = 0
         self.waiters: list[CommitWaiter] = []
+        self.log_start, self.term = 0, 3
+
+    @property
+    def committed(self) -> Any:
+        return SimpleNamespace(offset=len(self.batches))
+
+    @property
+    def log(self) -> Any:
+        return SimpleNamespace(end=self.committed)
+
+    def require_ready(self) -> None: ...
 
     def read(self, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         self.reads += 1
@@ -111,6 +123,42 @@ def test_a_batch_that_does_not_fit_ends_the_wait_instead_of_being_read_again_and
     replicas = FakeReplicas(a=replica)
     (answer,) = answered(a_call(replicas, "a", max_bytes=500, min_bytes=500, max_wait_ms=60_000))
     assert (len(answer.batches), replica.reads) == (100, 2)
+
+
+def test_what_has_no_room_is_not_read_in_vain() -> None:
+    behind = [FakeReplica(b"y" * 100), FakeReplica(b"z" * 100)]
+    replicas = FakeReplicas(a=FakeReplica(*[b"x" * 100] * 9), b=FakeReplica(b"w" * 200), c=behind[0], d=behind[1])
+    sizes = [len(answer.batches) for answer in answered(a_call(replicas, "a", "b", "c", "d", max_bytes=1000))]
+    assert sizes == [900, 0, 0, 0]
+    assert [replica.reads for replica in behind] == [0, 0]
+
+
+def test_where_a_partition_ends_is_told_also_where_there_was_no_room_for_it() -> None:
+    replicas = FakeReplicas(a=FakeReplica(b"x" * 100), b=FakeReplica(b"y" * 100), c=FakeReplica(b"z" * 100, b"z"))
+    answers = answered(a_call(replicas, "a", "b", "c", "nowhere", max_bytes=100))
+    assert [answer.committed_offset for answer in answers[:3]] == [1, 1, 2]
+    assert [answer.next_offset for answer in answers[:3]] == [1, 0, 0]
+    assert [answer.term for answer in answers[:3]] == [3, 3, 3]
+    assert answers[3].error.reason == "NOT_LEADER"
+
+
+def test_a_long_read_lets_others_have_a_turn_in_between() -> None:
+    async def scene() -> int:
+        replicas = FakeReplicas(a=FakeReplica(*[bytes(BYTES_PER_TURN // 2)] * 12))
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            loop.call_soon(turn)
+
+        loop = asyncio.get_running_loop()
+        loop.call_soon(turn)
+        (answer,) = partitions_of(await a_call(replicas, "a", bytes_max=1 << 30, max_bytes=1 << 30).answer())
+        assert len(answer.batches) == 6 * BYTES_PER_TURN
+        return turns
+
+    assert asyncio.run(scene()) >= 5
 
 
 def test_an_error_of_one_partition_is_told_at_once_beside_the_others_records() -> None:
