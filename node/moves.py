@@ -64,6 +64,9 @@ class Moves:
         self._replicas.set_learners()
         own = self._replicas.state.brokers.get(self._broker_id)
         may_stay = own is None or not own.draining
+        if self._refused:  # what is led no more is another broker's to move
+            led = {replica.partition for replica in self._replicas.led}
+            self._refused = {partition: why for partition, why in self._refused.items() if partition in led}
         self._is_under_way = not may_stay or bool(self._refused)
         for replica in self._replicas.led:
             # Nearly all of them are where they should be: what is done for each, again and again, must be little.
