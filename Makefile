@@ -50,6 +50,7 @@ test: $(DEVELOPMENT) ## The quick suite: unit, scenario, simulation and most int
 test-long: $(DEVELOPMENT) ## The integration tests that the quick suite leaves out: growth, moves, recovery, rolling restarts
 	@$(BIN)/python -m tests.integration.console.install
 	@$(BIN)/python -m tests.integration.kafka.kafkajs
+	@$(BIN)/python -m tests.integration.kafka.go_clients
 	$(BIN)/pytest $(REAL_BROKERS) -m "long and not alerting" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-alerts: $(DEVELOPMENT) ## Each alert is seen to fire and to clear, by a real Prometheus beside a real cluster that is hurt (8 minutes)

@@ -344,9 +344,15 @@ class ConsumerMembers:
         self._office.state.apply((key, value))
 
 
-def check_reader(group: GroupFacts | None, member_id: str, epoch: int) -> None:
-    """May a member of this epoch read stored offsets as its own? Raises UnknownMember, StaleEpoch."""
-    told = None if group is None else group.told.get(member_id)
+def check_reader(group: GroupFacts, member_id: str, epoch: int) -> None:
+    """May a member of this epoch read stored offsets as its own? Raises UnknownMember, StaleEpoch.
+
+    Of a group whose members share out among themselves anybody may: franz-go names itself and its generation there too,
+    and Kafka looks at neither.
+    """
+    if not group.is_shared_out_here:
+        return
+    told = group.told.get(member_id)
     if told is None:
         raise UnknownMember(f"{member_id!r:.80} is no member of the group (any more): join anew")
     if epoch not in (told.epoch, told.known):

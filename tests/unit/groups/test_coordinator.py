@@ -588,6 +588,25 @@ def test_offsets_stored_by_a_kafka_client_are_those_that_native_clients_see() ->
     run(scene())
 
 
+def test_a_member_that_shares_out_itself_reads_offsets_whatever_generation_it_names() -> None:
+    """franz-go names its id and generation where members to whom the broker shares out name their epoch."""
+
+    async def scene() -> None:
+        place = Place()
+        place.outside.known = dict.fromkeys(place.partitions(), 10)
+        joining = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        member_id = (await joining).member_id
+        await place.coordinator.sync_group(a_classic_sync(member_id))
+        entry = OffsetToStore("t", 0, "", 7, "", 0)
+        assert await place.coordinator.store_classic_offsets("g", member_id, "", 1, [entry]) == [None]
+        for reader in ((member_id, 1), (member_id, 0), ("gone", 1)):
+            (found,) = await place.coordinator.fetch_offsets("g", [("t", 0)], reader)
+            assert isinstance(found, FetchedOffset) and found.offset == 7
+
+    run(scene())
+
+
 def a_consumer_join(member_id: str = "a%2Fb", **more: Any) -> ConsumerHeartbeat:
     facts: dict[str, Any] = {"topics": ("t",), "rebalance_timeout_ms": 60_000, "owned": frozenset()}
     return ConsumerHeartbeat("g", member_id, 0, **(facts | more))
