@@ -17,6 +17,7 @@ from pathlib import Path
 VERSION = "2.2.4"
 SHA256 = "c814f61afbb2b42e314a5e17780475e6a15aa47bbd33b126b81123e69b02a6f6"
 """Of the archive that npm gives."""
+SECONDS_MAX = 120
 
 
 def directory() -> Path:
@@ -41,7 +42,10 @@ def install() -> str:
     target = directory()
     with tempfile.TemporaryDirectory() as scratch:
         words = ["npm", "pack", f"kafkajs@{VERSION}", "--pack-destination", scratch, "--silent"]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=scratch, check=False)
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, cwd=scratch, timeout=SECONDS_MAX, check=False)
+        except subprocess.TimeoutExpired:
+            return f"npm pack was not done within {SECONDS_MAX} s"
         if done.returncode:
             return f"npm pack failed: {done.stderr.strip()[-200:]}"
         packed = next(Path(scratch).glob("*.tgz"))

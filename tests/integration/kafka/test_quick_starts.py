@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tests.integration.kafka import go_clients, kafkajs
 from tests.integration.kafka.clients import until
 
 DOCS = Path(__file__).parents[3] / "docs" / "kafka.md"
-STARTS = re.findall(r"\*\*([a-z-]+)\*\*[^\n]*\n```(python|go)\n(.*?)```", DOCS.read_text(), re.S)
+STARTS = re.findall(r"\*\*([a-z-]+)\*\*[^\n]*\n```(python|go|javascript)\n(.*?)```", DOCS.read_text(), re.S)
 IN_PYTHON, IN_GO = (
     pytest.mark.parametrize(
         ("client", "code"),
@@ -26,6 +28,7 @@ IN_PYTHON, IN_GO = (
     )
     for language in ("python", "go")
 )
+(IN_JAVASCRIPT,) = (code for _, found, code in STARTS if found == "javascript")
 KCAT = shutil.which("kcat")
 
 
@@ -63,6 +66,28 @@ def test_each_quick_start_in_go_works_as_it_is_shown(
     assert topic in shown.stdout and "hello" in shown.stdout
 
 
+@pytest.mark.skipif(bool(kafkajs.what_is_missing()), reason=kafkajs.what_is_missing() or "it is here")
+def test_the_quick_start_of_kafkajs_works_as_it_is_shown(brokers: Brokers, bootstrap: str, tmp_path: Path) -> None:
+    brokers.create_topic("events-of-kafkajs", partitions=3)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "kafkajs").symlink_to(kafkajs.directory())
+    one_broker = bootstrap.partition(",")[0]  # as it is shown: a name of a list
+    (tmp_path / "start.js").write_text(placed(IN_JAVASCRIPT, one_broker, "events-of-kafkajs", "of-kafkajs-start"))
+    started = subprocess.Popen(["node", "start.js"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    late = threading.Timer(60, started.kill)
+    late.start()
+    try:
+        assert started.stdout is not None
+        shown = next((line for line in started.stdout if "hello" in line), "")
+        assert shown.startswith("events-of-kafkajs "), shown
+        started.send_signal(signal.SIGINT)
+        assert started.wait(30) == 0
+    finally:
+        late.cancel()
+        started.kill()
+        started.wait(30)
+
+
 @pytest.mark.skipif(KCAT is None, reason="kcat is not installed: apt-get install kcat")
 def test_what_is_shown_of_kcat_works(brokers: Brokers, bootstrap: str) -> None:
     brokers.create_topic("events-of-kcat", partitions=3)
@@ -89,7 +114,7 @@ def test_what_is_shown_of_kcat_works(brokers: Brokers, bootstrap: str) -> None:
 
 
 def test_there_is_one_for_each_client() -> None:
-    clients = ["confluent-kafka", "kafka-python", "aiokafka", "franz-go", "sarama"]
+    clients = ["confluent-kafka", "kafka-python", "aiokafka", "franz-go", "sarama", "kafkajs"]
     assert [client for client, _, _ in STARTS] == clients
 
 
