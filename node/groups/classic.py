@@ -146,8 +146,8 @@ class ClassicGroups:
         return answers
 
     def abandon(self) -> list[Token]:
-        """All calls that wait: somebody else decides now."""
-        tokens = list(self._tokens)
+        """All calls that wait, also for what was decided and never logged: somebody else decides now."""
+        tokens = [*self._tokens, *(token for token, _ in self.take_answers())]
         self._tokens.clear()
         return tokens
 

@@ -573,8 +573,13 @@ class Coordinator:
         changes = office.take()
         for beside in (consumers, classic):
             changes += [] if beside is None else beside.take()
-        for piece in _pieces(changes):
-            self._decider.propose(piece)
+        try:
+            for piece in _pieces(changes):
+                self._decider.propose(piece)
+        except LograftError:
+            # The next call begins the office anew, but there may be none, and others wait for what was decided.
+            self._abandon_classic()
+            raise
         notes, office.notes = office.notes, []
         for event, facts in notes:
             self._outside.log(event, **facts)
