@@ -599,6 +599,23 @@ def test_a_leader_that_cannot_have_its_assignment_logged_leaves_no_other_member_
     run(scene())
 
 
+def test_who_led_until_now_tells_no_kafka_client_what_it_had() -> None:
+    async def scene() -> None:
+        place = Place()
+        joining = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        sync = a_classic_sync((await joining).member_id)
+        assert (await place.coordinator.sync_group(sync)).assignment == b"all"
+
+        async def nobody_confirms() -> int:
+            raise NoLeader("others have elected another")
+
+        place.replica.confirm_read = nobody_confirms  # type: ignore[method-assign]
+        assert type(await error_of(place.coordinator.sync_group(sync))) is NoLeader
+
+    run(scene())
+
+
 def test_a_join_that_nobody_waits_for_any_more_holds_nothing_up() -> None:
     async def scene() -> None:
         place = Place()
