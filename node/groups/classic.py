@@ -424,6 +424,8 @@ class ClassicGroups:
         else:
             for member in group.members.values():
                 if member.syncing is not None:
+                    # It may have waited for longer than its session.
+                    member.deadline_ms = now_ms + member.fact.session_timeout_ms
                     self._answer(member, _rebalancing(name), joining=False)
             group.round_end_ms = None
             group.due_ms = now_ms + longest_ms
