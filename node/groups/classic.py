@@ -188,6 +188,7 @@ class ClassicGroups:
             return
         self._groups[asked.group] = group
         if asked.member_id in group.pending:
+            self._refuse_full(asked.group, group)  # others may have come since it was told its id
             del group.pending[asked.member_id]
             self._add(asked, group, asked.member_id, token, now_ms)
         elif not asked.member_id:
