@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..partitions.environment import Buffer
+from ..partitions.storage.log import DamagedLog
 from ..proto import record_batch
-from ..proto.errors import BatchTooLarge, CorruptBatch, UnsupportedCompression
+from ..proto.errors import BatchTooLarge, CorruptBatch, ReplicaDamaged, UnsupportedCompression
 
 if TYPE_CHECKING:
+    from ..partitions.replica import Replica
     from ..partitions.storage.log import PartitionLog
 
 RECORDS_READ_MAX = 200_000
 INFLATED_BYTES_READ_MAX = 16 << 20
 """Of one batch, to find a time in it. Of a larger one the offset of its first record is as near as one gets."""
+
+
+@contextmanager
+def noting_damage(replica: Replica) -> Iterator[None]:
+    """For who searches the replica's log: bytes that decayed are to be repaired, as when a reader meets them.
+
+    Raises ReplicaDamaged instead of DamagedLog.
+    """
+    try:
+        yield
+    except DamagedLog as damage:
+        replica.note_unreadable(damage)
+        raise ReplicaDamaged(
+            f"stored bytes of {replica.partition} are unreadable here ({damage.path} at {damage.position}); try again: "
+            "another replica may lead by then"
+        ) from damage
 
 
 def first_at(log: PartitionLog, timestamp_ms: int, start: int, end: int) -> tuple[int, int]:

@@ -146,8 +146,8 @@ class ClassicGroups:
         return answers
 
     def abandon(self) -> list[Token]:
-        """All calls that wait: somebody else decides now."""
-        tokens = list(self._tokens)
+        """All calls that wait, also for what was decided and never logged: somebody else decides now."""
+        tokens = [*self._tokens, *(token for token, _ in self.take_answers())]
         self._tokens.clear()
         return tokens
 
@@ -188,6 +188,7 @@ class ClassicGroups:
             return
         self._groups[asked.group] = group
         if asked.member_id in group.pending:
+            self._refuse_full(asked.group, group)  # others may have come since it was told its id
             del group.pending[asked.member_id]
             self._add(asked, group, asked.member_id, token, now_ms)
         elif not asked.member_id:
@@ -424,6 +425,8 @@ class ClassicGroups:
         else:
             for member in group.members.values():
                 if member.syncing is not None:
+                    # It may have waited for longer than its session.
+                    member.deadline_ms = now_ms + member.fact.session_timeout_ms
                     self._answer(member, _rebalancing(name), joining=False)
             group.round_end_ms = None
             group.due_ms = now_ms + longest_ms

@@ -380,13 +380,15 @@ class Coordinator:
         answer: asyncio.Future[Joined | Synced] = asyncio.get_running_loop().create_future()
         try:
             await self._decide(office, lambda: ask(classic, answer))
-            return await answer
+            told = await answer
         finally:
             if not answer.done() or answer.cancelled():
                 classic.forget(answer, self._outside.monotonic_ms())
                 answer.cancel()
             elif answer.exception() is not None:
                 pass  # looked at, so that asyncio does not report it as forgotten
+        await self._decider.confirmed()  # it may be told of a round that was over before this one asked
+        return told
 
     async def _tell(self, answers: Sequence[tuple[asyncio.Future[Any], Joined | Synced | LograftError]]) -> None:
         """Answer calls that wait, once what was decided by now is logged."""
@@ -573,8 +575,13 @@ class Coordinator:
         changes = office.take()
         for beside in (consumers, classic):
             changes += [] if beside is None else beside.take()
-        for piece in _pieces(changes):
-            self._decider.propose(piece)
+        try:
+            for piece in _pieces(changes):
+                self._decider.propose(piece)
+        except LograftError:
+            # The next call begins the office anew, but there may be none, and others wait for what was decided.
+            self._abandon_classic()
+            raise
         notes, office.notes = office.notes, []
         for event, facts in notes:
             self._outside.log(event, **facts)

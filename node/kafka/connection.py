@@ -142,8 +142,14 @@ class KafkaConnection(asyncio.Protocol):
 
     @property
     def amid_since(self) -> float | None:
-        """When the frame began that is not whole; None if there is none, or it is this broker that does not read."""
-        return self._amid_since if self._reads else None
+        """When the frame began that is not whole; None if there is none, or it is this broker that does not read, or
+        lets others wait that came before."""
+        return self._amid_since if self._reads and not self.waits_for_its_turn else None
+
+    @property
+    def waits_for_its_turn(self) -> bool:
+        """Is there a whole request that was not begun yet?"""
+        return self._held is not None
 
     @property
     def is_stuck(self) -> bool:
@@ -350,7 +356,9 @@ class KafkaConnection(asyncio.Protocol):
         if self._ended:
             return
         self._ended = True
-        for task in (self._running, self._waiting_for_room):
+        # Batches are carried out to the end: only then is given back what they hold, and one that has not begun would
+        # never hear that it is cancelled.
+        for task in (None if self._produces else self._running, self._waiting_for_room):
             if task is not None:
                 task.cancel()
         for answer in (*self._unsent, *self._answers):

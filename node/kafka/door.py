@@ -117,7 +117,8 @@ class KafkaDoor:
             self._unmute()
 
     def _first_amid(self) -> KafkaConnection | None:
-        amid = (one for one in self._connections if one.waiting_bytes)
+        # Whoever has a whole request here waits for this broker: that it is read from brings nothing on.
+        amid = (one for one in self._connections if one.waiting_bytes and not one.waits_for_its_turn)
         return min(amid, key=lambda one: one.amid_since or 0.0, default=None)
 
     def _unmute(self) -> None:

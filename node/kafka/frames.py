@@ -2,6 +2,7 @@
 
 Invariants
     a frame is given once all of it is there; nothing is set aside for what a length only claims
+    what waits takes about as much memory as it has bytes, however small the pieces in which it came
     whatever is no frame, or larger than allowed, raises MalformedRequest; the connection ends then, as Kafka's does
 
 A frame is a length (i32, big-endian) and so many bytes. A request's begin with API key, version, correlation id and
@@ -18,6 +19,9 @@ from ...proto.errors import InvalidRequest
 from ...proto.record_batch import Buffer
 
 HEAD_BYTES_MIN = 8
+CHUNK_BYTES_MIN = 1 << 10
+"""What comes in smaller pieces is put together: a piece costs hundreds of bytes, and who drips sends a million of them.
+"""
 TAGS_MAX = 64
 """Tagged fields in one place of a request. Clients send two or three; millions would hold up the loop for seconds."""
 _LENGTH = struct.Struct(">i")
@@ -47,8 +51,10 @@ class FrameReader:
         return self._size is not None or self.waiting_bytes > 0
 
     def feed(self, data: Buffer) -> None:
-        self._chunks.append(memoryview(data))
         self.waiting_bytes += len(data)
+        if self._chunks and len(self._chunks[-1]) < CHUNK_BYTES_MIN > len(data):
+            data = b"".join((self._chunks.pop(), data))
+        self._chunks.append(memoryview(data))
 
     def next(self) -> Buffer | None:
         """The next whole frame, without its length; None if it is not there yet. Raises MalformedRequest."""

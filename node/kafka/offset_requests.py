@@ -9,18 +9,21 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...proto.errors import InvalidRequest, LograftError, RequestTimedOut
 from ..replicas import Led, Replicas
 from ..rpc.limits import CALL_SECONDS_MAX, PARTITIONS_PER_REQUEST_MAX, check_count
-from ..time_search import first_at, latest_of
+from ..time_search import first_at, latest_of, noting_damage
 from .errors import NONE, partition_code
 from .fetch_requests import check_term
 from .requests import Call
 
 if TYPE_CHECKING:
     from ...partitions.raft.points import TermJournal
+    from ...partitions.replica import Replica
 
 QUERIES_PER_TURN = 50
 LATEST, EARLIEST, OF_LATEST_TIME, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
@@ -68,8 +71,7 @@ class OffsetRequests:
         match timestamp:
             case _ if timestamp >= 0:
                 end = await replica.confirm_read()
-                async with self._searching:
-                    await asyncio.sleep(0)
+                async with self._turn(replica):
                     offset, timestamp_ms = first_at(replica.log, timestamp, replica.log_start, end)
                 return (offset, timestamp_ms) if timestamp_ms >= 0 or offset < end else (-1, -1)
             case 0 | -1:
@@ -79,12 +81,20 @@ class OffsetRequests:
                 return replica.log_start, -1
             case -3:
                 end = await replica.confirm_read()
-                async with self._searching:
-                    await asyncio.sleep(0)
+                async with self._turn(replica):
                     return latest_of(replica.log, replica.log_start, end)
             case -5:
                 return -1, -1  # nothing is kept elsewhere
         raise InvalidRequest(f"{timestamp} is neither a time nor one of -1 to -5")
+
+    @asynccontextmanager
+    async def _turn(self, replica: Replica) -> AsyncIterator[None]:
+        """One search at a time, by whoever leads still."""
+        async with self._searching:
+            await asyncio.sleep(0)
+            replica.require_ready()
+            with noting_damage(replica):
+                yield
 
     def _end_of_term(self, topic: str, query: Any) -> dict[str, Any]:
         told: dict[str, Any] = {"partition": query.partition, "error_code": NONE}

@@ -29,7 +29,7 @@ from ..metrics import Metrics
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas
 from ..sightings import Sightings
-from ..time_search import first_at
+from ..time_search import first_at, noting_damage
 from .budget import SharedBudget
 from .fetch import FetchCall
 from .large_messages import ProduceMessage
@@ -229,7 +229,9 @@ class BrokerService(broker_service_pb2_grpc.BrokerServiceServicer):
             where = query.WhichOneof("where")
             if where == "timestamp_ms":
                 end = await replica.confirm_read()
-                result.offset, result.timestamp_ms = first_at(replica.log, query.timestamp_ms, replica.log_start, end)
+                with noting_damage(replica):
+                    found = first_at(replica.log, query.timestamp_ms, replica.log_start, end)
+                result.offset, result.timestamp_ms = found
             elif where == "unread_from":
                 unread = await unread_from(replica, query.unread_from, self._environment.wall_ms)
                 check_within(query, unread)

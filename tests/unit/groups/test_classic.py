@@ -206,6 +206,32 @@ def test_a_leader_that_shares_nothing_out_is_left_out() -> None:
     assert groups.joined(first).leader == one
 
 
+def test_newcomers_that_all_come_back_at_once_make_no_group_larger_than_it_may_be() -> None:
+    groups = Groups()
+    ids = []
+    for _ in range(LIMITS.members_max + 1):
+        with pytest.raises(MemberIdRequired) as told:
+            groups.join()
+        ids.append(told.value.facts["member_id"])
+    for member_id in ids[:-1]:
+        groups.join(member_id)
+    with pytest.raises(GroupFull):
+        groups.join(ids[-1])
+
+
+def test_who_waited_for_a_leader_that_is_gone_has_a_whole_session_to_join_anew() -> None:
+    groups = Groups()
+    (first, joining), (second, _) = groups.newcomer(), groups.newcomer()
+    groups.pass_ms(DELAY_MS)
+    joined = groups.joined(joining)
+    (follower,) = {first, second} - {joined.leader}
+    waiting = groups.sync(follower, joined.generation)
+    groups.pass_ms(SESSION_MS)
+    assert isinstance(groups.answers[waiting], RebalanceInProgress)
+    groups.pass_ms(SESSION_MS - 1)
+    assert groups.joined(groups.join(follower)).member_id == follower
+
+
 def test_a_join_sent_again_is_answered_as_before_and_of_two_waiting_ones_the_newer() -> None:
     groups = Groups()
     one, first = groups.newcomer()

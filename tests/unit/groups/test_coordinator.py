@@ -553,6 +553,69 @@ def test_lost_leadership_ends_joins_that_wait() -> None:
     run(scene())
 
 
+def test_a_round_that_cannot_be_logged_ends_all_joins_that_waited_for_it() -> None:
+    async def scene() -> None:
+        place = Place()
+        first = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        second = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await turn_the_loop()
+        append = place.replica.append
+
+        def hand_over(*_: Any) -> Any:
+            raise NoLeader("leadership is being handed over")
+
+        place.replica.append = hand_over  # type: ignore[method-assign]
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        place.replica.append = append  # type: ignore[method-assign]
+        await place.outside.pass_ms(60_000)
+        assert first.done() and second.done()
+        assert type(await error_of(_awaited(first))) is type(await error_of(_awaited(second))) is NoLeader
+
+    run(scene())
+
+
+def test_a_leader_that_cannot_have_its_assignment_logged_leaves_no_other_member_waiting() -> None:
+    async def scene() -> None:
+        place = Place()
+        joins = [asyncio.ensure_future(place.coordinator.join_group(a_classic_join())) for _ in range(2)]
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        ids = [(await one).member_id for one in joins]
+        leader = (await joins[0]).leader
+        (follower,) = {*ids} - {leader}
+        waiting = asyncio.ensure_future(place.coordinator.sync_group(a_classic_sync(follower)._replace(assignments=())))
+        await turn_the_loop()
+        append = place.replica.append
+
+        def hand_over(*_: Any) -> Any:
+            raise NoLeader("leadership is being handed over")
+
+        place.replica.append = hand_over  # type: ignore[method-assign]
+        refused = await error_of(place.coordinator.sync_group(a_classic_sync(leader)))
+        place.replica.append = append  # type: ignore[method-assign]
+        await turn_the_loop()
+        assert type(refused) is NoLeader and waiting.done()
+        assert type(await error_of(_awaited(waiting))) is NoLeader
+
+    run(scene())
+
+
+def test_who_led_until_now_tells_no_kafka_client_what_it_had() -> None:
+    async def scene() -> None:
+        place = Place()
+        joining = asyncio.ensure_future(place.coordinator.join_group(a_classic_join()))
+        await place.outside.pass_ms(LIMITS.rebalance_delay_ms + 1)
+        sync = a_classic_sync((await joining).member_id)
+        assert (await place.coordinator.sync_group(sync)).assignment == b"all"
+
+        async def nobody_confirms() -> int:
+            raise NoLeader("others have elected another")
+
+        place.replica.confirm_read = nobody_confirms  # type: ignore[method-assign]
+        assert type(await error_of(place.coordinator.sync_group(sync))) is NoLeader
+
+    run(scene())
+
+
 def test_a_join_that_nobody_waits_for_any_more_holds_nothing_up() -> None:
     async def scene() -> None:
         place = Place()

@@ -49,6 +49,7 @@ from lograft.partitions.producers import ProducerTable
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import Point, TermJournal
 from lograft.partitions.replica import Appended, Chunk, CommitWaiter
+from lograft.partitions.storage.segment import DamagedLog
 from lograft.proto.errors import NoLeader, OffsetOutOfRange, UnknownPartition, UnknownTopic
 from lograft.proto.record_batch import BatchHeader, NewRecord, encode
 from msgspec.structs import replace
@@ -73,6 +74,7 @@ class FakeReplica:
         )
         self.committed, self.is_leader = self.log.end, True
         self.appended: list[bytes] = []
+        self.unreadable: list[str] = []
 
     def append_run(self, run: list[tuple[bytes, BatchHeader, int | None]]) -> list[Any]:
         return [self._append(batch) for batch, _, _ in run]
@@ -96,7 +98,12 @@ class FakeReplica:
     async def confirm_read(self) -> int:
         return 1
 
-    def require_ready(self) -> None: ...
+    def require_ready(self) -> None:
+        if not self.is_leader:
+            raise NoLeader("lost")
+
+    def note_unreadable(self, damage: DamagedLog) -> None:
+        self.unreadable.append(damage.path)
 
     async def move_log_start(self, offset: int) -> int:
         if not 0 <= offset <= 1:

@@ -266,3 +266,43 @@ async def test_batches_before_one_that_cannot_be_read_hold_memory_until_they_are
     assert transport.aborted and owner.budget.taken == owner.taken[0].size > 0
     owner.taken[0].give([b"ok"])
     assert owner.budget.taken == 0
+
+
+@in_loop
+async def test_batches_whose_turns_had_not_begun_when_their_connection_ended_hold_nothing_for_ever() -> None:
+    owner, transport, connection = connected()
+    ends: list[str] = []
+
+    class Thousands:
+        """Takes a request of thousands of batches, in turns."""
+
+        def take(self, frame: Any, head: Any, answer: Answer, connection: Any) -> Coroutine[Any, Any, None]:
+            return self._append_all(answer)
+
+        async def _append_all(self, answer: Answer) -> None:
+            try:
+                await asyncio.sleep(0)
+            finally:
+                ends.append("all that was appended is on disk")
+                answer.give([b"ok"])
+
+    owner.handling = Thousands()
+    connection.data_received(a_frame(PRODUCE, 1, size=1000) + b"\xff\xff\xff\xff")
+    await turns()
+    assert transport.aborted and ends and owner.budget.taken == 0
+
+
+@in_loop
+async def test_requests_that_wait_behind_a_slow_one_are_not_taken_for_a_client_that_drips() -> None:
+    owner, _, connection = connected()
+    connection.data_received(a_frame(METADATA, 1) + a_frame(METADATA, 2) + a_frame(METADATA, 3))
+    await turns()
+    assert connection.waiting_bytes and connection.amid_since is None
+    connection.data_received(a_frame(METADATA, 4)[:-1])
+    await turns()
+    assert connection.amid_since is None  # it is this broker that lets it wait
+    owner.going[1].set()
+    await turns()
+    owner.going[2].set()
+    await turns()
+    assert connection.amid_since is not None  # of the fourth not all is there

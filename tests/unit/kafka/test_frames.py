@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from lograft.node.kafka.frames import TAGS_MAX, FrameReader, MalformedRequest, read_client_id, read_head
 
@@ -67,3 +69,19 @@ def test_a_header_with_more_tagged_fields_than_any_client_sends_is_refused_befor
     assert read_client_id(head + few + b"\x07\x00" * TAGS_MAX, is_flexible=True)[0] == "c"
     with pytest.raises(MalformedRequest, match="tagged fields"):
         read_client_id(head + many + b"\x07\x00" * (TAGS_MAX + 1), is_flexible=True)
+
+
+def test_what_drips_in_takes_little_more_memory_than_it_has_bytes() -> None:
+    reader = FrameReader(1 << 20)
+    frame = bytes(range(256)) * 200
+    tracemalloc.start()
+    try:
+        for byte in len(frame).to_bytes(4, "big") + frame[:-1]:
+            reader.feed(bytearray((byte,)))
+            assert reader.next() is None
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 3 * len(frame)
+    reader.feed(frame[-1:])
+    assert reader.next() == frame and not reader.is_amid

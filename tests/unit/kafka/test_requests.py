@@ -15,9 +15,11 @@ from lograft.node.kafka import cluster_requests, offset_requests
 from lograft.node.kafka.apis import API_VERSIONS, APIS, FETCH, PRODUCE
 from lograft.node.kafka.connection import Answer
 from lograft.node.kafka.consumer_group_requests import ConsumerGroupRequests
+from lograft.node.kafka.errors import NOT_LEADER_OR_FOLLOWER
 from lograft.node.kafka.frames import MalformedRequest
 from lograft.node.kafka.group_requests import GroupRequests
 from lograft.node.kafka.requests import Call
+from lograft.partitions.storage.segment import DamagedLog
 from lograft.proto.errors import (
     BrokerUnavailable,
     DiskFull,
@@ -321,3 +323,35 @@ def test_between_two_searches_for_a_time_the_loop_turns(monkeypatch: pytest.Monk
     monkeypatch.setattr(offset_requests, "first_at", search)
     asyncio.run(asked())
     assert len(searched) == len(set(searched)) == 20
+
+
+@pytest.mark.parametrize("timestamp", [1, -3])
+def test_a_search_for_a_time_that_meets_decayed_bytes_is_answered_and_has_them_repaired(timestamp: int) -> None:
+    def decayed(*_: Any) -> None:
+        raise DamagedLog("a.log", 7, "a bit flipped")
+
+    door = Door()
+    door.replicas.replica.log.offset_for_time = decayed
+    query = SimpleNamespace(partition_index=0, timestamp=timestamp)
+    request = SimpleNamespace(topics=[SimpleNamespace(name=TOPIC, partitions=[query])])
+    told = asyncio.run(door.requests._handlers.list_offsets(request, Call(7, "c", "h", "p")))
+    assert [one["error_code"] for one in told["topics"][0]["partitions"]] == [ReplicaDamaged.kafka_code]
+    assert door.replicas.replica.unreadable == ["a.log"]
+
+
+def test_who_lost_the_lead_while_a_search_for_a_time_waited_does_not_search() -> None:
+    async def asked() -> Any:
+        door = Door()
+        replica = door.replicas.replica
+
+        async def lose_the_lead() -> int:
+            replica.is_leader = False
+            return 1
+
+        replica.confirm_read = lose_the_lead
+        query = SimpleNamespace(partition_index=0, timestamp=1)
+        request = SimpleNamespace(topics=[SimpleNamespace(name=TOPIC, partitions=[query])])
+        return await door.requests._handlers.list_offsets(request, Call(7, "c", "h", "p"))
+
+    told = asyncio.run(asked())
+    assert [one["error_code"] for one in told["topics"][0]["partitions"]] == [NOT_LEADER_OR_FOLLOWER]
