@@ -48,6 +48,8 @@ class Options:
     flush_threads: int = 4
     news_delay_ms: float = 0.0
     """How long followers wait to hear what is committed, at most, where no items come that tell them."""
+    gather_ms: float = 0.0
+    """Batches of a partition that come within it are appended at once; 0: each by itself."""
     retention: RetentionLimits | None = None
     """What every partition may keep."""
     compaction_pace_ms: float = 0.0
@@ -82,6 +84,8 @@ class Cluster:
         self.invariants: Invariants
         self.failure: BaseException | None = None
         self.compactions = 0
+        self.runs = 0
+        """Of several batches that were appended at once."""
         self.on_sent: Callable[[BrokerProcess, Message], None] | None = None
         """Told of each message once it has left: the moment at which a promise begins to bind."""
         self.restarts_ms: tuple[float, float] = (10.0, 1500.0)

@@ -9,8 +9,8 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lograft.node.controller.facts import TopicFact
 from lograft.node.departures import Departures, lets_go
@@ -35,7 +35,7 @@ from lograft.partitions.raft.messages import (
     Voter,
     VoteReply,
 )
-from lograft.partitions.replica import Replica
+from lograft.partitions.replica import Appending, Offered, Replica
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.retention import RetentionLimits
 from lograft.partitions.storage.rewriting import Job, Outcome, Take, rewrite
@@ -66,6 +66,14 @@ Answer = Callable[[Any], None]
 """Takes what a broker answered: a value, or a LograftError. It is not called if the answer is lost."""
 
 
+class _Gathered(NamedTuple):
+    """A batch that waits for others, to be appended in one run with them."""
+
+    offered: Offered
+    settled: Callable[[asyncio.Future[Any]], None]
+    answer: Answer
+
+
 class BrokerProcess:
     """One incarnation of a broker: what `node` does around the replicas, as far as they need it."""
 
@@ -89,6 +97,7 @@ class BrokerProcess:
         self._news: CommitNews | None = None
         self._produce_stopped = False
         self._replication_stopped = False
+        self._gathered: dict[PartitionId, list[_Gathered]] = {}
 
     @property
     def is_alive(self) -> bool:
@@ -489,8 +498,29 @@ class BrokerProcess:
         replica = self.replica(partition)
         if self._produce_stopped:
             raise DiskFull(f"{self.environment.name} has little space left")
-        appending = replica.append(batch, read_header(batch), first_open)
-        appending.committed.add_done_callback(settled)
+        gather_ms = self._cluster.options.gather_ms
+        if not gather_ms:
+            replica.append(batch, read_header(batch), first_open).committed.add_done_callback(settled)
+            return
+        waiting = self._gathered.setdefault(partition, [])
+        waiting.append(_Gathered((batch, read_header(batch), first_open), settled, answer))
+        if len(waiting) == 1:
+            self.environment.call_later(gather_ms, lambda: self._append_gathered(partition))
+
+    def _append_gathered(self, partition: PartitionId) -> None:
+        """As `node.appends` does, but for when."""
+        run = self._gathered.pop(partition)
+        outcomes: Sequence[Appending | LograftError]
+        try:
+            outcomes = self.replica(partition).append_run([one.offered for one in run])
+        except NoLeader as error:  # moved away meanwhile
+            outcomes = [error] * len(run)
+        self._cluster.runs += len(run) > 1
+        for one, outcome in zip(run, outcomes, strict=True):
+            if isinstance(outcome, LograftError):
+                one.answer(outcome)
+            else:
+                outcome.committed.add_done_callback(one.settled)
 
     def fetch(self, partition: PartitionId, offset: int, bytes_max: int, answer: Answer) -> None:
         """Read; the answer is a Chunk."""

@@ -96,6 +96,8 @@ class Report:
     trims: int = 0
     resets: int = 0
     compactions: int = 0
+    runs: int = 0
+    """Of several batches that were appended at once."""
     voter_changes: int = 0
     allowances: int = 0
     leaders_elected: int = 0
@@ -390,6 +392,7 @@ class Simulation:
             scrub_pace_ms=self.plan.scrub_pace_ms,
             # Of its own chance, so that what else is drawn for a seed stays as it was.
             news_delay_ms=Random(f"{self.seed} news").choice((0.0, 10.0, 50.0)),
+            gather_ms=Random(f"{self.seed} gathering").choice((0.0, 0.0, 10.0, 60.0)),
             **self._draw_compaction(config),
         )
 
@@ -434,6 +437,7 @@ class Simulation:
             report.records_acknowledged = invariants.acknowledged_records
             report.resets = invariants.resets
             report.compactions = self.cluster.compactions
+            report.runs = self.cluster.runs
             report.allowances = self.cluster.allowances
             report.voter_changes = self.cluster.invariants.voter_changes
             report.losses = sum(log.losses for log in invariants.committed.values())

@@ -136,6 +136,7 @@ SUMMED = {
     "trims": "moves of a log start",
     "resets": "resets of a log",
     "compactions": "compactions",
+    "runs": "runs of several batches appended",
     "voter_changes": "voter changes",
     "messages": "messages delivered",
 }
