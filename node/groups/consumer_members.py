@@ -47,8 +47,9 @@ from .told import flat, nested
 
 ASSIGNOR = "uniform"
 """What the office does, in Kafka's words: loads within one. `range` promises more, namely which numbers go together."""
-AWAITING_MS = 500
-"""Who waits for a partition that another member is to give back asks this often."""
+AWAITING_MS = 1_000
+"""Who waits for a partition that another member is to give back asks this often. Clients take it for the time within
+which an answer must come, too: see `SETTLING_MS_MAX`."""
 REBALANCE_MS_MAX = 24 * 3_600_000
 _NOBODY_KNOWS = -3
 

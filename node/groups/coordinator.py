@@ -64,8 +64,9 @@ FACTS_PER_BATCH_MAX = 25_000
 """A batch must fit between brokers. More than any one call decides: only what concerns many groups is cut in pieces."""
 BATCH_BYTES_MAX = 4 << 20
 """The same of what Kafka clients bring, of whom a single group may bring megabytes: about so much is in one batch."""
-SETTLING_MS_MAX = 1_000.0
-"""A Kafka client's heartbeat waits so long at most for what it leads to: others' commits may wait behind it."""
+SETTLING_MS_MAX = 500.0
+"""A Kafka client's heartbeat waits so long at most for what it leads to: others' commits may wait behind it, and
+librdkafka drops a connection whose heartbeat is not answered within the interval it was told (`AWAITING_MS`)."""
 ASLEEP_MS = 250.0
 """A timer that fires so late says that this broker slept."""
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from lograft.node.groups.calls import SeekTarget
 from lograft.node.groups.consumer_calls import AWAY, JOINING, LEAVING, ConsumerHeartbeat, ConsumerTold
-from lograft.node.groups.consumer_members import REBALANCE_MS_MAX, ConsumerMembers, check_reader
+from lograft.node.groups.consumer_members import AWAITING_MS, REBALANCE_MS_MAX, ConsumerMembers, check_reader
+from lograft.node.groups.coordinator import SETTLING_MS_MAX
 from lograft.node.groups.facts import (
     ClassicFact,
     ClassicKey,
@@ -628,3 +629,7 @@ def test_who_was_fenced_by_a_seek_while_it_was_to_give_up_is_not_late_by_that() 
     world.log()
     world.pass_ms(REVOKE_MS + 1)
     assert "a" in world.logged.groups["g"].members
+
+
+def test_a_heartbeat_is_answered_well_within_the_shortest_interval_that_a_member_is_told() -> None:
+    assert SETTLING_MS_MAX <= AWAITING_MS / 2
