@@ -187,7 +187,13 @@ def test_groups_are_listed_described_and_deleted(brokers: Brokers, bootstrap: st
         member.stop()
     place = TopicPartition("administered", 1, 0)
     asked = ConsumerGroupTopicPartitions("watched", [place])
-    admin.alter_consumer_group_offsets([asked])["watched"].result()
+
+    def is_stored() -> bool:
+        """Refused until the group has noticed that its member left."""
+        (told,) = admin.alter_consumer_group_offsets([asked])["watched"].result().topic_partitions
+        return told.error is None
+
+    until(is_stored)
     assert stored(brokers, "watched", "administered", 2) == [-1, 0]
     told = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions("watched")])["watched"].result()
     assert [(one.partition, one.offset) for one in told.topic_partitions] == [(1, 0)]
