@@ -98,7 +98,7 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     produce_in_flight_bytes_max: Positive = 32 << 20
     """Received on one produce stream and not yet answered; past it the broker stops reading from the stream."""
     fetch_bytes_max: Positive = 8 << 20
-    """Of records in one fetch reply, over all its partitions."""
+    """Of records in one fetch reply, over all its partitions. Of gRPC's 2 MiB are enough, unless a batch is larger."""
     fetch_wait_ms_max: Positive = 60_000
     """How long a fetch may be parked until there is something to fetch."""
     partitions_max: Positive = 4000

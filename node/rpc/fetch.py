@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ...partitions.environment import Buffer
     from ..replicas import Replicas
 
+ANSWER_BYTES_MAX = 2 << 20
+"""It is put together, and copied by gRPC, in one turn of the loop, for which everybody else waits. Larger ones brought
+readers no more and cost producers beside them twice the time (docs/performance.md)."""
+
 
 class FetchCall:
     """Carries one Fetch through. `bytes_max` and `wait_ms_max` are the broker's own bounds, and so is `lease`."""
@@ -37,7 +41,7 @@ class FetchCall:
             [Share(asked, _or_default(asked.max_bytes)) for asked in request.partitions],
             replicas,
             metrics,
-            bytes_max=min(_or_default(request.max_bytes), bytes_max),
+            bytes_max=min(_or_default(request.max_bytes), bytes_max, ANSWER_BYTES_MAX),
             bytes_min=request.min_bytes,
             wait_ms=min(max(request.max_wait_ms, 0), wait_ms_max, FETCH_WAIT_MS_MAX),
             lease=lease,

@@ -244,7 +244,7 @@ def test_fetch_of_any_size_gives_a_batch_and_no_more_than_the_brokers_bound(
     list(broker.records.Produce(iter([pb.ProduceRequest(request_id=1, entries=[entry] * 15)]), timeout=20))
     with watch:
         answer = broker.fetch(topic, max_bytes=max_bytes)
-    assert len(big) <= len(answer.batches) <= 8 << 20
+    assert len(big) <= len(answer.batches) <= 2 << 20
 
 
 @pytest.mark.parametrize("offset", [-7, -1, 2**63 - 1])

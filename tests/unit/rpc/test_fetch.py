@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lograft.node.fetches import BYTES_PER_TURN
+from lograft.node.fetches import BYTES_PER_TURN, Fetching, Share
 from lograft.node.metrics import Metrics
 from lograft.node.rpc.budget import Lease, SharedBudget
-from lograft.node.rpc.fetch import SHARES_PER_TURN, FetchCall
+from lograft.node.rpc.fetch import ANSWER_BYTES_MAX, SHARES_PER_TURN, FetchCall
 from lograft.partitions.replica import Chunk, CommitWaiter
 from lograft.proto.errors import InvalidRequest, LograftError, NotLeader, OffsetOutOfRange
 from lograft.v1 import broker_service_pb2 as pb
@@ -154,11 +154,21 @@ def test_a_long_read_lets_others_have_a_turn_in_between() -> None:
 
         loop = asyncio.get_running_loop()
         loop.call_soon(turn)
-        (answer,) = partitions_of(await a_call(replicas, "a", bytes_max=1 << 30, max_bytes=1 << 30).answer())
-        assert len(answer.batches) == 6 * BYTES_PER_TURN
+        share = Share(pb.FetchRequest.Partition(topic="a"), 1 << 30)
+        everything: dict[str, int] = {"bytes_max": 1 << 30, "bytes_min": 1, "wait_ms": 0}
+        await Fetching([share], replicas, Metrics(), **everything).gather()  # type: ignore[arg-type]
+        assert share.size == 6 * BYTES_PER_TURN
         return turns
 
     assert asyncio.run(scene()) >= 5
+
+
+def test_an_answer_ends_where_it_would_hold_up_the_loop_but_not_within_a_batch() -> None:
+    many, large = FakeReplica(*[bytes(ANSWER_BYTES_MAX // 4)] * 8), FakeReplica(bytes(2 * ANSWER_BYTES_MAX))
+    for replica, size in ((many, ANSWER_BYTES_MAX), (large, 2 * ANSWER_BYTES_MAX)):
+        call = a_call(FakeReplicas(a=replica), "a", bytes_max=1 << 30, max_bytes=1 << 30)
+        (answer,) = answered(call)
+        assert len(answer.batches) == size
 
 
 def test_an_error_of_one_partition_is_told_at_once_beside_the_others_records() -> None:
