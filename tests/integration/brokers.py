@@ -267,7 +267,7 @@ class Brokers:
         return self.running[0].admin.CreateTopic(request, timeout=20).topic
 
     def leader_of(self, topic: str, partition: int = 0) -> Broker:
-        """The broker that leads, once all running ones agree."""
+        """The broker that leads, once all running ones agree, and it knows what is committed."""
 
         said: dict[int, int] = {}
 
@@ -280,7 +280,12 @@ class Brokers:
             if len(ids) != 1 or ids == {-1}:
                 return None
             leader = self.all[ids.pop()]
-            return leader if leader.is_running else None
+            if (
+                not leader.is_running
+                or leader.fetch(topic, partition=partition, max_bytes=1).error.reason == "NO_LEADER"
+            ):
+                return None
+            return leader
 
         try:
             return eventually(agreed)
