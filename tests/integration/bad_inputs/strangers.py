@@ -23,10 +23,14 @@ def connect(port: int, *, timeout: float = 15.0, source: str = "127.0.0.1") -> s
 
 
 @contextlib.contextmanager
-def crowd(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """So many connections that say nothing, from eight addresses."""
+def crowd(port: int, count: int, *, says: bytes = b"") -> Iterator[list[socket.socket]]:
+    """So many connections from eight addresses. Each says that as soon as it is there, and no more."""
     with ExitStack() as stack:
-        yield [stack.enter_context(connect(port, source=f"127.0.0.{2 + at % 8}")) for at in range(count)]
+        strangers = []
+        for at in range(count):
+            strangers.append(stack.enter_context(connect(port, source=f"127.0.0.{2 + at % 8}")))
+            strangers[-1].sendall(says)
+        yield strangers
 
 
 def ended(stranger: socket.socket) -> bytes:

@@ -68,9 +68,7 @@ def test_a_version_to_come_of_api_versions_is_answered(port: int) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"\0", VERSIONS_ASKED[:7]])
 def test_silent_connections_are_closed_and_others_are_served_meanwhile(port: int, watch: Watch, begun: bytes) -> None:
-    with watch, crowd(port, 300) as strangers:
-        for stranger in strangers:
-            stranger.sendall(begun)
+    with watch, crowd(port, 300, says=begun) as strangers:
         assert are_closed(strangers, 8) == 300
 
 
@@ -86,14 +84,14 @@ def test_a_first_request_that_drips_is_cut_off(port: int, watch: Watch) -> None:
 
 def test_requests_that_are_claimed_to_be_large_take_no_more_than_what_came(port: int, broker: Broker) -> None:
     claimed = struct.pack(">ihhi", 15 << 20, 0, 9, 1)
-    with Watch(broker, TOPIC, growth_bytes_max=200 << 20), crowd(port, 40) as strangers:
+    with Watch(broker, TOPIC, growth_bytes_max=200 << 20), crowd(port, 40, says=VERSIONS_ASKED) as strangers:
         for stranger in strangers:
             stranger.settimeout(0.2)
             _send_as_much_as_is_taken(stranger, claimed + bytes(8 << 20))
 
 
 def test_a_client_that_does_not_read_holds_up_nobody_else(port: int, watch: Watch) -> None:
-    with watch, crowd(port, 30) as strangers:
+    with watch, crowd(port, 30, says=VERSIONS_ASKED) as strangers:
         for stranger in strangers:
             stranger.settimeout(0.2)
             _send_as_much_as_is_taken(stranger, VERSIONS_ASKED * 50_000)

@@ -314,9 +314,7 @@ def test_fetches_that_would_wait_for_an_hour_hold_up_nobody(port: int, topic: st
     waiting = {"max_wait": 3_600_000, "min_bytes": 1 << 20, "max_bytes": 1 << 20, "replica_id": -1}
     asked = {"partition": 0, "fetch_offset": 0, "partition_max_bytes": 1 << 20}
     frame = framed(FETCH, 11, "stranger", {"topics": [{"topic": topic, "partitions": [asked]}], **waiting})
-    with Watch(broker, TOPIC), crowd(port, 400) as strangers:
-        for stranger in strangers:
-            stranger.sendall(frame)
+    with Watch(broker, TOPIC), crowd(port, 400, says=frame) as strangers:
         for stranger in strangers[:5]:
             stranger.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
