@@ -61,6 +61,8 @@ def _run(config: BrokerConfig) -> int:
     bytearray(config.limits.message_bytes_max)
     # A thread that has synced a file tells the loop so, and should not wait 5 ms for that, as is the default.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # kio would import it with Kafka's schemas, for tests, wherever it is installed: 0.4 s of a start.
+    sys.modules.setdefault("hypothesis", None)  # type: ignore[arg-type]
     try:
         import uvloop
     except ImportError:
