@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROTOS := $(wildcard proto/lograft/v1/*.proto)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto $(PROTOS)
 PYTEST_ARGS ?=
+# Set in many images. Tests and benches start hundreds of processes: each would compile all of lograft anew, 0.3 s.
+unexport PYTHONDONTWRITEBYTECODE
 # Two at a time, each with brokers of its own; more would be slow on a small machine, and slow looks like broken.
 REAL_BROKERS := -n 2 --dist loadfile tests/integration
 SEEDS ?= 1000
