@@ -12,7 +12,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.simulation.reach import Follower
 from tests.simulation.simulation import LONG, Report, simulate
@@ -36,17 +36,18 @@ _follower = Follower(FOLDERS)
 def run_seed(seed: int, orders: Orders) -> Outcome:
     """Run it in this process."""
     began = time.process_time()
+    plan = replace(LONG, events_shown=orders.events_shown)
     followed = bool(orders.follow_every) and seed % orders.follow_every == 0
     twice = bool(orders.twice_every) and seed % orders.twice_every == 0
     if followed:
         _follower.start()
     try:
-        report = simulate(seed, LONG)
+        report = simulate(seed, plan)
     finally:
         _follower.stop()
     why = "" if report.failure is None else explained(report, orders.events_shown)
     if twice and not why:
-        again = simulate(seed, LONG)
+        again = simulate(seed, plan)
         if (again.digest, again.steps) != (report.digest, report.steps):
             why = (
                 f"seed {seed} gave two traces: {report.digest:08x} in {report.steps} steps, "

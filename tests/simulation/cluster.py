@@ -96,7 +96,8 @@ class Cluster:
         self.is_healed = False
         """Nothing is forgotten any more: what is there can be compared."""
         self._sessions: dict[tuple[int, int], tuple[BrokerProcess, BrokerProcess]] = {}
-        self._moved: dict[Replica, None] = {}
+        self._moved: dict[Replica, tuple[Voter, ...]] = {}
+        """Those whose committed point moved in this step, each with who voted when it first did."""
         self._forgotten: set[Replica] = set()
         loop.after_step = self._after_step
         loop.set_exception_handler(self._on_loop_failure)
@@ -129,12 +130,12 @@ class Cluster:
             self.failure = failure
 
     def note_committed(self, replica: Replica) -> None:
-        self._moved[replica] = None
+        self._moved.setdefault(replica, replica.voters)
 
     def forget_crashed(self, replica: Replica) -> None:
         """Its process has ended in the midst of a step: what it committed in that step it may have told already."""
         if replica in self._moved:
-            self.invariants.note_committed(replica)
+            self.invariants.note_committed(replica, self._moved[replica])
         self.forget(replica)
 
     def forget(self, replica: Replica) -> None:
@@ -164,13 +165,27 @@ class Cluster:
         """Does any set of voters that may count name a lost identity? Then the others are all needed."""
         return any(voter in self.invariants.lost for voters in self._voter_sets() for voter in voters)
 
+    def awaits_a_failure(self) -> bool:
+        """Was a failure ordered that no disk has met yet, and that may leave what is there in doubt?"""
+        return any(
+            machine.disk.sync_failures or machine.disk.directory_sync_failures for machine in self.machines.values()
+        )
+
+    def crowds_out(self, partition: PartitionId) -> bool:
+        """Is a replica placed where an old one votes, on the same disk? That one goes before the new one has a log."""
+        placed = {*self.decisions.placement(partition)}
+        voting = {voter for voters in self._voter_sets_of(partition) for voter in voters}
+        return not {voter[:2] for voter in placed - voting}.isdisjoint(voter[:2] for voter in voting - placed)
+
     def outvotes_any_one(self) -> bool:
         """Is a majority of every set of voters that may count left, whichever one of them is in doubt?"""
         return all(len(voters) >= 3 for voters in self._voter_sets() if voters)
 
     def _voter_sets(self) -> list[tuple[Voter, ...]]:
-        sets = [log.voters for log in self.invariants.committed.values()]
-        return sets + [replica.voters for partition in self.partitions for replica in self.live_replicas(partition)]
+        return [voters for partition in self.partitions for voters in self._voter_sets_of(partition)]
+
+    def _voter_sets_of(self, partition: PartitionId) -> list[tuple[Voter, ...]]:
+        return [self.invariants.committed[partition].voters, *(one.voters for one in self.live_replicas(partition))]
 
     def may_lose_disk(self, machine: Machine) -> bool:
         """Does a majority of disks survive, in every set of voters that may count now? One at a time is lost."""
@@ -186,6 +201,7 @@ class Cluster:
             and all(len(voters) >= 3 for voters in self._voter_sets())
             and not doubtful
             and not self.is_short_of_a_disk()
+            and not self.awaits_a_failure()
         )
 
     def is_durable(self, voter: Voter, partition: PartitionId, point: Point) -> bool:
@@ -217,10 +233,10 @@ class Cluster:
 
     def _after_step(self) -> None:
         while self._moved:
-            replica = next(iter(self._moved))
+            replica, voted = next(iter(self._moved.items()))
             del self._moved[replica]
             self.trace.note("committed", f"{replica.voter} {replica.partition.number} {replica.committed}")
-            self.invariants.note_committed(replica)
+            self.invariants.note_committed(replica, voted)
         if self.failure is not None:
             raise self.failure
 

@@ -78,6 +78,7 @@ class Inode:
         self._dirty: dict[int, int] = {}  # page -> version of its last write that no sync has covered
         self._written_back: dict[int, bytes] = {}  # page -> what the kernel put on the platter unasked
         self._truncations: list[_Size] = []
+        self._cuts: list[_Size] = []  # all truncations: a sync that began before one brings nothing back
         self._sizes: list[_Size] = []  # that the platter's inode may show, beside the synced one
         self._abandoned: set[int] = set()  # pages that a failed sync left marked clean
 
@@ -102,6 +103,7 @@ class Inode:
             del self.cache[size:]
             self.unreadable = {bad for bad in self.unreadable if bad < size}
             self._truncations.append(_Size(self._version, size))
+            self._cuts.append(_Size(self._version, size))
             past_end = (size + PAGE_BYTES - 1) // PAGE_BYTES
             for pages in (self._dirty, self._written_back):
                 for page in [page for page in pages if page >= past_end]:
@@ -126,9 +128,11 @@ class Inode:
         for truncation in self._truncations[: snapshot.truncations]:
             del self.synced[truncation.size :]
         del self._truncations[: snapshot.truncations]
-        self.synced.extend(bytes(max(0, snapshot.size - len(self.synced))))
+        size = min((snapshot.size, *(cut.size for cut in self._cuts if cut.version > snapshot.version)))
+        self.synced.extend(bytes(max(0, size - len(self.synced))))
         for page, content in snapshot.pages.items():
-            self.synced[page * PAGE_BYTES : page * PAGE_BYTES + len(content)] = content
+            kept = content[: max(0, size - page * PAGE_BYTES)]
+            self.synced[page * PAGE_BYTES : page * PAGE_BYTES + len(kept)] = kept
             if self._dirty.get(page, snapshot.version + 1) <= snapshot.version:
                 del self._dirty[page]
                 self._written_back.pop(page, None)
@@ -185,6 +189,7 @@ class Inode:
         self._dirty.clear()
         self._written_back.clear()
         self._truncations.clear()
+        self._cuts.clear()
         self._sizes.clear()
         self._abandoned.clear()
 

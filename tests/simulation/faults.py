@@ -105,6 +105,11 @@ class Nemesis:
         for _ in range(self._chooses_gone.choice((0, 0, 1, 2))):
             self._later(self._chooses_gone.uniform(0, span_ms), partial(self.inflict, "declare_gone"))
 
+    @property
+    def _moves_follow_one_another(self) -> bool:
+        """Each only once the one before is done: else whoever has what decayed elsewhere, unseen, might have to go."""
+        return self._loses_disks or bool(self._cluster.invariants.unreadable)
+
     def inflict(self, kind: str) -> None:
         if self._is_over:
             return
@@ -269,7 +274,7 @@ class Nemesis:
         """Some of a partition's replicas are placed on other brokers, or one more or one fewer is placed."""
         cluster = self._cluster
         partition = self._random.choice(cluster.partitions)
-        if self._loses_disks and not cluster.is_settled(partition):
+        if self._moves_follow_one_another and not cluster.is_settled(partition):
             return False
         present = [voter.broker_id for voter in cluster.decisions.placement(partition)]
         count = len(present) + self._random.choice((-1, 0, 0, 0, 1))
@@ -287,7 +292,7 @@ class Nemesis:
         for partition in cluster.partitions:
             present = [voter.broker_id for voter in cluster.decisions.placement(partition)]
             spare = [broker for broker in cluster.machines if broker not in present]
-            may_move = cluster.is_settled(partition) or not self._loses_disks
+            may_move = cluster.is_settled(partition) or not self._moves_follow_one_another
             # Whoever is placed anew before anybody led would be one of two lost voters that nothing was ever asked of.
             may_move = may_move and cluster.has_been_led(partition)
             if machine.broker_id in present and spare and may_move:
@@ -299,7 +304,7 @@ class Nemesis:
         cluster = self._cluster
         partition = self._random.choice(cluster.partitions)
         leader = cluster.leader_of(partition)
-        if leader is None or (self._loses_disks and not cluster.is_settled(partition)):
+        if leader is None or (self._moves_follow_one_another and not cluster.is_settled(partition)):
             return False
         one = leader.voter.broker_id
         old = [voter.broker_id for voter in leader.voters if voter.broker_id != one]
@@ -381,9 +386,10 @@ class Nemesis:
 
     def fail_reads(self) -> bool:
         """For a while one disk answers many reads with an error."""
-        if self._loses_disks or not self._cluster.outvotes_any_one():
+        cluster = self._cluster
+        if self._loses_disks or cluster.is_short_of_a_disk() or not cluster.outvotes_any_one():
             return False  # what can neither be read nor synced is in doubt, and of two voters nobody could lift that
-        machine = self._cluster.machines[self._breaks_on]
+        machine = cluster.machines[self._breaks_on]
         machine.may_halt = True
         disk = machine.disk
         self._note_unreadable(machine)
@@ -411,9 +417,9 @@ class Nemesis:
 
     def _decay(self, machine: Machine, *, breaks: bool) -> bool:
         cluster = self._cluster
-        if self._loses_disks:
-            return False
         partition = self._random.choice(cluster.partitions)
+        if self._loses_disks or cluster.is_short_of_a_disk() or cluster.crowds_out(partition):
+            return False  # what another disk has, it may have no longer when that is met
         kind = self._random.choice(("log", "log", "log", "log", "head", "index", "promises"))
         holders = {voter.broker_id for voter in cluster.decisions.placement(partition)}
         others = [other for other in cluster.machines.values() if other is not machine and other.broker_id in holders]

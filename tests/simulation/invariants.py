@@ -38,7 +38,7 @@ Each rule has a name, which a violation carries:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -412,8 +412,8 @@ class Invariants:
                 "commits-own-term", f"{replica.voter} leads term {replica.term}, and commits {replica.committed}"
             )
 
-    def note_committed(self, replica: Replica) -> None:
-        """A replica's committed point has moved: follow it."""
+    def note_committed(self, replica: Replica, voted: tuple[Voter, ...]) -> None:
+        """A replica's committed point has moved in this step: follow it. `voted` is who voted when it first did."""
         if self.is_ended(replica):
             return
         progress = self._progress[replica]
@@ -444,7 +444,7 @@ class Invariants:
                 continue
             for item in items:
                 if oracle.take(progress.place, item, who):
-                    self._check_durable(replica, item)
+                    self._check_durable(replica, item, {voted, replica.voters})
                 progress.place = oracle.places[item.point]
                 progress.committed = item.point
         self.check_start(replica)
@@ -520,34 +520,36 @@ class Invariants:
             if not spoiled and not self._is_durable(added, replica.partition, start):
                 raise Violation("voters-caught-up", f"{replica.voter} adds {added}, which does not hold {start}")
 
-    def _check_durable(self, replica: Replica, item: Item) -> None:
-        partition, voters, point = replica.partition, replica.voters, item.point
+    def _check_durable(self, replica: Replica, item: Item, counted: Set[tuple[Voter, ...]]) -> None:
+        """Do enough of some set of voters hold it that may have counted when it was committed?"""
+        partition, point = replica.partition, item.point
+        is_held = self._is_durable
+        how = "holds it on disk"
         if self._is_written is not None and item.kind is ItemKind.RECORDS:
             if not replica.is_leader:
                 return  # whoever counted the copies is gone, and some of them may be too
             if replica.durability == "memory":
-                self._check_written(replica, point)
-                return
-        holders = [voter for voter in voters if self._is_durable(voter, partition, point)]
-        spoiled = sum((voter in self.unreadable or voter in self.lost) and voter not in holders for voter in voters)
-        if len(holders) + spoiled <= len(voters) // 2:
-            holding = ", ".join(map(str, holders)) or "nobody"
-            raise Violation(
-                "committed-durable", f"{point} of {partition} was committed, but {holding} holds it on disk"
-            )
+                is_held = self._has_acknowledged
+                how = "wrote it"
+        if not any(self._is_majority_held(voters, partition, point, is_held) for voters in counted):
+            holders = [str(voter) for voter in replica.voters if is_held(voter, partition, point)]
+            holding = ", ".join(holders) or "nobody"
+            raise Violation("committed-durable", f"{point} of {partition} was committed, but {holding} {how}")
 
-    def _check_written(self, leader: Replica, point: Point) -> None:
-        partition, voters = leader.partition, leader.voters
-        holders = [
-            voter
-            for voter in voters
-            if self._holds_written(voter, partition, point)
-            or self._words.get((partition, voter), ORIGIN) >= point  # it acknowledged it, and died since
-        ]
-        spoiled = sum((voter in self.unreadable or voter in self.lost) and voter not in holders for voter in voters)
-        if len(holders) + spoiled <= len(voters) // 2:
-            holding = ", ".join(map(str, holders)) or "nobody"
-            raise Violation("committed-durable", f"{point} of {partition} was committed, but {holding} wrote it")
+    def _is_majority_held(
+        self,
+        voters: tuple[Voter, ...],
+        partition: PartitionId,
+        point: Point,
+        is_held: Callable[[Voter, PartitionId, Point], bool],
+    ) -> bool:
+        """Whoever lost it by a fault of its disk counts as one that held it."""
+        spoiled = self.unreadable | self.lost
+        return sum(is_held(voter, partition, point) or voter in spoiled for voter in voters) > len(voters) // 2
+
+    def _has_acknowledged(self, voter: Voter, partition: PartitionId, point: Point) -> bool:
+        """Is it written there, or was it until the process died that said so?"""
+        return self._holds_written(voter, partition, point) or self._words.get((partition, voter), ORIGIN) >= point
 
     def _note_vote(self, partition: PartitionId, voter: Voter, term: int, candidate: Voter) -> None:
         known = self._votes.setdefault((partition, voter, term), candidate)

@@ -260,3 +260,22 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(machine: Machine) -> None:
     assert file.read(0, 8) == b"promised"
     file.write(0, [b"PROM"])
     assert file.read(0, 8) == b"PROMised"
+
+
+def test_a_sync_that_began_before_a_truncation_brings_nothing_back(machine: Machine) -> None:
+    path = machine.a_durable_file(b"old")
+
+    async def cut_while_a_sync_is_stuck() -> None:
+        file = machine.mount.open(path)
+        file.write(3, [b"er and longer"])
+        stuck = machine.disk.files[path].begin_sync()
+        file.truncate(0)
+        await file.fdatasync()
+        file.write(0, [b"new"])
+        machine.disk.files[path].end_sync(stuck)
+        await file.fdatasync()
+
+    machine.run(cut_while_a_sync_is_stuck())
+    assert machine.disk.is_synced(path, 0, 3)
+    machine.disk.lose_power()
+    assert machine.boot().open(path).read(0, 100) == b"new"
