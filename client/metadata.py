@@ -28,6 +28,7 @@ class BrokerView:
 
     broker_id: int
     address: str
+    """Empty: nobody that was asked has heard from it yet."""
     rack: str = ""
     alive: bool = True
     peer_address: str = ""
@@ -161,7 +162,7 @@ class Metadata:
     def addresses(self) -> list[str]:
         """Every address worth asking: the one that answered last first, those believed dead last; and behind them those
         that were asked in vain, the latest last."""
-        known = list(self.brokers.values())
+        known = [broker for broker in self.brokers.values() if broker.address]
         self._environment.chance.shuffle(known)
         known.sort(key=lambda broker: not broker.alive)
         ordered = [broker.address for broker in known]
@@ -183,10 +184,12 @@ class Metadata:
     def _take_in(self, answer: broker_service_pb2.MetadataResponse, all_topics: bool) -> None:
         self.cluster_id = answer.cluster_id
         self.controller_id = answer.controller_id
+        # After a start of all of them, whoever is asked may not have heard from the others yet.
+        known = {broker_id: broker.address for broker_id, broker in self.brokers.items()}
         self.brokers = {
             broker.broker_id: BrokerView(
                 broker.broker_id,
-                broker.address,
+                broker.address or known.get(broker.broker_id, ""),
                 broker.rack,
                 broker.alive,
                 broker.peer_address,
@@ -245,12 +248,12 @@ class Metadata:
     # Looking up ----------------------------------------------------------------------------------------------------
 
     def leader_address(self, topic: str, partition: int) -> str | None:
-        """host:port of the believed leader; None if there is none, or no such partition."""
+        """host:port of the believed leader; None if there is none, or nobody knows where, or no such partition."""
         view = self.topics.get(topic)
         if view is None or not 0 <= partition < len(view.partitions):
             return None
         broker = self.brokers.get(view.partitions[partition].leader_id)
-        return broker.address if broker is not None else None
+        return (broker.address or None) if broker is not None else None
 
     async def topic(self, name: str, *, timeout_s: float, fresh: bool = False) -> TopicView:
         """The topic called `name`; with `fresh` as a broker says now.

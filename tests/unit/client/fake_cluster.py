@@ -96,6 +96,8 @@ class FakeCluster:
         self.metadata_calls = 0
         self.hide_hints = False
         self.isolated: set[int] = set()
+        self.unheard: set[int] = set()
+        """Brokers whose addresses none of the others knows."""
         """Brokers that hear each other and clients, and of none of the others."""
         self.answers_max = 1 << 30
         """Fetches answered with batches, one batch each if it is set; later ones wait."""
@@ -185,8 +187,11 @@ class FakeBroker(broker_service_pb2_grpc.BrokerServiceServicer, admin_service_pb
         response = broker_service_pb2.MetadataResponse(cluster_id="c", controller_id=0, broker_id=self.broker_id)
         for broker in self.cluster.brokers.values():
             heard = (broker.broker_id in self.cluster.isolated) is (self.broker_id in self.cluster.isolated)
+            known = broker is self or broker.broker_id not in self.cluster.unheard
             response.brokers.add(
-                broker_id=broker.broker_id, address=broker.address, alive=broker.server is not None and heard
+                broker_id=broker.broker_id,
+                address=broker.address if known else "",
+                alive=broker.server is not None and heard,
             )
         for name in self.cluster.topics if request.all_topics else request.topics:
             topic = self.cluster.topics.get(name)

@@ -50,6 +50,27 @@ def test_one_living_address_is_enough_to_begin(with_cluster: WithCluster) -> Non
     with_cluster(scenario, brokers=2)
 
 
+def test_a_broker_that_none_has_heard_from_is_asked_where_it_was_before_or_not_at_all(
+    with_cluster: WithCluster,
+) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=1)
+        cluster.move("t", 0, 1)
+        address, other = cluster.addresses
+        async with Client(address) as client:
+            metadata = client._metadata
+            cluster.unheard = {1}
+            await metadata.refresh("t")
+            assert metadata.leader_address("t", 0) == other
+        async with Client(address) as client:
+            metadata = client._metadata
+            await metadata.refresh("t")
+            assert metadata.leader_address("t", 0) is None
+            assert metadata.addresses() == [address]
+
+    with_cluster(scenario, brokers=2)
+
+
 def test_a_broker_that_knows_no_leader_is_not_the_one_to_be_asked_again(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic(partitions=1)
