@@ -26,6 +26,8 @@ _CHUNK_RECORDS = 2_000
 _CHUNK_BYTES = 1 << 20
 _SLEEP_S_MIN = 0.0005
 """What is due within it goes together: shorter waits would cost more than they tell."""
+_ON_THE_EDGE_S = 0.01
+"""What was due so shortly before the end and did not go is not late."""
 _LOOK_EVERY_S = 0.2
 _ANSWERS_AWAITED_S = 3.0
 """After an interruption."""
@@ -186,11 +188,12 @@ class ProducerLoad:
                 raise
         finally:  # what was due and not sent has waited at least so long
             now = time.monotonic() if until is None else min(until, time.monotonic())
-            for index in range(sent_count, schedule.due_by(now)):
-                due_at = schedule.due(index)
-                if self._is_measured(due_at) and now - due_at > 0.01:  # the last few are on the edge, not late
-                    self.counts.acknowledged.record(now - due_at)
-                    self.counts.not_sent += 1
+            edge_s = self._order.edge_s
+            first = max(sent_count, schedule.due_before(self._measured_from - edge_s))
+            end = schedule.due_before(min(self._measured_to - edge_s, now - _ON_THE_EDGE_S))
+            for waited_s, count in schedule.waits(first, end, now):
+                self.counts.acknowledged.record(waited_s, count)
+                self.counts.not_sent += count
 
     def _make(self, count: int, due: float | Sequence[float]) -> list[bytes]:
         """Values for `count` records, due at one time or each at its own."""

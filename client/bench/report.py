@@ -264,7 +264,7 @@ def _measured(order: Order) -> str:
     if order.kind == "consume":
         return f"{' or '.join(what) or 'all there was'}{warm}, from the start of the log"
     pace = (
-        f"{order.rate:,g} records/s, whatever the answers do"
+        f"{order.rate:,.12g} records/s, whatever the answers do"
         if order.rate is not None
         else "as fast as they were taken"
     )

@@ -7,6 +7,7 @@ Always
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -34,6 +35,21 @@ class Schedule:
         while self.due(number) <= now:
             number += 1
         return number if self.count is None else min(number, self.count)
+
+    def due_before(self, when: float) -> int:
+        """How many records are due before `when`."""
+        number = self.due_by(when)
+        while number and self.due(number - 1) >= when:
+            number -= 1
+        return number
+
+    def waits(self, first: int, end: int, now: float) -> Iterator[tuple[float, int]]:
+        """How many seconds records `first` to `end - 1` have waited at least, and how many have: those of a millisecond
+        are told together, for there may be many millions."""
+        together = max(1, int(self.per_second / 1000))
+        for index in range(first, end, together):
+            count = min(together, end - index)
+            yield now - self.due(index + count - 1), count
 
     def of_client(self, number: int, clients: int) -> Schedule:
         """The part of client `number` (from 0): every `clients`-th record."""

@@ -50,3 +50,28 @@ def test_the_schedules_of_several_clients_laid_over_each_other_are_the_schedule_
     parts = [whole.of_client(number, clients) for number in range(clients)]
     due = sorted(part.due(index) for part in parts for index in range(part.count or 0))
     assert [round(at, 6) for at in due] == [round(whole.due(index), 6) for index in range(count)]
+
+
+@given(starts, rates, st.integers(0, 10**6))
+def test_what_is_due_before_a_time_is_not_due_at_it(start: float, rate: float, index: int) -> None:
+    schedule = Schedule(start, rate)
+    number = schedule.due_before(schedule.due(index))
+    assert number <= index
+    assert number == 0 or schedule.due(number - 1) < schedule.due(index)
+
+
+@given(rates, st.integers(0, 1000), st.integers(0, 5000))
+def test_of_each_record_that_waits_it_is_told_how_long_at_least_and_at_most_a_millisecond_less(
+    rate: float, first: int, count: int
+) -> None:
+    schedule = Schedule(0.0, rate)
+    end = first + count
+    now = schedule.due(end) + 1.0
+    told = [waited_s for waited_s, number in schedule.waits(first, end, now) for _ in range(number)]
+    assert len(told) == count
+    for index, waited_s in enumerate(told, first):
+        assert waited_s <= now - schedule.due(index) <= waited_s + 0.001 + 1e-9
+
+
+def test_a_hundred_million_records_that_wait_are_told_of_in_a_few_thousand_pieces() -> None:
+    assert sum(1 for _ in Schedule(0.0, 1e8).waits(0, 2 * 10**8, 2.0)) == 2000
