@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lograft.v1 import common_pb2, groups_service_pb2
@@ -198,7 +198,7 @@ class Coordinator:
         A refusal has the fact outcome=unknown if an earlier try may have stored the entry.
         """
         given_s = self._timeout_s if timeout_s is None else timeout_s
-        deadline = self._now() + given_s
+        deadline, left_s = self._now() + given_s, given_s
         results: list[LograftError | None] = [None] * len(entries)
         left = list(range(len(entries)))
         attempt = 0
@@ -210,10 +210,10 @@ class Coordinator:
                 entries=[groups_service_pb2.StoreOffsetsRequest.Entry(**entries[at]._asdict()) for at in left],
             )
             try:
-                answer = await self.call(
-                    "StoreOffsets", request, deadline - self._now() if attempt else given_s, tried=tried
-                )
+                answer = await self.call("StoreOffsets", request, left_s, tried=tried)
             except LograftError as error:
+                if attempt and isinstance(error, RequestTimedOut):
+                    break  # what is left was refused for a reason, which says more than that the rest of the time is up
                 tried.mark(error)
                 raise
             self._check_count(answer.results, left, "StoreOffsets")
@@ -225,7 +225,7 @@ class Coordinator:
             for refusal in errors.values():
                 tried.note(refusal)
             left = [at for at, error in errors.items() if error.retriable]
-            if not left or not await self._wait(attempt, deadline):
+            if not left or (left_s := await self._wait(attempt, deadline)) <= 0:
                 break
             attempt += 1
         for at in left:
@@ -242,16 +242,22 @@ class Coordinator:
             UnknownTopic, UnknownPartition  there is no such partition
         """
         given_s = self._timeout_s if timeout_s is None else timeout_s
-        deadline = self._now() + given_s
+        deadline, left_s = self._now() + given_s, given_s
         wanted = list(partitions)
         stored: dict[TopicPartition, StoredOffset] = {}
+        again: dict[TopicPartition, LograftError] = {}
         attempt = 0
         while True:
             request = groups_service_pb2.FetchOffsetsRequest(
                 group=self.group, partitions=[common_pb2.TopicPartition(topic=t, partition=p) for t, p in wanted]
             )
-            answer = await self.call("FetchOffsets", request, deadline - self._now() if attempt else given_s)
-            again: dict[TopicPartition, LograftError] = {}
+            try:
+                answer = await self.call("FetchOffsets", request, left_s)
+            except RequestTimedOut as error:
+                if not attempt:
+                    raise
+                raise self._not_learnt(again, given_s) from error
+            again = {}
             for result in answer.results:
                 which = TopicPartition(result.topic, result.partition)
                 if result.HasField("error"):
@@ -263,19 +269,22 @@ class Coordinator:
                     stored[which] = StoredOffset(result.offset, result.metadata, result.stored_ms, result.topic_id)
             if not again:
                 return stored
-            if not await self._wait(attempt, deadline):
-                which, why = next(iter(again.items()))
-                raise RequestTimedOut(f"the stored offset of {which} was not learnt within {given_s:g} s: {why}")
+            if (left_s := await self._wait(attempt, deadline)) <= 0:
+                raise self._not_learnt(again, given_s)
             attempt += 1
             wanted = list(again)
 
-    async def _wait(self, attempt: int, deadline: float) -> bool:
-        """Wait before another try; False if there is no time for one."""
+    def _not_learnt(self, refused: Mapping[TopicPartition, LograftError], given_s: float) -> RequestTimedOut:
+        which, why = next(iter(refused.items()))
+        return RequestTimedOut(f"the stored offset of {which} was not learnt within {given_s:g} s: {why}")
+
+    async def _wait(self, attempt: int, deadline: float) -> float:
+        """Wait before another try. Returns the seconds left for it; zero or less if there is no time for one."""
         wait_s = backoff_s(attempt, self._connection.environment.chance)
         if self._now() + wait_s >= deadline:
-            return False
+            return 0.0
         await asyncio.sleep(wait_s)
-        return True
+        return deadline - self._now()  # a busy machine may have slept past it
 
     def _check_count(self, results: Sequence[Any], asked: Sequence[int], method: str) -> None:
         if len(results) != len(asked):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Coroutine
+from random import Random
 from typing import Any
 
 import pytest
 from lograft.client.client import Client
 from lograft.client.coordinator import Coordinator, OffsetToStore
+from lograft.client.environment import Environment
 from lograft.client.records import TopicPartition
 from lograft.proto import errors
 
@@ -110,6 +114,66 @@ def test_an_entry_that_is_never_taken_is_told_by_name_when_time_is_up() -> None:
         assert str(result) == "the offset of t-0 was not stored within 0.1 s: its end is not known"
 
     with_coordinator(scenario)
+
+
+class OversleptAtWaits(Random):
+    """Chance is asked before each wait: from the next turn of the loop on, a minute has gone by."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.skew_s = 0.0
+
+    def now(self) -> float:
+        return time.monotonic() + self.skew_s
+
+    def random(self) -> float:
+        asyncio.get_running_loop().call_soon(self._oversleep)
+        return super().random()
+
+    def _oversleep(self) -> None:
+        self.skew_s += 60.0
+
+
+def refused_at_first(cluster: FakeCluster, method: str, then: str | None) -> None:
+    """The first answer to `method` says that partition 0 has no leader; of what becomes of the others, `then`."""
+    answer = getattr(cluster.groups, method)
+    asked = 0
+
+    def refuse(request: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        response = answer(request)
+        response.results[0].error.reason, response.results[0].error.message = "NO_LEADER", "its end is not known"
+        return response
+
+    setattr(cluster.groups, method, refuse)
+    cluster.groups.fault = lambda *_: then if asked else None
+
+
+@pytest.mark.parametrize("cause", ["the wait before the last try took too long", "the last try is not answered"])
+def test_a_refusal_is_told_with_the_time_given_also_if(cause: str) -> None:
+    slept = OversleptAtWaits()
+    environment = Environment(now=slept.now, chance=slept) if "wait" in cause else Environment()
+    given_s = 30.0 if "wait" in cause else 0.5
+
+    async def whole() -> None:
+        async with fake_cluster(1) as cluster:
+            cluster.topic(partitions=2)
+            async with Client(cluster.addresses, environment=environment) as client:
+                coordinator = Coordinator(client._connection, client._metadata, "g", given_s)
+                refused_at_first(cluster, "store", None if "wait" in cause else "hang")
+                (result,) = await coordinator.store([OffsetToStore("t", 0, 0)])
+                assert isinstance(result, errors.RequestTimedOut)
+                assert str(result) == f"the offset of t-0 was not stored within {given_s:g} s: its end is not known"
+                cluster.groups.fault = lambda *_: None
+                refused_at_first(cluster, "fetch", None if "wait" in cause else "hang")
+                with pytest.raises(errors.RequestTimedOut) as raised:
+                    await coordinator.fetch([T0])
+                assert str(raised.value) == (
+                    f"the stored offset of t-0 was not learnt within {given_s:g} s: its end is not known"
+                )
+
+    run(whole())
 
 
 def test_an_unknown_topic_is_told_when_its_offsets_are_asked_for() -> None:
