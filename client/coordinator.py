@@ -261,10 +261,10 @@ class Coordinator:
             for result in answer.results:
                 which = TopicPartition(result.topic, result.partition)
                 if result.HasField("error"):
-                    error = error_of_partition(result.error)
-                    if not error.retriable:
-                        raise error
-                    again[which] = error
+                    refusal = error_of_partition(result.error)
+                    if not refusal.retriable:
+                        raise refusal
+                    again[which] = refusal
                 elif result.offset >= 0:
                     stored[which] = StoredOffset(result.offset, result.metadata, result.stored_ms, result.topic_id)
             if not again:

@@ -62,6 +62,10 @@ class PartitionView(NamedTuple):
     def partition(self) -> PartitionId:
         return PartitionId(self.topic_id, self.number)
 
+    @property
+    def voters(self) -> tuple[Voter, ...]:
+        return tuple(replica.voter for replica in self.replicas if replica.votes)
+
     def is_whole(self, replication: int) -> bool:
         """Are all `replication` replicas voters that keep up?"""
         return sum(replica.votes and replica.state == "OK" for replica in self.replicas) >= replication

@@ -29,6 +29,8 @@ LET_GO_CALL = "replica.let_go"
 ANSWER_MS_MAX = 2_000
 LOOKS_PER_IDLE_LOOK = 4
 """While nothing was to be done, every so many looks are enough."""
+LOOKS_PER_WHOLE_LOOK = 30
+"""Of those for departures: one of so many asks also about replicas that vote where newer ones are placed."""
 
 
 class _Question(NamedTuple):
@@ -49,7 +51,7 @@ class Moves:
         self._handing_over: dict[PartitionId, asyncio.Task[None]] = {}
         self._refused: dict[PartitionId, str] = {}
         """Why the next step could not be taken, as last reported."""
-        self._looks = 0
+        self._looks = self._departure_looks = 0
         self._is_under_way = False
         """The last look found something to do."""
         replicas.is_silent = self._departures.is_silent
@@ -134,7 +136,8 @@ class Moves:
 
     async def look_for_departures(self) -> None:
         """About once a second: ask whether the replicas here that are placed here no more may be deleted."""
-        for partition, identity in self._replicas.departing():
+        self._departure_looks += 1
+        for partition, identity in self._replicas.departing(all_=self._departure_looks % LOOKS_PER_WHOLE_LOOK == 0):
             if not self._departures.is_silent(partition) and await self._departures.may_delete(partition, identity):
                 self._report("replica_let_go", partition=str(partition), identity=str(identity))
                 await self._replicas.delete_departed(partition, identity)

@@ -63,6 +63,7 @@ from .metrics import Metrics
 from .open_retries import OpenRetries
 from .peer.raft_transport import RaftTransport
 from .sightings import Leading, Sightings
+from .voter_steps import who_should_vote
 
 CLUSTER_PARTITION = PartitionId(CLUSTER_TOPIC_ID, 0)
 FILES_PER_REPLICA = 4
@@ -392,18 +393,30 @@ class Replicas:
             alive = [broker_id for broker_id in self.state.brokers if self.heartbeats.is_heard(broker_id)]
             return seats(replica.voters, self.state.brokers, alive) or replica.voters
         fact = self.state.partition(replica.partition)
-        return replica.voters if fact is None else fact.placement
+        voters = replica.voters
+        # Nearly always they are the same, and this is asked for thousands of partitions, again and again.
+        return voters if fact is None or fact.placement == voters else who_should_vote(fact.placement, voters)
 
-    def departing(self) -> list[tuple[PartitionId, Voter]]:
-        """The replicas here that the decisions once placed and do not place any more; their topics are still there."""
+    def departing(self, *, all_: bool) -> list[tuple[PartitionId, Voter]]:
+        """The replicas here that the decisions once placed and do not place any more; their topics are still there.
+
+        Those that vote where a newer one is placed, by their own logs, only if `all_` are asked for: they stay, unless
+        a leader that did not know yet of the newer one removed them.
+        """
         if not self._may_create:
             return []
         found = []
         for partition in self._promises.listed():
             identity = self._departing(partition)
-            if identity is not None:
+            if identity is not None and (all_ or not self._keeps_its_place(partition, identity)):
                 found.append((partition, identity))
         return found
+
+    def _keeps_its_place(self, partition: PartitionId, identity: Voter) -> bool:
+        fact, replica = self.state.partition(partition), self.table.get(partition)
+        if fact is None or replica is None or identity not in replica.voters:
+            return False
+        return any(placed[:2] == identity[:2] for placed in fact.placement)
 
     def _departing(self, partition: PartitionId) -> Voter | None:
         topic, fact = self.state.topic_by_id(partition.topic_id), self.state.partition(partition)

@@ -2,8 +2,9 @@
 
 Invariants
     a step depends on the log, the placement and who keeps up, and on nothing remembered: whoever leads next goes on
-    the voters are never fewer than the replicas placed, unless they were before, or an old identity holds the very
-        place on a disk that the new one needs
+    the voters are never fewer than the replicas placed, unless they were before
+    a replica that votes stays where one is placed on its very disk, under whatever number: it holds the records, and a
+        newer one could be made there only once it is gone
     a leader that is not placed any more leads until another voter can take over
 The core refuses whatever would not be safe; what is chosen here is only the order.
 """
@@ -31,12 +32,21 @@ class HandOver(NamedTuple):
 Step = ChangeVoters | HandOver
 
 
+def who_should_vote(placement: Sequence[Voter], voters: Sequence[Voter]) -> tuple[Voter, ...]:
+    """Who should vote of a partition that is placed so, and has these voters by its leader's log.
+
+    Each is who the decisions name, or who votes already on that disk: placed elsewhere and back before it had gone.
+    """
+    voting = {voter[:2]: voter for voter in voters}
+    return tuple(placed if placed in voters else voting.get(placed[:2], placed) for placed in placement)
+
+
 def next_step(
     own: Voter, voters: Sequence[Voter], placed: Sequence[Voter], keeps_up: Callable[[Voter], bool]
 ) -> Step | None:
     """What the leader `own` does next; None if there is nothing to do, or nothing that can be done yet.
 
-    `keeps_up`: is it in touch, and holds what the leader held a moment ago?
+    `placed`: as `who_should_vote` has it. `keeps_up`: is it in touch, and holds what the leader held a moment ago?
     """
     missing = [voter for voter in placed if voter not in voters]
     surplus = [voter for voter in voters if voter not in placed]
@@ -47,10 +57,6 @@ def next_step(
     for voter in missing:
         if keeps_up(voter):
             return ChangeVoters((*voters, voter))
-    disks = {voter[:2] for voter in missing}
-    in_the_way = [voter for voter in surplus if voter[:2] in disks]
-    if in_the_way and len(voters) > 1:
-        return _without(min(in_the_way, key=lambda voter: voter == own), own, voters, placed, keeps_up)
     return None
 
 

@@ -36,7 +36,7 @@ def watch_move(topic: str, number: int, broker_ids: Sequence[int], brokers: str 
     except KeyboardInterrupt:
         say(
             f"the move of partition {number} of {topic} goes on without you: `lograft partition list {topic} --moving` "
-            "shows how far it has come; it cannot be taken back, but moved again once it is done, and "
+            "shows how far it has come, a move back to where its replicas still vote takes it back, and "
             "`lograft cluster set moves.bytes_per_second` slows it down"
         )
         raise Ended(INTERRUPTED) from None

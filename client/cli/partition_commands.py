@@ -73,6 +73,8 @@ def move(
 ) -> None:
     """Move a partition's replicas to other brokers, while records go in and out. Returns once it is decided.
 
+    Until it is done, it can be taken back: by a move to brokers whose replicas still vote, such as those from before.
+
     \b
       lograft partition move events 3 --to 1,2,4
       lograft partition move events 3 --to 1,2,4 --wait

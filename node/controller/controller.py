@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ...partitions.environment import PartitionId
 from ...partitions.raft.messages import Voter
 from ...partitions.raft.progress import majority
 from ...proto.errors import (
@@ -407,12 +406,8 @@ class Controller:
 
         return await self._decider.decide(decide)
 
-    async def remove_broker(
-        self, broker_id: int, avoided: Mapping[PartitionId, Collection[int]] | None = None
-    ) -> list[str]:
+    async def remove_broker(self, broker_id: int) -> list[str]:
         """Decide that a broker is to hold nothing any more, and where its replicas go instead.
-
-        `avoided`: brokers that take a partition's replica only if nobody else can.
 
         Returns the topics of which something moves. Repeated, it changes nothing.
 
@@ -431,7 +426,7 @@ class Controller:
             if not any(not broker.removed for broker in state.brokers.values()):
                 raise InvalidRequest(f"Broker {broker_id} is the only one; start another before it is removed")
             self._refuse_dead_majority(state, broker_id)
-            found = evacuated(state, broker_id, self._heirs(state), avoided=avoided or {})
+            found = evacuated(state, broker_id, self._heirs(state))
             for topic, number in found.stuck:
                 replicas = len(topic.partitions[number].placement)
                 if not topic_rules.is_internal(topic.name) or replicas == 1:

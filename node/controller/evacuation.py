@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...partitions.environment import PartitionId
 from .facts import PartitionFact, TopicFact
 from .moves import placed_on
 from .placement import Candidate
@@ -27,21 +26,18 @@ class Heirs:
         """They are to go themselves: so they come last."""
         self._load = {candidate.broker_id: candidate.replicas for candidate in candidates}
 
-    def take(self, left: Sequence[int], present: Sequence[int], avoided: Collection[int] = ()) -> int | None:
-        """Who takes a replica of a partition that is on `present`, of which `left` keep theirs; None: nobody can.
-
-        One of `avoided` does only if nobody else can.
-        """
+    def take(self, left: Sequence[int], present: Sequence[int]) -> int | None:
+        """Who takes a replica of a partition that is on `present`, of which `left` keep theirs; None: nobody can."""
         shared = {self._racks[broker_id] for broker_id in left if self._racks.get(broker_id)}
         free = [broker_id for broker_id in self._load if broker_id not in present]
         if not free:
             return None
-        heir = min(free, key=lambda each: self._rank(each, avoided, shared))
+        heir = min(free, key=lambda each: self._rank(each, shared))
         self._load[heir] += 1
         return heir
 
-    def _rank(self, broker_id: int, avoided: Collection[int], shared_racks: Collection[str]) -> tuple[Any, ...]:
-        is_last = broker_id in self._draining, broker_id in avoided, self._racks.get(broker_id) in shared_racks
+    def _rank(self, broker_id: int, shared_racks: Collection[str]) -> tuple[Any, ...]:
+        is_last = broker_id in self._draining, self._racks.get(broker_id) in shared_racks
         return *is_last, self._load[broker_id], broker_id
 
 
@@ -60,10 +56,8 @@ def evacuated(
     broker_id: int,
     heirs: Heirs,
     may_move: Callable[[PartitionFact], bool] = lambda _: True,
-    *,
-    avoided: Mapping[PartitionId, Collection[int]] | None = None,
 ) -> Evacuated:
-    """Place what is on `broker_id` elsewhere, as far as `heirs` can take it; on those `avoided` only if need be."""
+    """Place what is on `broker_id` elsewhere, as far as `heirs` can take it."""
     found = Evacuated()
     directories = {known_id: broker.directory_id for known_id, broker in state.brokers.items()}
     for _, topic in sorted(state.topics.items()):
@@ -73,8 +67,7 @@ def evacuated(
             if broker_id not in present:
                 continue
             left = [other for other in present if other != broker_id]
-            shunned = (avoided or {}).get(PartitionId(topic.topic_id, number), ())
-            heir = heirs.take(left, present, shunned) if may_move(partition) else None
+            heir = heirs.take(left, present) if may_move(partition) else None
             if heir is None:
                 found.stuck.append((topic, number))
             else:

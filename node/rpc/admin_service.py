@@ -39,6 +39,7 @@ from ..controller.topic_rules import is_internal
 from ..holdings import Holdings
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
+from ..voter_steps import who_should_vote
 from .limits import CALL_SECONDS_MAX
 from .partition_description import described_partition, is_moving
 from .recoveries import recover_partition
@@ -407,41 +408,22 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             raise NoLeader(
                 f"partition {number} of {name!r} has no leader that answers, so nobody could move it; try again"
             )
-        if is_moving(topic.partitions[number], view) and not self._may_never_be_done(topic.partitions[number], view):
+        voting = {voter.broker_id for voter in view.voters}
+        is_taken_back = voting.issuperset(request.broker_ids)
+        may_never_be_done = self._may_never_be_done(topic.partitions[number], view)
+        if is_moving(topic.partitions[number], view) and not is_taken_back and not may_never_be_done:
             raise InvalidRequest(
                 f"partition {number} of {name!r} is being moved already; wait until `lograft partition list` shows the "
-                "move done"
-            )
-        for broker_id in self._earlier_replicas(topic.partitions[number], view) & {*request.broker_ids}:
-            # It would have to go before another one can be made there, and meanwhile there would be one copy fewer.
-            raise InvalidRequest(
-                f"partition {number} of {name!r} cannot move: broker {broker_id} still holds a replica of it that an "
-                "unfinished move is to take away; name another broker, or start those that the move waits for",
-                broker_id=broker_id,
+                f"move done, or take it back by a move to brokers that vote now ({', '.join(map(str, sorted(voting)))})"
             )
         seen = topic.partitions[number].placement
         await self._controller().move_partition(name, number, list(request.broker_ids), seen=seen)
         return pb.MovePartitionResponse()
 
     def _may_never_be_done(self, fact: PartitionFact, view: PartitionView) -> bool:
-        """Is the partition to have a replica on a broker that is not there, or where the only one that votes is in the
-        way?"""
-        voting = {replica.voter for replica in view.replicas if replica.votes}
-        if len(voting) == 1 and self._earlier_replicas(fact, view) >= {placed.broker_id for placed in fact.placement}:
-            return True
-        return any(placed not in voting and not self._is_alive(placed.broker_id) for placed in fact.placement)
-
-    def _earlier_replicas(self, fact: PartitionFact, view: PartitionView) -> set[int]:
-        """Brokers on whose present disk a replica votes that is not placed there any more."""
-        brokers = self._replicas.state.brokers
-        return {
-            replica.broker_id
-            for replica in view.replicas
-            if replica.votes
-            and replica.voter not in fact.placement
-            and (known := brokers.get(replica.broker_id)) is not None
-            and known.directory_id == replica.directory_id
-        }
+        """Is the partition to have a replica on a broker that is not there?"""
+        wanted = who_should_vote(fact.placement, view.voters)
+        return any(placed not in view.voters and not self._is_alive(placed.broker_id) for placed in wanted)
 
     async def _recover_partition(self, request: pb.RecoverPartitionRequest) -> pb.RecoverPartitionResponse:
         topic = await self._controller().describe_topic(request.partition.topic)
@@ -455,19 +437,16 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def _remove_broker(self, request: pb.RemoveBrokerRequest) -> pb.RemoveBrokerResponse:
         views = await self._view.of_all()
-        avoided = {}
         state = await self._controller().read()
         for placed in state.replicas_of(request.broker_id):
-            if placed.partition in views and (fact := state.partition(placed.partition)) is not None:
-                avoided[placed.partition] = self._earlier_replicas(fact, views[placed.partition])
-            else:
+            if placed.partition not in views:
                 raise InvalidRequest(
                     f"broker {request.broker_id} cannot be removed: partition {placed.partition.number} of "
                     f"{placed.topic.name!r} has no leader, so its records could not be copied from it; start the "
                     "brokers that hold it first",
                     broker_id=request.broker_id,
                 )
-        return pb.RemoveBrokerResponse(topics=await self._controller().remove_broker(request.broker_id, avoided))
+        return pb.RemoveBrokerResponse(topics=await self._controller().remove_broker(request.broker_id))
 
     async def _plan_rebalance(self, request: pb.PlanRebalanceRequest) -> pb.PlanRebalanceResponse:
         views = await self._view.of_all()

@@ -15,6 +15,7 @@ from ...partitions.raft.messages import Voter
 from ..cluster_view import PartitionView, ReplicaView
 from ..controller.facts import PartitionFact
 from ..sightings import Leading
+from ..voter_steps import who_should_vote
 from .recoveries import described_recovery
 
 
@@ -66,8 +67,8 @@ def described_partition(
 
 
 def is_moving(fact: PartitionFact, view: PartitionView) -> bool:
-    """Do not just those vote who are placed?"""
-    return {replica.voter for replica in view.replicas if replica.votes} != {*fact.placement}
+    """Do not just those vote who should?"""
+    return {*view.voters} != {*who_should_vote(fact.placement, view.voters)}
 
 
 def _copying(replica: ReplicaView | None, placed: Voter) -> pb.CopyProgress | None:

@@ -211,12 +211,32 @@ def test_a_move_to_a_broker_that_died_on_the_way_can_be_replaced_by_another(four
     target.kill()
     eventually(lambda: not next(b for b in health(four.running[0]).brokers if b.broker_id == target.broker_id).alive)
     assert described(four.running[0], "stuck").partitions[0].moving
-    back = lograft(four, "partition", "move", "stuck", "0", "--to", ",".join(map(str, before)))
-    assert back.returncode == 1 and f"broker {before[1]} still holds a replica" in back.stderr, back
     spare = next(broker.broker_id for broker in four.running if broker.broker_id not in before)
     other = lograft(four, "partition", "move", "stuck", "0", "--to", f"{before[0]},{spare}")
     assert other.returncode == 0, other.stderr
     eventually(lambda: not described(four.running[0], "stuck").partitions[0].moving, seconds=20)
+
+
+def test_a_move_that_cannot_end_yet_is_taken_back_and_what_was_there_stays(four: Brokers) -> None:
+    four.create_topic("back", replication=2)
+    before = placed_on(four[0], "back")
+    target = next(broker for broker in four.all[::-1] if broker.broker_id not in before)
+    directory = f"partitions/{described(four[0], 'back').topic_id}-0"
+    in_the_way = target.data_directory / directory
+    in_the_way.write_text("no directory: the replica cannot be made here")
+    with Load(four, "back") as load:
+        eventually(lambda: len(load.acknowledged) > 20)
+        kept = {broker: (broker.data_directory / directory).stat().st_ino for broker in map(four.__getitem__, before)}
+        move = ("partition", "move", "back", "0", "--to")
+        assert lograft(four, *move, f"{before[0]},{target.broker_id}").returncode == 0
+        eventually(lambda: described(four[0], "back").partitions[0].moving)
+        assert lograft(four, *move, ",".join(map(str, before))).returncode == 0
+        eventually(lambda: not described(four[0], "back").partitions[0].moving, seconds=20)
+        assert is_whole(four[0], "back", 2) and placed_on(four[0], "back") == before
+        acknowledged = len(load.acknowledged)
+        eventually(lambda: len(load.acknowledged) > acknowledged + 20)
+    assert {broker: (broker.data_directory / directory).stat().st_ino for broker in kept} == kept, "nothing was copied"
+    assert_nothing_is_lost(four.leader_of("back"), "back", load.acknowledged)
 
 
 @pytest.mark.long

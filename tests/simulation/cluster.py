@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from lograft.node.voter_steps import who_should_vote
 from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.raft.messages import Message, Voter
 from lograft.partitions.raft.points import Point
@@ -154,9 +155,14 @@ class Cluster:
             machine.run()
 
     def is_settled(self, partition: PartitionId) -> bool:
-        """Do just those vote who are placed? Only then does the controller take another move."""
+        """Do just those vote who should? Only then does the controller take another move, unless it takes one back."""
         leader = self.leader_of(partition)
-        return leader is not None and {*leader.voters} == {*self.decisions.placement(partition)}
+        return leader is not None and {*leader.voters} == {*self.placed_voters(partition)}
+
+    def placed_voters(self, partition: PartitionId) -> tuple[Voter, ...]:
+        """Who should vote, by the newest decision and the leader's log."""
+        leader, placement = self.leader_of(partition), self.decisions.placement(partition)
+        return placement if leader is None else who_should_vote(placement, leader.voters)
 
     def has_been_led(self, partition: PartitionId) -> bool:
         return len(self.invariants.committed[partition].places) > 1
@@ -171,18 +177,18 @@ class Cluster:
             machine.disk.sync_failures or machine.disk.directory_sync_failures for machine in self.machines.values()
         )
 
-    def crowds_out(self, partition: PartitionId) -> bool:
-        """Is a replica placed where an old one votes, on the same disk? That one goes before the new one has a log."""
-        placed = {*self.decisions.placement(partition)}
-        voting = {voter for voters in self._voter_sets_of(partition) for voter in voters}
-        return not {voter[:2] for voter in placed - voting}.isdisjoint(voter[:2] for voter in voting - placed)
-
     def outvotes_any_one(self) -> bool:
         """Is a majority of every set of voters that may count left, whichever one of them is in doubt?"""
         return all(len(voters) >= 3 for voters in self._voter_sets() if voters)
 
     def _voter_sets(self) -> list[tuple[Voter, ...]]:
         return [voters for partition in self.partitions for voters in self._voter_sets_of(partition)]
+
+    def other_holders(self, machine: Machine, partition: PartitionId) -> list[Machine]:
+        """Whose logs may be counted on for what decays on this machine: those that vote by any set that may count."""
+        voting = {voter for voters in self._voter_sets_of(partition) for voter in voters}
+        there = {voter.broker_id for voter in voting if self.is_there(voter, partition)}
+        return [other for other in self.machines.values() if other is not machine and other.broker_id in there]
 
     def _voter_sets_of(self, partition: PartitionId) -> list[tuple[Voter, ...]]:
         return [self.invariants.committed[partition].voters, *(one.voters for one in self.live_replicas(partition))]

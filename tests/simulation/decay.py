@@ -34,6 +34,8 @@ class Place(NamedTuple):
     path: str
     position: int
     what: str
+    holders: int
+    """How many of the other machines have what stands there."""
 
 
 def decayable(
@@ -41,14 +43,14 @@ def decayable(
 ) -> Place | None:
     """Somewhere in a file of that kind; None where nothing may."""
     if kind == "promises":
-        return _in_promises(machine, random)
+        return _in_promises(machine, len(others), random)
     directory = log_directory(partition)
     mark = durable_mark(machine, partition)
     if kind == "head":
         return _in_head(machine, others, directory, mark, random)
     if kind == "index":
         paths = machine.disk.paths(directory, ".index") + machine.disk.paths(directory, ".timeindex")
-        return _in_file(machine, random.choice(paths), random) if paths else None
+        return _in_file(machine, random.choice(paths), len(others), random) if paths else None
     return _in_item(machine, others, directory, mark, random)
 
 
@@ -64,19 +66,19 @@ def durable_mark(machine: Machine, partition: PartitionId) -> Point:
     return mark
 
 
-def _in_file(machine: Machine, path: str, random: Random) -> Place | None:
+def _in_file(machine: Machine, path: str, holders: int, random: Random) -> Place | None:
     size = len(machine.disk.files[path].cache)
-    return Place(path, random.randrange(size), path.rpartition(".")[2]) if size else None
+    return Place(path, random.randrange(size), path.rpartition(".")[2], holders) if size else None
 
 
-def _in_promises(machine: Machine, random: Random) -> Place | None:
+def _in_promises(machine: Machine, holders: int, random: Random) -> Place | None:
     inode = machine.disk.files.get(PROMISES)
     if inode is None or inode.cache != inode.synced or inode.unreadable:
         return None
     reading = read_rounds(bytes(inode.cache))
     if reading.lost is not None or not all(found.whole for found in reading.rounds):
         return None
-    return _in_file(machine, PROMISES, random)
+    return _in_file(machine, PROMISES, holders, random)
 
 
 def _in_head(machine: Machine, others: list[Machine], directory: str, mark: Point, random: Random) -> Place | None:
@@ -100,9 +102,8 @@ def _in_head(machine: Machine, others: list[Machine], directory: str, mark: Poin
         bytes(machine.disk.files[logs[at]].cache[position : position + size])
         for position, size, _ in _items(machine, logs[at])
     ]
-    if not _is_elsewhere(machine, others, directory, mark, behind):
-        return None
-    return _in_file(machine, machine.disk.paths(directory, ".head")[at], random)
+    holders = _holders(machine, others, directory, mark, behind)
+    return _in_file(machine, machine.disk.paths(directory, ".head")[at], holders, random) if holders else None
 
 
 def _head(machine: Machine, path: str, *, synced: bool = False) -> SegmentHead | None:
@@ -129,18 +130,17 @@ def _in_item(machine: Machine, others: list[Machine], directory: str, mark: Poin
         return None
     position, size, _ = random.choice(items)
     content = bytes(machine.disk.files[path].cache[position : position + size])
-    if not _is_elsewhere(machine, others, directory, mark, [content]):
-        return None
-    return Place(path, position + random.randrange(size), "log")
+    holders = _holders(machine, others, directory, mark, [content])
+    return Place(path, position + random.randrange(size), "log", holders) if holders else None
 
 
-def _is_elsewhere(machine: Machine, others: list[Machine], directory: str, mark: Point, contents: list[bytes]) -> bool:
-    """Does one of the others hold all of it, and what this log held up to its mark?"""
+def _holders(machine: Machine, others: list[Machine], directory: str, mark: Point, contents: list[bytes]) -> int:
+    """How many of the others hold all of it, and what this log held up to its mark?"""
     # A log that ends in an earlier term cannot prove that it held the same.
     path = machine.disk.paths(directory, ".log")[-1]
     ends = [found for found in _items(machine, path) if found[2] <= (mark.term, mark.offset)]
     end = bytes(machine.disk.files[path].cache[ends[-1][0] :][: ends[-1][1]]) if ends else b""
-    return any(all(_holds(other, directory, content) for content in (*contents, end)) for other in others)
+    return sum(all(_holds(other, directory, content) for content in (*contents, end)) for other in others)
 
 
 def _items(machine: Machine, path: str) -> Iterator[tuple[int, int, tuple[int, int]]]:

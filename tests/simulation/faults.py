@@ -83,6 +83,8 @@ class Nemesis:
         # Of its own, so that what else is drawn for a seed stays as it was.
         self._chooses_gone = Random(f"{seed} gone")
         self._replicas_min = 3 if self._loses_disks else 2
+        self._has_few_copies = False
+        """Something decayed that not all others had: whoever has to go, for a move, might be the last that has it."""
         self._decays_on: int | None = None
         """Where logs are compacted, or forget, one machine's disk decays: nobody else may need what only it has."""
         if cluster.options.compaction_pace_ms or cluster.options.retention is not None:
@@ -107,8 +109,8 @@ class Nemesis:
 
     @property
     def _moves_follow_one_another(self) -> bool:
-        """Each only once the one before is done: else whoever has what decayed elsewhere, unseen, might have to go."""
-        return self._loses_disks or bool(self._cluster.invariants.unreadable)
+        """Each only once the one before is done: else those who have what others have lost might have to go."""
+        return self._loses_disks or self._has_few_copies
 
     def inflict(self, kind: str) -> None:
         if self._is_over:
@@ -418,14 +420,17 @@ class Nemesis:
     def _decay(self, machine: Machine, *, breaks: bool) -> bool:
         cluster = self._cluster
         partition = self._random.choice(cluster.partitions)
-        if self._loses_disks or cluster.is_short_of_a_disk() or cluster.crowds_out(partition):
-            return False  # what another disk has, it may have no longer when that is met
+        if self._loses_disks or cluster.is_short_of_a_disk():
+            return False
         kind = self._random.choice(("log", "log", "log", "log", "head", "index", "promises"))
-        holders = {voter.broker_id for voter in cluster.decisions.placement(partition)}
-        others = [other for other in cluster.machines.values() if other is not machine and other.broker_id in holders]
+        others = cluster.other_holders(machine, partition)
         place = decayable(machine, others, partition, kind, self._random)
         if place is None:
             return False
+        is_on_all_others = 2 <= len(others) == place.holders
+        if not is_on_all_others and not cluster.is_settled(partition):
+            return False  # the only one that has it may be about to go
+        self._has_few_copies = self._has_few_copies or not is_on_all_others
         self.done[f"({'broke' if breaks else 'decayed'} {place.what})"] += 1
         cluster.trace.note("decay", f"{machine.name} {place.path} at {place.position}")
         if place.what == "promises" or self._random.random() < 0.4:

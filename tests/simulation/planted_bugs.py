@@ -583,5 +583,7 @@ PLANTED_BUGS = (
         plan=DECAYED_WHERE_CLEANED,
         seeds=30,
     ),
-    PlantedBug(name="gives items that it did not check", plant=gives_items_that_it_did_not_check, plan=DECAYED),
+    PlantedBug(
+        name="gives items that it did not check", plant=gives_items_that_it_did_not_check, plan=DECAYED, seeds=20
+    ),
 )

@@ -20,7 +20,7 @@ from lograft.node.peer.raft_codec import decode_raft, encode_raft
 from lograft.node.replicas import _is_small, remove_tree
 from lograft.node.retention import is_clock_trusted
 from lograft.node.throttle import Throttle
-from lograft.node.voter_steps import ChangeVoters, HandOver, next_step
+from lograft.node.voter_steps import ChangeVoters, HandOver, next_step, who_should_vote
 from lograft.partitions.commit_news import CommitNews
 from lograft.partitions.compactor import compact
 from lograft.partitions.environment import PartitionId
@@ -241,6 +241,9 @@ class BrokerProcess:
     def placement(self, partition: PartitionId) -> tuple[Voter, ...]:
         return self.topic.partitions[partition.number].placement
 
+    def placed_voters(self, replica: Replica) -> tuple[Voter, ...]:
+        return who_should_vote(self.placement(replica.partition), replica.voters)
+
     async def _reconcile(self) -> None:
         """Hear of some more decisions, and act on them as a broker does; again after a while."""
         for replica in self.replicas.values():
@@ -319,7 +322,7 @@ class BrokerProcess:
         """Let the leader of a partition bring its voters nearer to where replicas should be."""
         if not replica.is_leader:
             return
-        placed = self.placement(partition)
+        placed = self.placed_voters(replica)
         learners = tuple(voter for voter in placed if voter not in replica.voters)
         if learners != replica.learners and self.environment.random.random() < 0.5:
             replica.set_learners(learners)
@@ -368,7 +371,8 @@ class BrokerProcess:
 
         async def decide() -> None:
             try:
-                outcome: object = await lets_go(self.replica(partition), identity, lambda: self.placement(partition))
+                replica = self.replica(partition)
+                outcome: object = await lets_go(replica, identity, lambda: self.placed_voters(replica))
             except LograftError as refusal:
                 outcome = refusal
             self.environment.enter(lambda: answer(outcome))

@@ -306,7 +306,7 @@ class Simulation:
         """Is there a replica where one is placed and nowhere else, and does each stand where its leader stands, all of
         it committed, with just those as its voters?"""
         for partition in self.cluster.partitions:
-            placed = {*self.cluster.decisions.placement(partition)}
+            placed = {*self.cluster.placed_voters(partition)}
             live = self.cluster.live_replicas(partition)
             if {replica.voter for replica in live} != placed or len(live) != len(placed):
                 return False

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from lograft.node.controller.cluster_seats import identities, seats
 from lograft.node.controller.facts import BrokerFact
-from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 from lograft.proto.errors import (
     InvalidConfig,
@@ -185,24 +184,6 @@ def test_a_removed_broker_holds_nothing_and_what_it_held_goes_to_who_held_none_o
         assert "broker 2 was removed" in str(refusal)
         await office.controller.register_broker(2, directory_of(2, disk=1))
         assert not (await office.controller.read()).brokers[2].removed, "on another disk it begins anew"
-
-    run(scene())
-
-
-def test_the_replicas_of_a_removed_broker_go_where_an_earlier_one_is_still_in_the_way_only_if_nowhere_else() -> None:
-    async def scene() -> None:
-        office = await an_office_with_topic(1, 2, 3, 4, 5)
-        placed = brokers_of((await office.controller.describe_topic("orders")).partitions[0].placement)
-        free = sorted({1, 2, 3, 4, 5} - {*placed})
-        for broker_id in free:
-            office.alive[broker_id] = directory_of(broker_id)
-        partition = PartitionId(ID, 0)
-        await office.controller.remove_broker(placed[0], {partition: {free[0]}})
-        after = brokers_of((await office.controller.describe_topic("orders")).partitions[0].placement)
-        assert sorted(after) == sorted([*placed[1:], free[1]])
-        await office.controller.remove_broker(placed[1], {partition: {free[0]}})
-        after = brokers_of((await office.controller.describe_topic("orders")).partitions[0].placement)
-        assert free[0] in after
 
     run(scene())
 

@@ -242,6 +242,35 @@ def test_a_message_that_names_another_sender_than_the_session_is_dropped() -> No
     assert not replica.heard
 
 
+def placed_again(scene: Scene) -> None:
+    """Elsewhere and back: what is here is not who the decisions name."""
+    fact = scene.topic.partitions[0]
+    again = msgspec.structs.replace(fact, placement=(MINE._replace(replica_number=3), OTHER))
+    scene.replicas.state.apply(put(msgspec.structs.replace(scene.topic, partitions=(again,), next_replica_number=4)))
+    known = SimpleNamespace(replica_number=MINE.replica_number)
+    scene.replicas._promises = SimpleNamespace(  # type: ignore[assignment]
+        directory_id="mine", listed=lambda: [PARTITION], recall=lambda partition: known
+    )
+
+
+def test_a_replica_that_votes_where_a_newer_one_is_placed_should_vote_and_seldom_asks_whether_it_may_go() -> None:
+    replica = FakeReplica(leader=MINE)
+    scene = Scene(replica)
+    placed_again(scene)
+    assert scene.replicas.placed_voters(replica) == (MINE, OTHER)  # type: ignore[arg-type]
+    assert scene.replicas.departing(all_=False) == []
+    assert scene.replicas.departing(all_=True) == [(PARTITION, MINE)]
+
+
+def test_a_replica_that_does_not_vote_any_more_makes_room_for_the_newer_one_on_its_disk() -> None:
+    replica = FakeReplica(leader=OTHER)
+    replica.voters = (OTHER,)
+    scene = Scene(replica)
+    placed_again(scene)
+    assert scene.replicas.placed_voters(replica) == (MINE._replace(replica_number=3), OTHER)  # type: ignore[arg-type]
+    assert scene.replicas.departing(all_=False) == [(PARTITION, MINE)]
+
+
 def test_settings_follow_the_topics_fact() -> None:
     scene = Scene(FakeReplica(leader=MINE))
     assert scene.replicas.settings(scene.topic).batch_bytes_max == CONFIG.limits.batch_bytes_max

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from lograft.node.voter_steps import ChangeVoters, HandOver, next_step
+from lograft.node.voter_steps import ChangeVoters, HandOver, next_step, who_should_vote
 from lograft.partitions.raft.messages import Voter
 
 
@@ -58,10 +58,22 @@ def test_the_old_identity_of_a_wiped_disk_goes_once_the_new_one_votes() -> None:
     assert next_step(A, (A, wiped, C, again), (A, again, C), nobody_but(A, C, again)) == ChangeVoters((A, C, again))
 
 
-def test_an_old_identity_that_holds_the_place_of_the_new_one_on_the_same_disk_goes_first() -> None:
+def test_who_should_vote_is_who_is_placed_or_who_votes_already_on_that_disk() -> None:
+    again, elsewhere = on(2, 7), on(2, 7, "new")
+    assert who_should_vote((C, A, B), (A, B, C)) == (C, A, B)
+    assert who_should_vote((A, again, D), (A, B, C)) == (A, B, D)
+    assert who_should_vote((A, again, D), (A, C)) == (A, again, D), "the older one has gone"
+    assert who_should_vote((A, again), (A, B, again)) == (A, again)
+    assert who_should_vote((A, elsewhere), (A, B)) == (A, elsewhere), "what is on another disk is not there"
+
+
+def test_a_replica_placed_elsewhere_and_back_before_it_had_gone_keeps_its_vote_and_its_records() -> None:
+    """Seed 504468: the older one was removed, and deleted, before the newer one on its disk held anything."""
     again = on(2, 7)
-    assert next_step(A, (A, B, C), (A, again, C), nobody_but(A, B, C)) == ChangeVoters((A, C))
-    assert next_step(B, (A, B, C), (A, again, C), nobody_but(A, B, C)) == HandOver(1)
+    for own in (A, B):
+        assert next_step(own, (A, B), who_should_vote((A, again), (A, B)), everybody) is None
+        step = next_step(own, (A, B, D), who_should_vote((A, again), (A, B, D)), everybody)
+        assert step == ChangeVoters((A, B)), "and who was to take its place goes"
 
 
 def test_the_only_voter_is_never_removed() -> None:
