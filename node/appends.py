@@ -37,7 +37,8 @@ def append_entry(
     """Check one batch and hand it to the partition's leader here.
 
     Raises whatever refuses it (nothing was appended then): UnknownTopic, UnknownTopicId, UnknownPartition, NotLeader,
-    NoLeader, NotAuthorized, CorruptBatch, InvalidRecord, BatchTooLarge, OutOfOrderSequence, ReplicaDamaged, DiskFull.
+    NoLeader, NotAuthorized, CorruptBatch, InvalidRecord, BatchTooLarge, OutOfOrderSequence, StaleProducer,
+    ReplicaDamaged, DiskFull.
     """
     led, header = _checked(replicas, topic, number, topic_id, batch)
     appending = led.replica.append(batch, header, first_open)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..proto.errors import UNDECODABLE, InvalidRecord, OutOfOrderSequence
+from ..proto.errors import UNDECODABLE, OutOfOrderSequence, StaleProducer
 from ..proto.record_batch import BatchHeader
 
 BATCHES_PER_PRODUCER = 5
@@ -68,7 +68,7 @@ class ProducerTable:
 
         Raises
             OutOfOrderSequence  an earlier batch is missing
-            InvalidRecord       the producer's epoch was superseded
+            StaleProducer       it has gone on in a later epoch (KIP-360)
         """
         if not header.has_producer:
             return _FRESH
@@ -78,9 +78,11 @@ class ProducerTable:
                 raise _out_of_order(header, first_open)
             return _FRESH
         if header.producer_epoch < producer.epoch:
-            raise InvalidRecord(
+            raise StaleProducer(
                 f"producer {header.producer_id} goes on in epoch {producer.epoch}; {header.producer_epoch} is over",
                 producer_id=header.producer_id,
+                epoch=producer.epoch,
+                got=header.producer_epoch,
             )
         if header.producer_epoch > producer.epoch:
             if header.base_sequence != 0:

@@ -149,6 +149,12 @@ class InvalidRecord(LograftError):
     reason, grpc_status, kafka_code, retriable = "INVALID_RECORD", "INVALID_ARGUMENT", 87, False
 
 
+class StaleProducer(LograftError):
+    """A producer's batch in an epoch that it has left behind. Nothing was appended. Facts: producer_id, epoch, got."""
+
+    reason, grpc_status, kafka_code, retriable = "STALE_PRODUCER", "FAILED_PRECONDITION", 47, False
+
+
 class UnsupportedCompression(LograftError):
     reason, grpc_status, kafka_code, retriable = "UNSUPPORTED_COMPRESSION", "INVALID_ARGUMENT", 76, False
 

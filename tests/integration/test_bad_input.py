@@ -137,6 +137,17 @@ def test_a_jump_in_a_producers_sequence_is_refused_and_may_be_mended(brokers: Br
     assert leader.values(topic) == [b"0", b"1", b"2"]
 
 
+def test_a_producer_that_goes_on_in_an_epoch_that_it_left_behind_is_told_so(brokers: Brokers, topic: str) -> None:
+    leader = brokers.leader_of(topic)
+
+    def send(epoch: int, sequence: int) -> str:
+        batch = a_batch(b"%d.%d" % (epoch, sequence), producer_id=6, producer_epoch=epoch, base_sequence=sequence)
+        return leader.produce(topic, batch, first_open=sequence).error.reason
+
+    assert [send(0, 0), send(1, 0), send(0, 1), send(1, 1)] == ["", "", "STALE_PRODUCER", ""]
+    assert leader.values(topic) == [b"0.0", b"1.0", b"1.1"]
+
+
 @pytest.mark.parametrize("offset", [-1, -7, 3, 2**62])
 def test_a_fetch_outside_the_log_is_refused_at_once_and_says_where_the_log_is(
     brokers: Brokers, shared_topic: str, offset: int

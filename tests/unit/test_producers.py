@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from lograft.partitions.producers import PRODUCERS_MAX, Duplicate, Fresh, ProducerTable
-from lograft.proto.errors import InvalidRecord, OutOfOrderSequence
+from lograft.proto.errors import OutOfOrderSequence, StaleProducer
 from lograft.proto.record_batch import BatchHeader, NewRecord, emptied, encode, read_header, unpack
 
 LAST_SEQUENCE = (1 << 31) - 1
@@ -93,7 +93,7 @@ def test_a_new_epoch_begins_at_0_and_ends_the_old_one() -> None:
     with pytest.raises(OutOfOrderSequence):
         made.check(header(3, epoch=1), 3)
     made.note(header(0, epoch=1), 103)
-    with pytest.raises(InvalidRecord):
+    with pytest.raises(StaleProducer):
         made.check(header(3, epoch=0), 3)
 
 
