@@ -18,7 +18,8 @@ from .metrics import Metrics
 from .replicas import Led
 
 if TYPE_CHECKING:
-    from ..partitions.replica import Appended, Appending, Replica
+    from ..partitions.appendings import Appended, Appending
+    from ..partitions.replica import Replica
     from .replicas import Replicas
 
 HELD_BYTES_MAX = 512 << 10

@@ -16,7 +16,7 @@ import msgspec
 
 from ..partitions.environment import PartitionId
 from ..partitions.raft.messages import Voter
-from ..partitions.replica import FollowerStatus, ReplicaStatus
+from ..partitions.replica_status import FollowerStatus, ReplicaStatus
 from ..proto.errors import UNDECODABLE, LograftError
 from .copying import Copying, CopyView
 from .peer.links import PeerLinks

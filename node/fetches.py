@@ -21,8 +21,8 @@ from .metrics import Metrics
 from .rpc.budget import ByteBudget, Lease
 
 if TYPE_CHECKING:
+    from ..partitions.commit_waiters import CommitWaiter
     from ..partitions.environment import Buffer
-    from ..partitions.replica import CommitWaiter
     from .replicas import Led, Replicas
 
 

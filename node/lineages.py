@@ -13,7 +13,7 @@ import msgspec
 
 from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.raft.messages import Voter
-from ..partitions.replica import ReplicaStatus
+from ..partitions.replica_status import ReplicaStatus
 from ..partitions.storage.lineage import LineageNote, carry_out, read_note, set_replica_aside, write_note
 from ..partitions.storage.log import partition_path
 from ..partitions.storage.promises import PARTITIONS_DIRECTORY, Promises

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from ...partitions.chunk import Chunk
 from ...partitions.cold_reads import read_when_cached
 from ...partitions.environment import Buffer, PartitionId
 from ...partitions.raft.points import Point
-from ...partitions.replica import Chunk
 from ...proto import record_batch
 from ...proto.errors import UNDECODABLE, InvalidRequest, LograftError
 from ...proto.record_batch import BatchHeader

@@ -36,7 +36,7 @@ from .hot_codec import PRODUCE_FLEXIBLE_FROM, ProducedAnswer, ProducedBatch, Pro
 from .requests import Call
 
 if TYPE_CHECKING:
-    from ...partitions.replica import Appended, Appending
+    from ...partitions.appendings import Appended, Appending
 
 BATCHES_PER_TURN = 50
 """Of a request of thousands, in one turn of the loop: a broker that is held up gives up its leads."""

@@ -31,7 +31,7 @@ from .limits import PARTITIONS_PER_REQUEST_MAX, check_count
 from .status import partition_error
 
 if TYPE_CHECKING:
-    from ...partitions.replica import Appended, Appending
+    from ...partitions.appendings import Appended, Appending
     from ..replicas import Replicas
 
 REQUEST_OVERHEAD_BYTES = 512

@@ -24,7 +24,7 @@ from .limits import CREDIT_BYTES_MAX, HEARTBEAT_MS_MAX, HEARTBEAT_MS_MIN, PUSHED
 from .status import partition_error
 
 if TYPE_CHECKING:
-    from ...partitions.replica import CommitWaiter
+    from ...partitions.commit_waiters import CommitWaiter
     from ..replicas import Replicas
 
 CHUNK_BYTES_MAX = 1 << 20

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lograft.partitions import real_environment
+from lograft.partitions.chunk import Chunk
 from lograft.partitions.raft.core import RaftCore
 from lograft.partitions.raft.events import Effects
 from lograft.partitions.raft.messages import Message
-from lograft.partitions.replica import Chunk, Replica
+from lograft.partitions.replica import Replica
 
 SYNC_SKIPPED_ONE_IN = 4
 

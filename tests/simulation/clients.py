@@ -12,8 +12,9 @@ from collections import deque
 from dataclasses import dataclass
 from random import Random
 
+from lograft.partitions.appendings import Appended
+from lograft.partitions.chunk import Chunk
 from lograft.partitions.environment import PartitionId
-from lograft.partitions.replica import Appended, Chunk
 from lograft.proto.errors import LograftError, OffsetOutOfRange
 from lograft.proto.record_batch import encode
 

@@ -124,7 +124,7 @@ def ignores_the_mark_at_recovery(patch: pytest.MonkeyPatch) -> None:
 
 
 def believes_a_flush_from_before_a_cut(patch: pytest.MonkeyPatch) -> None:
-    right = Replica._on_flushed
+    right = Replica.on_flushed
 
     def on_flushed(replica: Replica, ticket: Ticket) -> None:
         right(replica, ticket._replace(cuts=replica.log.cuts))
@@ -135,7 +135,7 @@ def believes_a_flush_from_before_a_cut(patch: pytest.MonkeyPatch) -> None:
     def take_ticket(log: PartitionLog) -> Ticket:
         return Ticket(log.cuts, log._written, log.end)
 
-    patch.setattr(Replica, "_on_flushed", on_flushed)
+    patch.setattr(Replica, "on_flushed", on_flushed)
     patch.setattr(PartitionLog, "announce_cut", announce_cut)
     patch.setattr(PartitionLog, "ticket", take_ticket)
 
@@ -194,7 +194,7 @@ def lets_the_start_move_back(patch: pytest.MonkeyPatch) -> None:
 
     async def move_log_start(replica: Replica, offset: int) -> int:
         replica.require_ready()
-        replica._propose_log_start(min(offset, replica.committed.offset))
+        replica._start.propose(min(offset, replica.committed.offset))
         return await right_move(replica, offset)
 
     right_move = Replica.move_log_start
@@ -329,7 +329,7 @@ def changes_voters_before_the_last_change_is_committed(patch: pytest.MonkeyPatch
         return refusal
 
     def require_ready(replica: Replica) -> None:
-        replica._require_lead()
+        replica._leadership.require()
 
     patch.setattr(RaftCore, "refuses_voters", refuses_voters)
     patch.setattr(Replica, "require_ready", require_ready)
@@ -368,7 +368,7 @@ def acknowledges_from_memory_before_it_is_written(patch: pytest.MonkeyPatch) -> 
     right = Replica._carry_out_from_append
 
     def carry_out(replica: Replica, effects: Effects) -> None:
-        if effects.append and replica._may_count_written():
+        if effects.append and replica._copy.may_count():
             for message in [one for one in effects.send_when_persisted if isinstance(one, AppendReply)]:
                 effects.send_when_persisted.remove(message)
                 replica._deliver(replace(message, synced=replica._core.persisted))

@@ -21,10 +21,12 @@ from lograft.node.replicas import _is_small, remove_tree
 from lograft.node.retention import is_clock_trusted
 from lograft.node.throttle import Throttle
 from lograft.node.voter_steps import ChangeVoters, HandOver, next_step, who_should_vote
+from lograft.partitions.appendings import Appending
 from lograft.partitions.commit_news import CommitNews
 from lograft.partitions.compactor import compact
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.flusher import Flusher
+from lograft.partitions.proposal import Offered
 from lograft.partitions.raft.messages import (
     AppendReply,
     AppendRequest,
@@ -35,7 +37,7 @@ from lograft.partitions.raft.messages import (
     Voter,
     VoteReply,
 )
-from lograft.partitions.replica import Appending, Offered, Replica
+from lograft.partitions.replica import Replica
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.retention import RetentionLimits
 from lograft.partitions.storage.rewriting import Job, Outcome, Take, rewrite

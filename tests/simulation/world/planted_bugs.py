@@ -4,7 +4,6 @@ green. Each says what it does to the code; the faults of the same seeds alone do
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ from lograft.client.messages import FetchedPartition
 from lograft.client.tail import Tail
 from lograft.node.groups.facts import GrantKey, OffsetKey
 from lograft.node.groups.office import Office
+from lograft.partitions.chunk import Chunk
 from lograft.partitions.producers import Fresh, ProducerTable
 from lograft.partitions.raft.points import Item
-from lograft.partitions.replica import Chunk, Replica
+from lograft.partitions.replica import Replica
 from lograft.proto.errors import LograftError
 from lograft.v1.broker_service_pb2 import StreamResponse
 from msgspec.structs import replace
@@ -108,9 +108,7 @@ def fetch_serves_beyond_committed(patch: pytest.MonkeyPatch) -> None:
 
     def append(replica: Replica, items: tuple[Item, ...], append_time_ms: int) -> None:
         right(replica, items, append_time_ms)
-        waiters = replica._commit_waiters
-        while waiters and waiters[0][0] < replica.log.end.offset:
-            heapq.heappop(waiters)[2].fire()
+        replica._waiters.fire_below(replica.log.end.offset)
 
     right = Replica._append
     patch.setattr(Replica, "read", read)

@@ -15,11 +15,11 @@ from lograft.node.controller.state import ClusterState
 from lograft.node.groups.calls import Unread
 from lograft.node.groups.lag import UNREAD_CALL, Lag, unread_from
 from lograft.node.sightings import Leading
+from lograft.partitions.chunk import Chunk
 from lograft.partitions.cold_reads import NotInMemory
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import Point
-from lograft.partitions.replica import Chunk
 from lograft.proto import record_batch
 from lograft.proto.errors import BrokerUnavailable, InvalidRequest, NoLeader, NotLeader
 from lograft.proto.record_batch import Compression, NewRecord

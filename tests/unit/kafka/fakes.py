@@ -44,11 +44,13 @@ from lograft.node.metrics import Metrics
 from lograft.node.replicas import topic_limits
 from lograft.node.rpc.plain_admin import Moving, PlainTopic
 from lograft.node.sightings import Leading
+from lograft.partitions.appendings import Appended
+from lograft.partitions.chunk import Chunk
+from lograft.partitions.commit_waiters import CommitWaiter
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.producers import ProducerTable
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import Point, TermJournal
-from lograft.partitions.replica import Appended, Chunk, CommitWaiter
 from lograft.partitions.storage.segment import DamagedLog
 from lograft.proto.errors import NoLeader, OffsetOutOfRange, UnknownPartition, UnknownTopic
 from lograft.proto.record_batch import BatchHeader, NewRecord, encode

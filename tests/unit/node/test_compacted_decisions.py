@@ -24,9 +24,9 @@ from lograft.node.groups.facts import (
     encode_value,
 )
 from lograft.node.groups.state import GroupsState
+from lograft.partitions.chunk import Chunk
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.points import Point
-from lograft.partitions.replica import Chunk
 from lograft.partitions.storage.log import PartitionLog
 from lograft.proto.errors import OffsetOutOfRange
 from lograft.proto.record_batch import read_header

@@ -13,7 +13,7 @@ from lograft.node.vital_signs import LOOK_S_MIN, LedSigns, Signs, VitalSigns, in
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
-from lograft.partitions.replica import FollowerStatus
+from lograft.partitions.replica_status import FollowerStatus
 
 TOPIC_ID = "a" * 32
 FIRST, SECOND = PartitionId(TOPIC_ID, 0), PartitionId(TOPIC_ID, 1)

@@ -166,7 +166,7 @@ def test_a_log_trimmed_while_it_is_read_is_not_taken_for_a_damaged_one(tmp_path:
             async def late_work(job: Job, take: Take) -> Outcome:
                 await put(leader, b"z", b"z" * 200)
                 await leader.move_log_start(leader.committed.offset)
-                await trio.watch.until(lambda: leader.log.base > job.end and leader._drop_is_over.is_set())
+                await trio.watch.until(lambda: leader.log.base > job.end and not leader._start.is_dropping)
                 return await work(job, leader, take)
 
             assert await compact(leader._environment, leader, SETTINGS, late_work) is None

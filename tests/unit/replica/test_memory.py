@@ -67,7 +67,7 @@ def test_copy_counts_only_once_it_is_promised_that_memory_holds_it(tmp_path: Pat
             assert promised_boot(leader) == leader._environment.disk.boot_id
             assert not appending.committed.done() and not appending.persisted.done()
             await appending.committed
-            assert leader._promises.synced >= (leader._memory_noted or 0) > 0
+            assert leader._promises.synced >= (leader._copy._noted or 0) > 0
             assert leader.append(*a_batch(b"two"), None).persisted.done(), "acks=leader: it is written"
 
     asyncio.run(go())
@@ -85,7 +85,7 @@ def test_what_is_written_is_flushed_in_the_background_and_then_a_power_failure_c
             assert not any(one.unsynced_bytes for one in replicas)
             assert leader._core.committed_synced == leader._core.last
             for replica in replicas:
-                replica._maybe_take_back()
+                replica._copy._maybe_take_back()
                 assert promised_boot(replica) is None
 
     asyncio.run(go())
@@ -173,7 +173,7 @@ async def written_in_memory(root: Path) -> None:
         leader = await trio.leader()
         for replica in in_memory(trio):
             never_flushes(replica)
-            replica._sync_at_last = _nothing  # type: ignore[method-assign]
+            replica._copy.sync_at_last = _nothing  # type: ignore[method-assign]
         await leader.append(*a_batch(b"kept"), None).committed
 
 

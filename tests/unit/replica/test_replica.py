@@ -150,7 +150,7 @@ def test_who_waits_for_a_commit_is_called_once_and_who_gave_up_is_forgotten(tmp_
             called: list[int] = []
             for _ in range(1000):
                 leader.on_commit_past(0, lambda: called.append(-1)).cancel()
-            assert len(leader._commit_waiters) < 200, "an idle partition must not collect those who gave up"
+            assert len(leader._waiters) < 200, "an idle partition must not collect those who gave up"
             leader.on_commit_past(0, lambda: called.append(0))
             leader.on_commit_past(5, lambda: called.append(5))
             await leader.append(*a_batch(b"x"), None).committed

@@ -12,7 +12,8 @@ from lograft.node.fetches import BYTES_PER_TURN, Fetching, Share
 from lograft.node.metrics import Metrics
 from lograft.node.rpc.budget import Lease, SharedBudget
 from lograft.node.rpc.fetch import ANSWER_BYTES_MAX, SHARES_PER_TURN, FetchCall
-from lograft.partitions.replica import Chunk, CommitWaiter
+from lograft.partitions.chunk import Chunk
+from lograft.partitions.commit_waiters import CommitWaiter
 from lograft.proto.errors import InvalidRequest, LograftError, NotLeader, OffsetOutOfRange
 from lograft.v1 import broker_service_pb2 as pb
 
