@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..raft.points import Point
-from .log import ClosedSegment
 from .rewriting import Group, Job, Outcome, Source
+from .segments import ClosedSegment
 
 AGE_STEPS = 8
 """Segments become one if they differ in age by no more than this part of the time that their age matters for."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..raft.points import Point
-from .log import ClosedSegment
+from .segments import ClosedSegment
 
 
 class RetentionLimits(NamedTuple):

@@ -17,9 +17,10 @@ from ..environment import Disk
 from ..raft.points import ORIGIN
 from .chain import place
 from .contents import Contents
-from .log import PartitionLog, StoredSegment
+from .log import PartitionLog
 from .repair import NamesNotSynced, readable_head, write_head
 from .segment import DamagedLog, batches, segment_path
+from .segments import StoredSegment
 
 STEP_BYTES = 256 << 10
 

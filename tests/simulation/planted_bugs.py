@@ -24,6 +24,8 @@ from lograft.partitions.raft.points import ORIGIN, ItemKind, Point
 from lograft.partitions.raft.progress import Progress, held_by_majority
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
+from lograft.partitions.storage import reader as reader_module
+from lograft.partitions.storage import settlement as settlement_module
 from lograft.partitions.storage.chain import Placed
 from lograft.partitions.storage.contents import Contents
 from lograft.partitions.storage.log import PartitionLog, Ticket
@@ -120,7 +122,7 @@ def ignores_the_mark_at_recovery(patch: pytest.MonkeyPatch) -> None:
     def judge(evidence: Evidence) -> Judgement:
         return Judgement.UNFINISHED
 
-    patch.setattr(log_module, "judge", judge)
+    patch.setattr(settlement_module, "judge", judge)
 
 
 def believes_a_flush_from_before_a_cut(patch: pytest.MonkeyPatch) -> None:
@@ -361,7 +363,8 @@ def repairs_from_a_peer_that_cleaned(patch: pytest.MonkeyPatch) -> None:
 
 
 def gives_items_that_it_did_not_check(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(log_module, "verify", read_header)
+    for module in (log_module, reader_module):
+        patch.setattr(module, "verify", read_header)
 
 
 def acknowledges_from_memory_before_it_is_written(patch: pytest.MonkeyPatch) -> None:

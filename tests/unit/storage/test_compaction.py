@@ -11,9 +11,10 @@ from crc32c import crc32c
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from lograft.partitions.storage import rewriting
 from lograft.partitions.storage.compaction import CompactionSettings, CompactionState, plan_compaction
-from lograft.partitions.storage.log import ClosedSegment, PartitionLog
+from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.rewriting import Rewritten, rewrite
 from lograft.partitions.storage.segment import DamagedLog, read_head
+from lograft.partitions.storage.segments import ClosedSegment
 from lograft.partitions.storage.zero_width import log_start_move
 from lograft.proto.errors import CorruptBatch
 from lograft.proto.record_batch import Record, decode, read_header

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lograft.partitions.raft.points import Point
-from lograft.partitions.storage.log import ClosedSegment
 from lograft.partitions.storage.retention import RetentionLimits, start_to_keep
+from lograft.partitions.storage.segments import ClosedSegment
 
 COMMITTED = Point(1, 1_000, 1)
 
