@@ -5,7 +5,6 @@ No clock, socket, file, thread or await: whoever calls owns time, disk and the w
 Invariants
     the term never falls, and in one term at most one vote is given
     a leader never changes what it appended; it commits by counting only items of its own term (Raft paper, 5.4.2)
-    where written copies count, an item without width, and all before it, is committed by synced ones alone
     a follower cuts only at a true conflict, and never below what is committed by synced copies
     the committed point never moves back, and never passes what this log is proved to share with the leader's
     a follower drops its log only for a head whose base is committed and not in it, or for a log that is cleaned past
@@ -14,8 +13,6 @@ Invariants
     who votes is what the newest voter change in this log says, committed or not; a cut brings the earlier set back
     a leader changes one voter at a time: each change only once the one before is committed, and an item of its own term
     a voter is in touch, votes and counts as that identity alone: not whoever else bears its broker id
-    who votes is never throttled, and neither is a learner that has caught up: redundancy and changes of voters wait for
-    no allowance
     what binds this replica leaves it only in `Effects.send_when_persisted`
 """
 
@@ -25,6 +22,9 @@ from dataclasses import replace
 from enum import Enum
 from random import Random
 
+from .contacts import Contacts
+from .copies import Copies
+from .election import Election
 from .events import (
     Allow,
     AskLeader,
@@ -43,7 +43,6 @@ from .events import (
     Promise,
     Propose,
     ReadIndex,
-    Replicate,
     Sent,
     SetLearners,
     SetThrottled,
@@ -55,6 +54,7 @@ from .events import (
     TransferAbandoned,
     TransferTo,
 )
+from .followers import Followers
 from .messages import (
     AppendReply,
     AppendRequest,
@@ -67,14 +67,13 @@ from .messages import (
     VoteRequest,
 )
 from .points import ORIGIN, Item, ItemKind, Point, TermJournal
-from .progress import Pace, Progress, can_go_on, held_by_majority, majority
+from .progress import Pace, Progress, majority
+from .read_rounds import ReadRounds
+from .standing import Standing
 from .voter_sets import VoterSets
 
 TERMS_AHEAD_MAX = 1_000_000
 """A term further ahead than this is no term that elections could have reached."""
-
-BACK_OFF_MAX = 8
-"""A failed campaign is repeated after 1 to 2 election timeouts, doubling up to this factor."""
 
 
 class Role(Enum):
@@ -111,67 +110,88 @@ class RaftCore:
         in_flight_bytes_max: int = 16 << 20,
     ) -> None:
         self.voter = voter
-        self.voter_sets = voter_sets
-        self.learners: tuple[Voter, ...] = ()
-        self.throttled = False
-        """Do learners that catch up wait for allowances?"""
-        self.journal = journal
         self.term = max(term, journal.last.term)
         self.voted_for = voted_for if self.term == term else None
         self.word = word
         self.doubtful = doubtful
         self.damaged = damaged
-        self.cleaned_to = cleaned_to
-        """Below this offset the log lacks tombstones, or bounds, that the whole one had."""
         self.willing = True
         """It leads if elected. An unwilling one votes and follows like any other."""
         self.role = Role.FOLLOWER
         self.leader: Voter | None = None
-        self.persisted = journal.last
-        self.committed = journal.base
-        self.committed_synced = journal.base
-        """As far as it is known that a majority once held it on disk. No loss of power takes it from the partition."""
-        self.progress: dict[Voter, Progress] = {}
         self.transfer_target: Voter | None = None
-        self._heard: dict[int, str] = {}
-        """Broker id -> directory id of those in touch."""
-        self._votes: dict[Voter, bool] = {}
-        self._refusals: set[Voter] = set()
-        self._campaigns_failed = 0
+        self._standing = Standing(journal, voter_sets, cleaned_to)
+        self._contacts = Contacts()
+        self._election = Election()
+        self._reads = ReadRounds()
+        self._followers = Followers(
+            voter,
+            self._standing,
+            self._contacts,
+            append_bytes_max=append_bytes_max,
+            in_flight_bytes_max=in_flight_bytes_max,
+        )
+        self._copies = Copies(voter, self._standing, self._followers)
         self._doubted: tuple[AppendRequest, Point] | None = None
-        self._read_round = 0
-        self._reads_in_round: list[int] = []
-        self._reads_waiting: list[int] = []
-        self._read_replies: set[Voter] = set()
         self._random = random
         self._election_timeout_ms = election_timeout_ms
         self._election_stagger_ms = election_stagger_ms
-        self._append_bytes_max = append_bytes_max
-        self._in_flight_bytes_max = in_flight_bytes_max
-        self._counts_written = self._own_written = False
-        """From when on do others' copies, and this replica's, count?"""
-        self._must_be_synced = ORIGIN
-        """Of a leader: the newest of its items without width; before a majority has that on disk, only disks count."""
         self._term_start = ORIGIN
-        self._end_before = ORIGIN
-        """Of a leader: where its log ended when its timer last fired."""
         self._leader_timer_set = False
         self._session_heard: AppendRequest | HeadOffer | None = None
         """The last message of the present leader that this follower answered."""
-        self._committed_once = self._synced_once = ORIGIN
-        """The highest committed points of a log that was read anew: a hole may have hidden them for a while."""
         self._began_for: tuple[Voter, int, int] | None = None
         """The offer (sender, term, session) for which this log was begun anew last."""
 
     # -- what can be asked -------------------------------------------------------------------------------------------
 
     @property
+    def journal(self) -> TermJournal:
+        return self._standing.journal
+
+    @property
+    def voter_sets(self) -> VoterSets:
+        return self._standing.voter_sets
+
+    @property
     def last(self) -> Point:
-        return self.journal.last
+        return self._standing.last
+
+    @property
+    def persisted(self) -> Point:
+        return self._standing.persisted
+
+    @property
+    def committed(self) -> Point:
+        return self._standing.committed
+
+    @property
+    def committed_synced(self) -> Point:
+        """As far as it is known that a majority once held it on disk."""
+        return self._standing.committed_synced
+
+    @property
+    def cleaned_to(self) -> int:
+        """Below this offset the log lacks tombstones, or bounds, that the whole one had."""
+        return self._standing.cleaned_to
 
     @property
     def voters(self) -> tuple[Voter, ...]:
-        return self.voter_sets.newest
+        return self._standing.voters
+
+    @property
+    def progress(self) -> dict[Voter, Progress]:
+        """Of a leader's followers."""
+        return self._followers.progress
+
+    @property
+    def learners(self) -> tuple[Voter, ...]:
+        return self._followers.learners
+
+    @property
+    def throttled(self) -> bool:
+        """Do learners that catch up wait for allowances?"""
+        return self._followers.throttled
 
     @property
     def is_leader(self) -> bool:
@@ -185,31 +205,26 @@ class RaftCore:
     @property
     def counts_written(self) -> bool:
         """Do others' copies count once they are written?"""
-        return self._counts_written
+        return self._copies.others_count_written
 
     def copies_of(self, point: Point) -> int:
         """Voters known to hold `point`: on disk, or written where that counts (leader only)."""
-        copies = self._written_copies() if self._counts_written else self._synced_copies()
-        return sum(copy >= point for copy in copies)
-
-    def _synced_copies(self) -> list[Point]:
-        return [self.persisted if voter == self.voter else self.progress[voter].counted_synced for voter in self.voters]
-
-    def _written_copies(self) -> list[Point]:
-        own = self.last if self._own_written else self.persisted
-        return [own if voter == self.voter else self.progress[voter].counted for voter in self.voters]
+        return self._copies.count_holding(point)
 
     def is_heard(self, voter: Voter) -> bool:
         """Is its broker in touch, on the disk that this identity belongs to?"""
-        return self._heard.get(voter.broker_id) == voter.directory_id
+        return self._contacts.has(voter)
 
     def is_within_reach(self, voter: Voter) -> bool:
         """Does a peer surely hold what this leader's log held when its timer last fired? Less is not caught up.
 
         The timer fires at least once an election timeout while anything is appended.
         """
-        progress = self.progress.get(voter)
-        return progress is not None and self.is_heard(voter) and progress.counted_synced >= self._end_before
+        return self._followers.is_within_reach(voter)
+
+    def waiting_for_allowance(self) -> list[Voter]:
+        """The learners in touch that could be sent more, had they an allowance (leader only)."""
+        return self._followers.waiting_for_allowance()
 
     def refuses_voters(self, voters: tuple[Voter, ...]) -> str | None:
         """Why this replica cannot make `voters` the voters now, in words; None if it can."""
@@ -267,7 +282,7 @@ class RaftCore:
             case HeadOffer():
                 self._on_head_offer(event, effects)
             case Sent():
-                self._on_sent(event, effects)
+                self._followers.note_sent(event.to, event.session, event.through, event.size_bytes, effects)
             case Propose():
                 self._on_propose(event, effects)
             case Persisted():
@@ -291,7 +306,7 @@ class RaftCore:
             case PeerSilent():
                 self._on_peer_silent(event, effects)
             case TellCommitted():
-                self._on_tell_committed(effects)
+                self._followers.tell_committed(effects)
             case LeaderResigned():
                 self._on_leader_resigned(event, effects)
             case TermSeen():
@@ -308,9 +323,10 @@ class RaftCore:
             case SetLearners():
                 self._on_set_learners(event, effects)
             case SetThrottled():
-                self._on_set_throttled(event, effects)
+                self._followers.set_throttled(event.throttled, effects)
             case Allow():
-                self._on_allow(event, effects)
+                if self._followers.allow(event.to, event.size_bytes, effects):
+                    self._keep_timer(effects)
             case SetWilling():
                 self._on_set_willing(event, effects)
             case DamageFound():
@@ -341,19 +357,18 @@ class RaftCore:
         if self.role is Role.LEADER:
             effects.notes.append(("leadership_lost", {"term": self.term}))
             effects.timer_ms = 0
-            self._refuse_reads(effects)
+            effects.reads_refused.extend(self._reads.give_up())
         self.role = Role.FOLLOWER
         self.leader = leader
-        self.progress = {}
         self.transfer_target = None
-        self._votes = {}
-        self._refusals = set()
+        self._followers.end()
+        self._election.begin()
         self._doubted = None
         self._session_heard = None
         self._leader_timer_set = False
         effects.role_changed = True
         if leader is not None:
-            self._campaigns_failed = 0
+            self._election.forget_failures()
             effects.timer_ms = 0
         if not self._is_led():
             self._await_leader(effects)
@@ -371,28 +386,15 @@ class RaftCore:
     def _await_leader(self, effects: Effects) -> None:
         """Nobody leads as far as we know: run our own random timer."""
         if self._may_campaign():
-            factor = min(2**self._campaigns_failed, BACK_OFF_MAX)
-            effects.timer_ms = self._election_timeout_ms * factor * self._random.uniform(1, 2)
+            effects.timer_ms = self._election_timeout_ms * self._election.back_off * self._random.uniform(1, 2)
 
     def _may_campaign(self) -> bool:
         # With its word above its log end this replica once held more than it can show: it must not win.
-        return self.willing and self._is_needed() and not self.damaged and self.word <= self.last
-
-    def _is_needed(self) -> bool:
-        """Does it vote, or did it until a change that is not known to be committed?
-
-        The others may need it to commit that change, if it alone holds it (Raft dissertation, 4.2.2). It then leads
-        without counting itself. Once the removal is known to be committed, it campaigns no more.
-        """
-        voters = self.voter_sets
-        # Only the newest change can be uncommitted, but after a restart it is not known that those before it are not.
-        open_changes = voters.changes_after(self.committed)
-        return self.voter in voters.newest or (
-            bool(open_changes)
-            and any(
-                self.voter in named for named in (voters.at(self.committed), *(each.voters for each in open_changes))
-            )
-        )
+        if not self.willing or self.damaged or self.word > self.last:
+            return False
+        # The others may need it to commit the change that removes it, if it alone has it (Raft dissertation, 4.2.2).
+        # It then leads without counting itself. Once the removal is known to be committed, it campaigns no more.
+        return self.voter_sets.may_need(self.voter, self.committed)
 
     def _step_down(self, reason: str, effects: Effects) -> None:
         if self.role is Role.LEADER:
@@ -407,13 +409,12 @@ class RaftCore:
             self._campaign(effects, pre=True)
 
     def _campaign(self, effects: Effects, *, pre: bool, transfer: bool = False) -> None:
-        self._votes = {}
-        self._refusals = set()
+        self._election.begin()
         effects.role_changed = True
         if pre:
             self.role = Role.PRE_CANDIDATE
             self._await_leader(effects)
-            self._campaigns_failed = min(self._campaigns_failed + 1, 10)
+            self._election.note_failure()
             term = self.term + 1
         else:
             self.role = Role.CANDIDATE
@@ -465,7 +466,7 @@ class RaftCore:
                 self._become_follower(None, effects)
             self.voted_for = request.sender
             effects.promise = Promise(self.term, request.sender)
-            self._campaigns_failed = 0
+            self._election.forget_failures()
             self._await_leader(effects)
         effects.send_when_persisted.append(
             VoteReply(self.voter, request.sender, self.term, granted, doubtful=self.doubtful)
@@ -481,27 +482,22 @@ class RaftCore:
         if reply.granted:
             if asked != (self.role, reply.term):
                 return
-            self._votes[reply.sender] = reply.doubtful
+            self._election.note_vote(reply.sender, doubtful=reply.doubtful)
             # A leader that a majority does not hear would lead nobody, and nothing would tell it to step down.
-            if self._has_won() and self.is_heard_by_majority:
+            if self._election.is_won(len(self.voters)) and self.is_heard_by_majority:
                 if reply.pre:
                     self._campaign(effects, pre=False)
                 else:
                     self._become_leader(effects)
         elif self.role is asked[0] and reply.term <= self.term:
-            self._refusals.add(reply.sender)
-            if len(self._refusals) > len(self.voters) - majority(len(self.voters)):
+            self._election.note_refusal(reply.sender)
+            if self._election.is_lost(len(self.voters)):
                 # Cannot be won any more. The timer that runs already brings the next try.
                 self.role = Role.FOLLOWER
                 effects.role_changed = True
 
-    def _has_won(self) -> bool:
-        """A majority of those who surely kept what they acknowledged; else all voters, and the highest point wins."""
-        sure = sum(not doubtful for doubtful in self._votes.values())
-        return sure >= majority(len(self.voters)) or len(self._votes) == len(self.voters)
-
     def _become_leader(self, effects: Effects) -> None:
-        if sum(not doubtful for doubtful in self._votes.values()) < majority(len(self.voters)):
+        if not self._election.is_sure(len(self.voters)):
             effects.notes.append(("led_by_all_voters_in_doubt", {"term": self.term, "last": str(self.last)}))
         if self.doubtful:
             # All voters are present and none holds more: nothing is left to doubt.
@@ -509,19 +505,14 @@ class RaftCore:
             effects.doubt_cleared = True
         self.role = Role.LEADER
         self.leader = self.voter
-        self._campaigns_failed = 0
+        self._election.forget_failures()
         effects.role_changed = True
         effects.timer_ms = 0
         before = self.last
-        self._term_start = self._end_before = Point(self.term, before.offset, 1)
+        self._term_start = Point(self.term, before.offset, 1)
         effects.notes.append(("leading", {"term": self.term, "offset": before.offset}))
         self._append((Item(self._term_start, ItemKind.TERM_START, b""),), effects)
-        self.progress = {
-            peer: Progress(peer, next=before) for peer in (*self.voters, *self.learners) if peer != self.voter
-        }
-        for progress in self.progress.values():
-            progress.begin_session(before, self.last)
-            self._pump(progress, effects)
+        self._followers.begin(self.term, before, self._term_start, self.voters, effects)
         self._keep_timer(effects)
 
     def _on_campaign_now(self, order: CampaignNow, effects: Effects) -> None:
@@ -531,12 +522,10 @@ class RaftCore:
     # -- who is in touch ---------------------------------------------------------------------------------------------
 
     def _on_peer_heard(self, event: PeerHeard, effects: Effects) -> None:
-        self._heard[event.broker_id] = event.directory_id
+        self._contacts.note(event.broker_id, event.directory_id)
         if self.role is Role.LEADER:
-            for progress in self.progress.values():
-                if progress.voter.broker_id == event.broker_id:
-                    self._new_session(progress, effects)
-            if self._reads_in_round:
+            self._followers.greet(event.broker_id, effects)
+            if self._reads.is_under_way:
                 self._send_read_probes(effects)
             self._keep_timer(effects)
         elif self.leader is not None:
@@ -544,11 +533,11 @@ class RaftCore:
                 effects.timer_ms = 0
         elif self._may_campaign() and (event.broker_id, event.directory_id) in {voter[:2] for voter in self.voters}:
             # A new session may be what was missing for a majority. The order keeps voters out of each other's way.
-            self._campaigns_failed = 0
+            self._election.forget_failures()
             effects.timer_ms = self._election_stagger_ms * self._turn(self.voters)
 
     def _on_peer_silent(self, event: PeerSilent, effects: Effects) -> None:
-        self._heard.pop(event.broker_id, None)
+        self._contacts.forget(event.broker_id)
         if self.role is Role.LEADER:
             if self.transfer_target is not None and self.transfer_target.broker_id == event.broker_id:
                 self.transfer_target = None  # it will not take over: lead on, rather than wait for nobody
@@ -588,21 +577,19 @@ class RaftCore:
                 refusal = self.refuses_voters(item.voters)
                 assert refusal is None and len(event.items) == 1, f"{self.voter} changes its voters: {refusal}"
         self._append(event.items, effects)
-        for progress in self.progress.values():
-            self._pump(progress, effects)
+        self._followers.pump_all(effects)
         self._keep_timer(effects)
         # With fewer voters, what they hold already may be enough.
         self._advance_commit(effects)
 
     def _append(self, items: tuple[Item, ...], effects: Effects) -> None:
-        for progress in self._throttled_learners():
-            # Beyond the backlog it is sent what comes in meanwhile: else a busy log would never be caught up with.
-            progress.allowance_bytes += sum(len(item.data) for item in items)
+        self._followers.allow_new(items)
+        journal = self.journal
         for item in items:
             assert item.point.term == self.term, f"a leader of term {self.term} appends {item.point}"
-            self.journal.extend(item.point)
+            journal.extend(item.point)
             if item.kind is not ItemKind.RECORDS:
-                self._must_be_synced = item.point
+                self._copies.must_be_synced = item.point
             if item.kind is ItemKind.VOTERS:
                 self._lead_new_voters(item, effects)
         effects.append = items
@@ -611,8 +598,8 @@ class RaftCore:
         """The set that a change names counts from now on. Who votes no more gets the log on: so it hears that."""
         removed = tuple(voter for voter in self.voters if voter not in item.voters and voter != self.voter)
         self._note_voters(item, effects)
-        self.learners = (*(learner for learner in self.learners if learner not in self.voters), *removed)
-        if self._reads_in_round:
+        self._followers.keep_as_learners(removed)
+        if self._reads.is_under_way:
             self._send_read_probes(effects)
             self._maybe_end_read_round(effects)
 
@@ -632,85 +619,6 @@ class RaftCore:
         heir = max(able, key=lambda progress: (self.is_heard(progress.voter), progress.match), default=None)
         if heir is not None and heir.match == self.last:
             effects.send_now.append(CampaignNow(self.voter, heir.voter, self.term))
-
-    def _new_session(self, progress: Progress, effects: Effects) -> None:
-        """Begin again with a follower: nothing it said before counts, nothing on its way to it is relied on."""
-        begin = max(min(progress.next, self.last), self.journal.base)
-        if not self._can_go_on(progress, begin):
-            begin = self.last  # where it really stands its refusal will tell
-        progress.begin_session(begin, self.last)
-        self._pump(progress, effects)
-
-    def _can_go_on(self, progress: Progress, match: Point) -> bool:
-        return can_go_on(match, self.journal.base, self.cleaned_to, copies=progress.copies)
-
-    def _pump(self, progress: Progress, effects: Effects) -> None:
-        """Send a follower what it lacks, as far as its window allows; else the news of the committed point."""
-        if not self.is_heard(progress.voter) or progress.pace is Pace.HALTED or progress.filling:
-            return
-        throttled = self._is_throttled(progress)
-        if progress.pace is Pace.PROBE:
-            if not progress.awaits_reply:
-                progress.awaits_reply = True
-                room = progress.allowance_bytes if throttled else self._append_bytes_max
-                self._replicate(progress, min(room, self._append_bytes_max), effects)
-            return
-        room = self._in_flight_bytes_max - progress.in_flight_bytes
-        if throttled:
-            room = min(room, progress.allowance_bytes)
-        if progress.next < self.last:
-            if room > 0:
-                self._replicate(progress, min(room, self._append_bytes_max), effects)
-        elif progress.committed_sent < self.committed:
-            effects.has_news = True
-
-    def _on_tell_committed(self, effects: Effects) -> None:
-        for progress in self.progress.values():
-            if self._lacks_news(progress):
-                progress.committed_sent = self.committed
-                effects.send_now.append(self._append_request(progress))
-
-    def _lacks_news(self, progress: Progress) -> bool:
-        """Was it sent all that this log holds, but not how far that is committed?"""
-        return (
-            progress.committed_sent < self.committed
-            and progress.pace is Pace.STREAM
-            and progress.next == self.last
-            and not progress.filling
-            and self.is_heard(progress.voter)
-        )
-
-    def _replicate(self, progress: Progress, bytes_max: int, effects: Effects) -> None:
-        request = self._append_request(progress)
-        progress.committed_sent = self.committed
-        if progress.next < self.last and bytes_max > 0:
-            progress.filling = True
-            effects.replicate.append(Replicate(request, self.last, bytes_max))
-        else:
-            effects.send_now.append(request)
-
-    def _append_request(self, progress: Progress) -> AppendRequest:
-        return AppendRequest(
-            self.voter,
-            progress.voter,
-            self.term,
-            progress.session,
-            progress.session_end,
-            prev=progress.next,
-            committed=self.committed,
-            committed_synced=self.committed_synced if self.committed_synced < self.committed else None,
-        )
-
-    def _on_sent(self, event: Sent, effects: Effects) -> None:
-        progress = self.progress.get(event.to)
-        if progress is None or progress.session != event.session:
-            return
-        progress.filling = False
-        if self._is_throttled(progress):
-            progress.allowance_bytes -= event.size_bytes
-        progress.note_sent(event.through, event.size_bytes)
-        if progress.pace is Pace.STREAM and progress.next < self.last:
-            self._pump(progress, effects)
 
     def _on_append_reply(self, reply: AppendReply, effects: Effects) -> None:
         if reply.to != self.voter:
@@ -732,66 +640,27 @@ class RaftCore:
         progress.progressed = True
         progress.patience = 1
         if not reply.accepted:
-            # Every further refusal of this session would say the same: begin another one at the common point, or before
-            # it if it is not known yet. No item of ours may follow what it holds if we dropped what came between.
-            common = self.journal.floor(reply.match)
-            if reply.match >= self.journal.base and self._can_go_on(progress, common):
-                progress.begin_session(common, self.last)
-                self._pump(progress, effects)
-            else:
-                progress.begin_session(self.journal.base, self.last)
-                self._offer_head(progress, effects)
+            self._followers.find_common(progress, reply.match, effects)
             return
-        assert reply.match <= self.last, f"{reply.sender} holds {reply.match}, past our own end {self.last}"
-        if progress.is_offered:
-            progress.is_offered, progress.copies = False, True
-        progress.note_match(reply.match, reply.synced or reply.match, counts=reply.counts)
-        if not progress.caught_up and progress.counted >= self._end_before:
-            progress.caught_up = True
-            progress.allowance_bytes = 0
-        progress.committed = max(progress.committed, reply.committed)
+        self._followers.note_match(progress, reply)
         self._advance_commit(effects)
         if self.role is Role.LEADER:
-            self._pump(progress, effects)
+            self._followers.pump(progress, effects)
             self._maybe_hand_over(progress, effects)
 
-    def _offer_head(self, progress: Progress, effects: Effects) -> None:
-        """Let a follower begin anew where our log begins; the answer is that to a probe of our base."""
-        if self.is_heard(progress.voter):
-            progress.awaits_reply = progress.is_offered = True
-            progress.copies = False
-            offer = HeadOffer(
-                self.voter,
-                progress.voter,
-                self.term,
-                progress.session,
-                self.journal.base,
-                cleaned_to=self.cleaned_to,
-            )
-            effects.offers.append(offer)
-
     def _on_log_began(self, event: LogBegan, effects: Effects) -> None:
-        assert event.base <= self.committed, f"dropping through {event.base}, but only {self.committed} is committed"
-        self.journal.begin_at(event.base)
-        self.voter_sets.begin_at(event.base)
-        for progress in self.progress.values():
-            if progress.next < event.base:
-                self._new_session(progress, effects)
+        self._standing.drop_before(event.base)
+        self._followers.note_begun(effects)
 
     def _on_log_cleaned(self, event: LogCleaned, effects: Effects) -> None:
-        assert event.cleaned_to <= self.committed.offset, f"cleaning to {event.cleaned_to} past {self.committed}"
-        self.cleaned_to = max(self.cleaned_to, event.cleaned_to)
-        for progress in self.progress.values():
-            # By what it surely holds: what was sent may never have come.
-            if progress.match.offset < event.cleaned_to:
-                progress.copies = False
-                self._new_session(progress, effects)
+        self._standing.clean_to(event.cleaned_to)
+        self._followers.note_cleaned(event.cleaned_to, effects)
 
     def _on_persisted(self, event: Persisted, effects: Effects) -> None:
         if event.point <= self.persisted:
             return
         assert self.journal.holds(event.point), f"persisted {event.point}, but the log holds {self.journal.spans}"
-        self.persisted = event.point
+        self._standing.persisted = event.point
         self._maybe_reach_word(effects)
         if self.role is Role.LEADER:
             self._advance_commit(effects)
@@ -799,104 +668,45 @@ class RaftCore:
             self._maybe_clear_doubt(effects)
 
     def _on_count_written(self, event: CountWritten, effects: Effects) -> None:
-        self._counts_written, self._own_written = event.copies, event.own
+        self._copies.others_count_written, self._copies.own_counts_written = event.copies, event.own
         if self.role is Role.LEADER:
             self._advance_commit(effects)
 
     def _advance_commit(self, effects: Effects) -> None:
-        held = synced = held_by_majority(self._synced_copies())
-        if synced > self.committed_synced and synced.term == self.term:
-            self.committed_synced = synced
-        if self._counts_written and synced >= self._must_be_synced:
-            held = max(held, held_by_majority(self._written_copies()))
-        if held <= self.committed or held.term != self.term:
+        standing = self._standing
+        held, synced = self._copies.held_by_majority()
+        if synced > standing.committed_synced and synced.term == self.term:
+            standing.committed_synced = synced
+        if held <= standing.committed or held.term != self.term:
             return
         was_ready = self.is_ready
-        self.committed = effects.committed = held
+        standing.committed = effects.committed = held
         if not was_ready and self.is_ready:
             effects.role_changed = True
             self._begin_read_round(effects)
-        for progress in self.progress.values():
-            self._pump(progress, effects)
+        self._followers.pump_all(effects)
         self._keep_timer(effects)
         if self.voter not in self.voters and self.voter_sets.changed_at <= self.committed:
             self._leave(effects)
 
     def _keep_timer(self, effects: Effects) -> None:
         """A leader's timer runs only while a follower in touch has not acknowledged everything."""
-        if not self._leader_timer_set and (self._reads_in_round or any(map(self._is_behind, self.progress.values()))):
+        if not self._leader_timer_set and (self._reads.is_under_way or self._followers.is_any_behind()):
             self._leader_timer_set = True
             effects.timer_ms = self._election_timeout_ms
 
-    def _is_behind(self, progress: Progress) -> bool:
-        return self.is_heard(progress.voter) and (progress.synced < self.last or progress.committed < self.committed)
-
     def _nudge_followers(self, effects: Effects) -> None:
-        """Messages can be lost: begin a new session with each follower that should have answered by now."""
         self._leader_timer_set = False
-        self._end_before = self.last
-        for progress in self.progress.values():
-            if not self._is_behind(progress) or (not progress.in_flight and self._lacks_allowance(progress)):
-                continue
-            if progress.progressed:
-                progress.progressed = False
-                progress.waited = 0
-                continue
-            progress.waited += 1
-            if progress.waited >= progress.patience:
-                progress.waited = 0
-                progress.patience = min(progress.patience * 2, BACK_OFF_MAX)
-                self._new_session(progress, effects)
-        if self._reads_in_round:
+        self._followers.nudge(effects)
+        if self._reads.is_under_way:
             self._send_read_probes(effects)
         self._keep_timer(effects)
 
-    # -- what learners are allowed -----------------------------------------------------------------------------------
-
-    def waiting_for_allowance(self) -> list[Voter]:
-        """The learners in touch that could be sent more, had they an allowance (leader only)."""
-        return [progress.voter for progress in self._throttled_learners() if self._lacks_allowance(progress)]
-
-    def _is_throttled(self, progress: Progress) -> bool:
-        return self.throttled and not progress.caught_up and progress.voter not in self.voters
-
-    def _throttled_learners(self) -> list[Progress]:
-        return list(filter(self._is_throttled, self.progress.values())) if self.throttled else []
-
-    def _lacks_allowance(self, progress: Progress) -> bool:
-        """Is it our word alone that it waits for?"""
-        return (
-            self._is_throttled(progress)
-            and progress.allowance_bytes <= 0
-            and progress.pace is Pace.STREAM
-            and not progress.filling
-            and progress.next < self.last
-            and self.is_heard(progress.voter)
-        )
-
-    def _on_set_throttled(self, event: SetThrottled, effects: Effects) -> None:
-        self.throttled = event.throttled
-        for progress in self.progress.values():
-            self._pump(progress, effects)
-
-    def _on_allow(self, event: Allow, effects: Effects) -> None:
-        progress = self.progress.get(event.to)
-        if progress is not None and self._is_throttled(progress):
-            progress.allowance_bytes += event.size_bytes
-            self._pump(progress, effects)
-            self._keep_timer(effects)
-
     def _on_set_learners(self, event: SetLearners, effects: Effects) -> None:
-        self.learners = tuple(peer for peer in event.learners if peer not in self.voters and peer != self.voter)
-        if self.role is not Role.LEADER:
-            return
-        for peer in [peer for peer in self.progress if peer not in self.voters and peer not in self.learners]:
-            del self.progress[peer]
-        for peer in self.learners:
-            if peer not in self.progress:
-                self.progress[peer] = Progress(peer, next=self.last)
-                self._new_session(self.progress[peer], effects)
-        self._keep_timer(effects)
+        self._followers.set_learners(event.learners)
+        if self.role is Role.LEADER:
+            self._followers.follow_learners(effects)
+            self._keep_timer(effects)
 
     # -- the follower's side of replication --------------------------------------------------------------------------
 
@@ -925,17 +735,18 @@ class RaftCore:
     def _on_append_request(self, request: AppendRequest, effects: Effects) -> None:
         if not self._takes_from_leader(request, effects):
             return
-        if not self.journal.holds(request.prev):
-            hint = self.journal.floor(request.prev)
+        standing = self._standing
+        if not standing.journal.holds(request.prev):
+            hint = standing.journal.floor(request.prev)
             effects.send_when_persisted.append(self._append_reply(request, accepted=False, match=hint))
             return
         proved = self._take_items(request, effects)
         committed = min(request.committed, proved)
-        if committed > self.committed:
-            self.committed = effects.committed = committed
+        if committed > standing.committed:
+            standing.committed = effects.committed = committed
         synced = committed if request.committed_synced is None else min(request.committed_synced, committed)
-        if synced > self.committed_synced:
-            self.committed_synced = synced
+        if synced > standing.committed_synced:
+            standing.committed_synced = synced
         if self.doubtful:
             self._doubted = (request, proved)
             self._maybe_clear_doubt(effects)
@@ -944,13 +755,13 @@ class RaftCore:
 
     def _take_items(self, request: AppendRequest, effects: Effects) -> Point:
         """Append what is new, cutting what conflicts with it; the last point that the message proved common."""
-        common = request.prev
+        common, journal = request.prev, self.journal
         for at, item in enumerate(request.items):
-            if not self.journal.holds(item.point):
+            if not journal.holds(item.point):
                 if self.last > common:
                     self._cut(common, effects)
                 new = request.items[at:]
-                self.journal.extend_all(one.point for one in new)
+                journal.extend_all(one.point for one in new)
                 for one in new:
                     if one.kind is ItemKind.VOTERS:
                         self._note_voters(one, effects)
@@ -961,20 +772,15 @@ class RaftCore:
         return common
 
     def _cut(self, point: Point, effects: Effects) -> None:
-        assert point >= self.committed_synced, f"cutting to {point}, but {self.committed_synced} is committed"
-        if point < self.committed:
+        committed, last = self.committed, self.last
+        if self._standing.cut(point):
+            effects.role_changed = True
+        if point < committed:
             # A majority held it in memory alone, and has lost its memory since: an election by all voters has shown
             # that none of them holds it any more. This one does not vote, else it would not be lost.
-            effects.notes.append(("committed_in_memory_and_lost", {"from": str(self.committed), "to": str(point)}))
+            effects.notes.append(("committed_in_memory_and_lost", {"from": str(committed), "to": str(point)}))
             effects.commits_lost = True
-            self.committed = point
-            self._committed_once = min(self._committed_once, point)
-        effects.notes.append(("cut", {"from": str(self.last), "to": str(point), "term": self.term}))
-        self.journal.cut(point)
-        if self.voter_sets.changed_at > point:
-            self.voter_sets.cut(point)
-            effects.role_changed = True
-        self.persisted = min(self.persisted, point)
+        effects.notes.append(("cut", {"from": str(last), "to": str(point), "term": self.term}))
         effects.cut = point
 
     def _on_head_offer(self, offer: HeadOffer, effects: Effects) -> None:
@@ -1004,15 +810,10 @@ class RaftCore:
     def _begin_at(self, offer: HeadOffer, effects: Effects) -> None:
         effects.notes.append(("reset", {"from": str(self.last), "to": str(offer.base), "term": self.term}))
         self.word = max(self.word, self.last)
-        self.journal = TermJournal(offer.base)
-        self.voter_sets = VoterSets(offer.base, offer.voters)
-        effects.role_changed = True
-        self.persisted = ORIGIN
+        self._standing.begin_anew(offer.base, offer.voters, offer.cleaned_to)
         self._doubted = None
-        # What was committed by synced copies is so for good; of the rest this log may hold what the voters lost.
-        self._committed_once = min(self._committed_once, max(self._synced_once, self.committed_synced))
-        self.committed = self.committed_synced = effects.committed = offer.base
-        self.cleaned_to = offer.cleaned_to
+        effects.role_changed = True
+        effects.committed = offer.base
         self._began_for = _identity_of(offer)
         effects.reset = offer
 
@@ -1066,16 +867,8 @@ class RaftCore:
         assert event.word >= self.word or self.word <= event.journal.last, f"{self.voter} forgets its word {self.word}"
         if self.role is not Role.FOLLOWER:
             self._become_follower(None, effects)
-        self.journal = event.journal
-        self.voter_sets = event.voter_sets
+        self._standing.read_anew(event.journal, event.voter_sets, event.cleaned_to, event.committed)
         self.word, self.doubtful, self.damaged = event.word, event.doubtful, event.damaged
-        self.cleaned_to = event.cleaned_to
-        self.persisted = self.last
-        # What was committed is so for good; of this log it is as much as the log shows.
-        self._committed_once = max(self._committed_once, min(self.committed, event.committed))
-        self.committed = max(min(self._committed_once, self.last), self.journal.base)
-        self._synced_once = max(self._synced_once, min(self.committed_synced, event.committed))
-        self.committed_synced = max(min(self._synced_once, self.committed), self.journal.base)
         self._doubted = None
         self._began_for = None
         effects.role_changed = True
@@ -1093,7 +886,7 @@ class RaftCore:
         if not self.damaged or (self.role, self.leader, self.term) != (Role.FOLLOWER, event.leader, event.term):
             return  # it leads no more: what it said of its log says nothing now
         self.damaged = False
-        self._committed_once = self._synced_once = ORIGIN
+        self._standing.give_up_beyond_hole()
         self.word = max(self.word, self.last)
         if event.offer is None:
             self._cut(self.last, effects)
@@ -1106,23 +899,18 @@ class RaftCore:
         if self.role is not Role.LEADER:
             effects.reads_refused.append(event.token)
             return
-        self._reads_waiting.append(event.token)
+        self._reads.wait(event.token)
         self._begin_read_round(effects)
         self._keep_timer(effects)
 
     def _begin_read_round(self, effects: Effects) -> None:
-        if self._reads_in_round or not self._reads_waiting or not self.is_ready:
-            return
-        self._reads_in_round, self._reads_waiting = self._reads_waiting, []
-        self._read_round += 1
-        self._read_replies = {self.voter}
-        self._send_read_probes(effects)
-        self._maybe_end_read_round(effects)
+        if self.is_ready and self._reads.begin(self.voter):
+            self._send_read_probes(effects)
+            self._maybe_end_read_round(effects)
 
     def _send_read_probes(self, effects: Effects) -> None:
-        for voter in self.voters:
-            if voter not in self._read_replies:
-                effects.send_now.append(ReadProbe(self.voter, voter, self.term, self._read_round))
+        for voter in self._reads.unheard(self.voters):
+            effects.send_now.append(ReadProbe(self.voter, voter, self.term, self._reads.number))
 
     def _on_read_probe(self, probe: ReadProbe, effects: Effects) -> None:
         if probe.to != self.voter or probe.term > self.term + TERMS_AHEAD_MAX:
@@ -1142,22 +930,16 @@ class RaftCore:
         elif (
             self.role is Role.LEADER
             and reply.term == self.term
-            and reply.round_number == self._read_round
             and reply.sender in self.voters
+            and self._reads.note(reply.sender, reply.round_number)
         ):
-            self._read_replies.add(reply.sender)
             self._maybe_end_read_round(effects)
 
     def _maybe_end_read_round(self, effects: Effects) -> None:
-        confirmed = sum(voter in self._read_replies for voter in self.voters)
-        if self._reads_in_round and confirmed >= majority(len(self.voters)):
-            effects.reads_confirmed.extend(self._reads_in_round)
-            self._reads_in_round = []
+        confirmed = self._reads.end(self.voters)
+        if confirmed:
+            effects.reads_confirmed.extend(confirmed)
             self._begin_read_round(effects)
-
-    def _refuse_reads(self, effects: Effects) -> None:
-        effects.reads_refused.extend([*self._reads_in_round, *self._reads_waiting])
-        self._reads_in_round, self._reads_waiting = [], []
 
     def _on_transfer_to(self, event: TransferTo, effects: Effects) -> None:
         if self.role is not Role.LEADER:

@@ -40,6 +40,17 @@ class VoterSets:
     def changes_after(self, point: Point) -> tuple[VoterChange, ...]:
         return tuple(change for change in self._changes if change.point > point)
 
+    def may_need(self, voter: Voter, committed: Point) -> bool:
+        """Does it vote, or did it until a change that is not known to be committed?
+
+        Only the newest change can be uncommitted, but after a restart it is not known that those before it are not.
+        """
+        open_changes = self.changes_after(committed)
+        return voter in self.newest or (
+            bool(open_changes)
+            and any(voter in named for named in (self.at(committed), *(each.voters for each in open_changes)))
+        )
+
     def note(self, point: Point, voters: tuple[Voter, ...]) -> None:
         """The item that ends at `point` names a new set."""
         assert point > self.changed_at, f"voters change at {point}, after they changed at {self.changed_at}"

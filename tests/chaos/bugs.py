@@ -20,9 +20,10 @@ def acknowledges_before_the_flush() -> None:
     right = RaftCore._advance_commit
 
     def advance_commit(core: RaftCore, effects: Effects) -> None:
-        persisted, core.persisted = core.persisted, core.last
+        standing = core._standing
+        persisted, standing.persisted = standing.persisted, standing.last
         right(core, effects)
-        core.persisted = persisted
+        standing.persisted = persisted
 
     def send_when_persisted(replica: Replica, messages: list[Message]) -> None:
         for message in messages:

@@ -16,12 +16,13 @@ from lograft.node.controller import moves as moves_module
 from lograft.node.controller.facts import TopicFact
 from lograft.partitions import compactor, repairer
 from lograft.partitions.environment import PartitionId
-from lograft.partitions.raft import core as core_module
+from lograft.partitions.raft import followers as followers_module
 from lograft.partitions.raft.core import RaftCore
 from lograft.partitions.raft.events import Effects, PeerHeard
 from lograft.partitions.raft.messages import AppendReply, AppendRequest, Message, RepairRequest, Serving, Voter
 from lograft.partitions.raft.points import ORIGIN, ItemKind, Point
 from lograft.partitions.raft.progress import Progress, held_by_majority
+from lograft.partitions.raft.standing import Standing
 from lograft.partitions.replica import Replica
 from lograft.partitions.storage import log as log_module
 from lograft.partitions.storage import reader as reader_module
@@ -67,9 +68,8 @@ def commits_a_prior_term_by_counting(patch: pytest.MonkeyPatch) -> None:
             core.persisted if voter == core.voter else core.progress[voter].counted for voter in core.voters
         )
         if held > core.committed:
-            core.committed = effects.committed = held
-            for progress in core.progress.values():
-                core._pump(progress, effects)
+            core._standing.committed = effects.committed = held
+            core._followers.pump_all(effects)
             core._keep_timer(effects)
 
     patch.setattr(RaftCore, "_advance_commit", advance_commit)
@@ -79,9 +79,10 @@ def counts_the_own_copy_before_it_is_flushed(patch: pytest.MonkeyPatch) -> None:
     right = RaftCore._advance_commit
 
     def advance_commit(core: RaftCore, effects: Effects) -> None:
-        persisted, core.persisted = core.persisted, core.last
+        standing = core._standing
+        persisted, standing.persisted = standing.persisted, standing.last
         right(core, effects)
-        core.persisted = persisted
+        standing.persisted = persisted
 
     patch.setattr(RaftCore, "_advance_commit", advance_commit)
 
@@ -109,9 +110,10 @@ def cuts_on_a_heartbeat(patch: pytest.MonkeyPatch) -> None:
 
     def take_items(core: RaftCore, request: AppendRequest, effects: Effects) -> Point:
         if not request.items and core.last > request.prev:
-            core.journal.cut(request.prev)
-            core.persisted = min(core.persisted, request.prev)
-            core.committed = min(core.committed, request.prev)
+            standing = core._standing
+            standing.journal.cut(request.prev)
+            standing.persisted = min(standing.persisted, request.prev)
+            standing.committed = min(standing.committed, request.prev)
             effects.cut = request.prev
         return right(core, request, effects)
 
@@ -223,7 +225,7 @@ def forgets_its_word_at_a_reset(patch: pytest.MonkeyPatch) -> None:
 
 def drops_a_tombstone_too_early(patch: pytest.MonkeyPatch) -> None:
     """A follower that has not heard of it is taken for one that needs to hear no more of it."""
-    patch.setattr(core_module, "can_go_on", lambda match, base, cleaned_to, *, copies: match >= base)
+    patch.setattr(followers_module, "can_go_on", lambda match, base, cleaned_to, *, copies: match >= base)
 
 
 def promises_what_it_cleans_only_in_memory(patch: pytest.MonkeyPatch) -> None:
@@ -279,10 +281,10 @@ class _Unproduced:
 
 def reads_its_voters_from_the_configuration(patch: pytest.MonkeyPatch) -> None:
     """Where replicas are placed, as far as a broker has heard, is taken for who votes."""
-    configured: dict[RaftCore, tuple[Voter, ...]] = {}
+    configured: dict[Standing, tuple[Voter, ...]] = {}
 
-    def voters(core: RaftCore) -> tuple[Voter, ...]:
-        return configured.get(core, core.voter_sets.newest)
+    def voters(standing: Standing) -> tuple[Voter, ...]:
+        return configured.get(standing, standing.voter_sets.newest)
 
     def take_step(process: BrokerProcess, partition: PartitionId, replica: Replica) -> None:
         core = replica._core
@@ -297,10 +299,10 @@ def reads_its_voters_from_the_configuration(patch: pytest.MonkeyPatch) -> None:
                     core.progress[peer] = Progress(peer, next=core.last)
                     replica.take(PeerHeard(*peer[:2]))
         if core.voter in placed:
-            configured[core] = placed
+            configured[core._standing] = placed
         process.heartbeats.role_changed(replica)
 
-    patch.setattr(RaftCore, "voters", property(voters))
+    patch.setattr(Standing, "voters", property(voters))
     patch.setattr(BrokerProcess, "_take_step", take_step)
 
 
@@ -325,9 +327,10 @@ def changes_voters_before_the_last_change_is_committed(patch: pytest.MonkeyPatch
     right = RaftCore.refuses_voters
 
     def refuses_voters(core: RaftCore, voters: tuple[Voter, ...]) -> str | None:
-        committed, core.committed = core.committed, core.last
+        standing = core._standing
+        committed, standing.committed = standing.committed, standing.last
         refusal = right(core, voters)
-        core.committed = committed
+        standing.committed = committed
         return refusal
 
     def require_ready(replica: Replica) -> None:
@@ -388,7 +391,7 @@ def counts_written_copies_of_what_binds(patch: pytest.MonkeyPatch) -> None:
     right = RaftCore._advance_commit
 
     def advance_commit(core: RaftCore, effects: Effects) -> None:
-        core._must_be_synced = ORIGIN
+        core._copies.must_be_synced = ORIGIN
         right(core, effects)
 
     patch.setattr(RaftCore, "_advance_commit", advance_commit)

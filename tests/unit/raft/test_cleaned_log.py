@@ -98,7 +98,7 @@ def is_past(message: Message, offset: int) -> bool:
 def test_a_copy_that_is_interrupted_goes_on_and_does_not_begin_again() -> None:
     group = a_group_with_one_behind(3)
     clean(group, 1, 7)
-    group.core(1)._append_bytes_max = 1
+    group.core(1)._followers._append_bytes_max = 1
     group.connect_all()
     while group.core(3).last < Point(1, 7, 1):
         group.deliver(lambda message: not is_past(message, 7))
@@ -112,7 +112,7 @@ def test_a_copy_that_is_interrupted_goes_on_and_does_not_begin_again() -> None:
 def test_a_copy_begins_again_if_the_log_it_is_of_was_cleaned_meanwhile() -> None:
     group = a_group_with_one_behind(3)
     clean(group, 1, 6)
-    group.core(1)._append_bytes_max = 1
+    group.core(1)._followers._append_bytes_max = 1
     group.connect_all()
     while group.core(3).last < Point(1, 6, 1):
         group.deliver(lambda message: not is_past(message, 6))

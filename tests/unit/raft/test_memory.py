@@ -77,9 +77,9 @@ def test_leader_looks_after_a_follower_until_that_has_synced_everything() -> Non
     end = group.propose(1)
     group.step(1, written(core, session, end, before))
     group.step(1, AppendReply(N2, N1, core.term, session, accepted=True, match=end, committed=end, synced=before))
-    assert core._is_behind(core.progress[N2])
+    assert core._followers.is_behind(core.progress[N2])
     group.step(1, AppendReply(N2, N1, core.term, session, accepted=True, match=end, committed=end))
-    assert not core._is_behind(core.progress[N2])
+    assert not core._followers.is_behind(core.progress[N2])
 
 
 def test_nothing_is_compacted_beyond_what_a_loss_of_power_cannot_take_back() -> None:

@@ -210,7 +210,7 @@ def test_an_offer_of_an_older_term_is_refused_and_one_for_another_identity_not_a
 
 def test_what_is_committed_is_never_dropped_for_a_head_that_lacks_it() -> None:
     core = a_core(log=(5, 5, 5))
-    core.committed = Point(5, 3, 1)
+    core._standing.committed = Point(5, 3, 1)
     with pytest.raises(AssertionError, match="is committed"):
         core.step(an_offer(Point(4, 40, 1)))
 

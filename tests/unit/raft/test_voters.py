@@ -377,7 +377,7 @@ def test_a_restarted_replica_that_became_a_voter_and_was_removed_again_campaigns
 ):
     # It does not know yet what is committed: neither the set that its log begins with nor the newest one names it.
     core = a_core(1, of=3, log=(1, 1))
-    core.voter_sets = VoterSets(ORIGIN, (N2, N3))
+    core._standing.voter_sets = VoterSets(ORIGIN, (N2, N3))
     core.voter_sets.note(Point(1, 0, 1), (N1, N2, N3))
     core.voter_sets.note(Point(1, 2, 1), (N2, N3))
     assert core.start().timer_ms

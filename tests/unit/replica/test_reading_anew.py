@@ -75,7 +75,7 @@ def test_a_cut_that_meets_damage_commits_nothing_and_what_was_sent_after_it_ends
             assert not mistakes
             assert replica.status().damaged
             assert replica.status().word >= Point(first, 2, 1)
-            assert replica._core._committed_once <= Point(first, 1, 1)
+            assert replica._core._standing._committed_once <= Point(first, 1, 1)
 
     asyncio.run(go())
 
