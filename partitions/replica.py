@@ -5,7 +5,7 @@ The loop never waits for the disk: what must be durable first is handed to the f
 The exceptions are a cut and a reset, during which events queue up.
 
 What has a state of its own has a module of its own, and is told here when: who waits for an answer (`appendings`,
-`commit_waiters`, `read_rounds`), where the log starts, whether the copy counts before it is synced, compaction,
+`commit_waiters`, `waiting_reads`), where the log starts, whether the copy counts before it is synced, compaction,
 leadership, the timer, repair. What changes the log itself, or what is believed to be on disk, is here.
 
 Invariants
@@ -62,7 +62,6 @@ from .raft.events import (
 )
 from .raft.messages import AppendReply, AppendRequest, HeadOffer, Message, RepairReply, RepairRequest, Voter
 from .raft.points import ORIGIN, Item, Point
-from .read_rounds import ReadRounds
 from .repairer import RepairCounts, Repairer
 from .replica_counts import ReplicaCounts
 from .replica_status import ReplicaStatus, status_of
@@ -76,6 +75,7 @@ from .storage.scrub import Pace, scrub
 from .storage.segment_head import SegmentHead
 from .storage.zero_width import voter_change
 from .suspects import Suspects
+from .waiting_reads import WaitingReads
 from .written_copy import WrittenCopy
 
 
@@ -138,7 +138,7 @@ class Replica:
         self._after_flush: deque[tuple[int, Ticket, Message]] = deque()
         self.resets = 0
         """Times the log was begun anew: what was read of it before may be gone without a trace."""
-        self._reads = ReadRounds()
+        self._reads = WaitingReads()
         self._led = False
         self._committed = core.committed
         """As carried out: during a cut the core knows more, of a log that is not there yet."""

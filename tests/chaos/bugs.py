@@ -56,10 +56,10 @@ def serves_what_is_not_committed() -> None:
     """A fetch gets all that its leader holds."""
     right = Replica.read_committed
 
-    def read_committed(replica: Replica, offset: int, bytes_max: int) -> Chunk:
+    def read_committed(replica: Replica, offset: int, bytes_max: int, *, only_cached: bool = False) -> Chunk:
         committed, replica._committed = replica._committed, replica.log.end
         try:
-            return right(replica, offset, bytes_max)
+            return right(replica, offset, bytes_max, only_cached=only_cached)
         finally:
             replica._committed = committed
 

@@ -200,7 +200,8 @@ def test_replica_whose_machine_restarted_is_in_doubt_until_all_voters_are_there(
         async with a_trio(tmp_path, boot_id="another boot") as trio:
             assert all(replica.status().doubtful for replica in trio.network.replicas.values())
             leader = await trio.leader()
-            assert not leader.status().doubtful and leader.committed.offset == 1, "all are there, none holds more"
+            # All are there, and none holds more; it counts once the last of them has synced what it was sent.
+            await eventually(lambda: not leader.status().doubtful and leader.committed.offset == 1)
 
     asyncio.run(go())
 

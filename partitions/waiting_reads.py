@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 
-class ReadRounds:
+class WaitingReads:
     """Of one replica. A round is known to the core by its token."""
 
     def __init__(self) -> None:
