@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
+from lograft.proto.errors import BY_REASON
 from lograft.proto.record_batch import Compression, NewRecord, decode, encode, split
 from lograft.v1 import admin_service_pb2 as admin_pb
 from lograft.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, groups_service_pb2_grpc
@@ -264,7 +265,16 @@ class Brokers:
         request = admin_pb.CreateTopicRequest(
             name=name, partitions=partitions, replication=replication, topic_id=os.urandom(16).hex(), config=config
         )
-        return self.running[0].admin.CreateTopic(request, timeout=20).topic
+
+        def create() -> admin_pb.TopicDescription | None:
+            try:
+                return self.running[0].admin.CreateTopic(request, timeout=20).topic
+            except grpc.RpcError as error:
+                if not may_pass(error):
+                    raise AssertionError(f"topic {name!r} was not created: {error}") from error
+                return None
+
+        return eventually(create, seconds=30)  # its id makes another try the same request
 
     def leader_of(self, topic: str, partition: int = 0) -> Broker:
         """The broker that leads, once all running ones agree, and it knows what is committed."""
@@ -298,6 +308,13 @@ def a_batch(*values: bytes, key: bytes | None = None, timestamp_ms: int = 1_700_
     """Records with these values, in one batch."""
     records = [NewRecord(timestamp_ms + number, key, value) for number, value in enumerate(values)]
     return encode(records, compression=Compression.NONE, **producer)
+
+
+def may_pass(error: grpc.RpcError) -> bool:
+    """Is it an error of which another try may be rid?"""
+    if rpc_status.from_call(error) is None:
+        return error.code() is grpc.StatusCode.UNAVAILABLE
+    return BY_REASON[error_info(error)[1]].retriable
 
 
 def error_info(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
