@@ -9,7 +9,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -119,7 +119,12 @@ class ClusterView:
     def of_this_broker(self) -> tuple[PartitionView, ...]:
         """The partitions led here."""
         return tuple(
-            view_of(replica.status(), self.copying, self._committed_before.get(replica.partition, 0))
+            view_of(
+                replica.status(),
+                self.copying,
+                self._committed_before.get(replica.partition, 0),
+                {filling: placed for placed, filling in self._replicas.filled_places(replica).items()},
+            )
             for replica in self._replicas.led
         )
 
@@ -164,8 +169,14 @@ class ClusterView:
             return ()
 
 
-def view_of(status: ReplicaStatus, copying: Copying, committed_before: int) -> PartitionView:
-    """What its leader tells of a partition. A replica with less than `committed_before` is behind."""
+def view_of(
+    status: ReplicaStatus, copying: Copying, committed_before: int, names: Mapping[Voter, Voter]
+) -> PartitionView:
+    """What its leader tells of a partition. A replica with less than `committed_before` is behind.
+
+    `names`: voters that fill others' places -> under whose names they are told. Whoever knows of a newer placement than
+    the leader does so finds that the leader has yet to act on it.
+    """
     voters = status.voters_committed
 
     def seen(follower: FollowerStatus) -> ReplicaView:
@@ -174,15 +185,17 @@ def view_of(status: ReplicaStatus, copying: Copying, committed_before: int) -> P
             follower.voter in voters,
             follower.match.offset if follower.match.term else -1,
             _state(status, follower.heard, follower.counts, follower.match.offset, committed_before),
-            *follower.voter[1:],
+            *names.get(follower.voter, follower.voter)[1:],
             None
             if follower.held_bytes is None
             else copying.view(status.partition, follower.voter, follower.held_bytes, status.size_bytes),
         )
 
-    own = ReplicaView(status.voter.broker_id, status.voter in voters, status.end.offset, "OK", *status.voter[1:])
+    own_name = names.get(status.voter, status.voter)
+    own = ReplicaView(own_name.broker_id, status.voter in voters, status.end.offset, "OK", *own_name[1:])
     told = {status.voter, *(follower.voter for follower in status.followers)}
-    leaving = (ReplicaView(voter.broker_id, True, -1, "BEHIND", *voter[1:]) for voter in voters if voter not in told)
+    untold = (names.get(voter, voter) for voter in voters if voter not in told)
+    leaving = (ReplicaView(voter.broker_id, True, -1, "BEHIND", *voter[1:]) for voter in untold)
     return PartitionView(
         *status.partition,
         status.voter.broker_id,

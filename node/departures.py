@@ -2,7 +2,7 @@
 
 Invariants
     absence is no reason: the decisions must name the partition's replicas, this one not among them, and by its number
-        it was placed before them
+        it was placed before them; by those that the leader knows as well as by those known here
     the leader lets go only of whom neither the newest voter set of its log nor the committed one names, and whom its
         own decisions do not place; a read-index round that began after the question confirms that it leads
     before the question that counts this replica falls silent, and stays so until the answer: nobody who leads later
@@ -13,11 +13,11 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..partitions.environment import PartitionId
 from ..partitions.raft.messages import Voter
-from ..proto.errors import LograftError
+from ..proto.errors import LograftError, NoLeader
 
 
 class LeadingReplica(Protocol):
@@ -70,12 +70,22 @@ class Departures:
         self._silent.discard(partition)
 
 
-async def lets_go(replica: LeadingReplica, identity: Voter, placed: Callable[[], Collection[Voter]]) -> bool:
-    """The leader's answer: does the partition do without `identity` for good? `placed` says where replicas should be.
+class Placed(NamedTuple):
+    """What is decided about a partition's replicas, as far as the leader knows."""
 
-    Raises NotLeader, NoLeader.
+    placement: Collection[Voter]
+    next_number: int
+    """Of its topic: all below were given out, and are placed now or never again."""
+
+
+async def lets_go(replica: LeadingReplica, identity: Voter, placed: Callable[[], Placed]) -> bool:
+    """The leader's answer: does the partition do without `identity` for good?
+
+    Raises NotLeader; NoLeader, also if the decision that places it is not known here yet.
     """
-    if identity in placed():
+    if identity.replica_number >= placed().next_number:
+        raise NoLeader(f"the leader has not heard yet of the decision that made {identity}; asked again later")
+    if identity in placed().placement:
         return False
     await replica.confirm_read()
-    return identity not in (*placed(), *replica.voters, *replica.committed_voters)
+    return identity not in (*placed().placement, *replica.voters, *replica.committed_voters)

@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ from ..partitions.raft.messages import Voter
 from ..partitions.replica import Replica
 from ..proto.errors import UNDECODABLE, InvalidRequest, LograftError, NoLeader
 from .decision_log import Report
-from .departures import Departures, lets_go
+from .departures import Departures, Placed, lets_go
 from .peer.links import PeerLinks
 from .replicas import Replicas
 from .throttle import Throttle
@@ -30,7 +31,7 @@ ANSWER_MS_MAX = 2_000
 LOOKS_PER_IDLE_LOOK = 4
 """While nothing was to be done, every so many looks are enough."""
 LOOKS_PER_WHOLE_LOOK = 30
-"""Of those for departures: one of so many asks also about replicas that vote where newer ones are placed."""
+"""Of those for departures: one of so many asks also about replicas for which it is most likely in vain."""
 
 
 class _Question(NamedTuple):
@@ -135,13 +136,21 @@ class Moves:
             self._report("voters_unchanged", partition=str(partition), why=why)
 
     async def look_for_departures(self) -> None:
-        """About once a second: ask whether the replicas here that are placed here no more may be deleted."""
+        """About once a second: ask whether the replicas here that are placed here no more may be deleted.
+
+        Those that are placed here, and seem to be unknown to their leaders, ask as well: so the leaders hear of them.
+        """
         self._departure_looks += 1
-        for partition, identity in self._replicas.departing(all_=self._departure_looks % LOOKS_PER_WHOLE_LOOK == 0):
+        all_ = self._departure_looks % LOOKS_PER_WHOLE_LOOK == 0
+        for partition, identity in self._replicas.departing(all_=all_):
             if not self._departures.is_silent(partition) and await self._departures.may_delete(partition, identity):
                 self._report("replica_let_go", partition=str(partition), identity=str(identity))
                 await self._replicas.delete_departed(partition, identity)
                 self._departures.deleted(partition)
+        for partition, identity in self._replicas.unheeded(all_=all_):
+            # Whoever asks about a replica has it. A leader whose log names another voter on that disk hears so.
+            with suppress(LograftError):
+                await self._ask(partition, identity)
 
     async def _ask(self, partition: PartitionId, identity: Voter) -> bool:
         leader_id = self._replicas.leader_of(partition).broker_id
@@ -161,7 +170,13 @@ class Moves:
         return b"\x01" if await self._let_go(*question) else b"\x00"
 
     async def _let_go(self, partition: PartitionId, identity: Voter) -> bool:
-        replica = self._replicas.table.get(partition)
+        replica, state = self._replicas.table.get(partition), self._replicas.state
         if replica is None or not self._replicas.is_caught_up:
             raise NoLeader(f"broker {self._broker_id} does not lead {partition}, or does not know the decisions yet")
-        return await lets_go(replica, identity, lambda: self._replicas.placed_voters(replica))
+
+        def placed() -> Placed:
+            topic, fact = state.topic_by_id(partition.topic_id), state.partition(partition)
+            return Placed((), 0) if topic is None or fact is None else Placed(fact.placement, topic.next_replica_number)
+
+        self._replicas.note_there(partition, identity)
+        return await lets_go(replica, identity, placed)

@@ -843,13 +843,9 @@ class Node:
         fact = self._replicas.state.partition(replica.partition)
         if fact is None or not fact.placement:
             return None
-        brokers = self._replicas.state.brokers
-        free = [
-            placed
-            for placed in fact.placement
-            if (known := brokers.get(placed.broker_id)) is None or not known.draining
-        ]
-        preferred = (free or fact.placement)[0]
+        brokers, wanted = self._replicas.state.brokers, self._replicas.placed_voters(replica)
+        free = [voter for voter in wanted if (known := brokers.get(voter.broker_id)) is None or not known.draining]
+        preferred = (free or wanted)[0]
         if preferred == replica.voter:
             return None  # it is where it should be, and so are nearly all
         status = replica.status()

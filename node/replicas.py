@@ -63,7 +63,7 @@ from .metrics import Metrics
 from .open_retries import OpenRetries
 from .peer.raft_transport import RaftTransport
 from .sightings import Leading, Sightings
-from .voter_steps import who_should_vote
+from .voter_steps import filled_places, who_should_vote
 
 CLUSTER_PARTITION = PartitionId(CLUSTER_TOPIC_ID, 0)
 FILES_PER_REPLICA = 4
@@ -149,6 +149,8 @@ class Replicas:
         self.learning: list[Replica] = []
         """The replicas that led, when that was last looked at, and gave their logs to others than voters."""
         self.lineages = Lineages(environment, promises, config.broker.data_directory)
+        self._there: dict[PartitionId, set[Voter]] = {}
+        """Of partitions led here: who has said that it is there, though another votes on its disk."""
         self._let_go: dict[PartitionId, Voter] = {}
         """Replicas to be deleted, with the identity that their leaders let go."""
         self._may_create = False
@@ -395,13 +397,45 @@ class Replicas:
         fact = self.state.partition(replica.partition)
         voters = replica.voters
         # Nearly always they are the same, and this is asked for thousands of partitions, again and again.
-        return voters if fact is None or fact.placement == voters else who_should_vote(fact.placement, voters)
+        if fact is None or fact.placement == voters:
+            return voters
+        return who_should_vote(fact, voters, self._there.get(replica.partition, ()))
+
+    def filled_places(self, replica: Replica) -> dict[Voter, Voter]:
+        """Whoever is placed -> who votes in its place, in a partition that this broker leads."""
+        fact = self.state.partition(replica.partition)
+        if fact is None or fact.placement == replica.voters:
+            return {}
+        return filled_places(fact, replica.voters, self._there.get(replica.partition, ()))
+
+    def note_there(self, partition: PartitionId, identity: Voter) -> None:
+        """This one is on its disk, by its own broker's word: if another votes on that disk, that one is not."""
+        fact, replica = self.state.partition(partition), self.table.get(partition)
+        if fact is not None and replica is not None and identity in self.filled_places(replica):
+            self._there.setdefault(partition, set()).add(identity)
+
+    def unheeded(self, *, all_: bool) -> list[tuple[PartitionId, Voter]]:
+        """The replicas here that are placed here and do not vote, and know of no leader: theirs may not know of them.
+
+        With `all_` those as well that do know of one, which may be over.
+        """
+        if not self._may_create:
+            return []
+        return [
+            (partition, replica.voter)
+            for partition, replica in self.table.items()
+            if replica.voter not in replica.voters
+            and (all_ or replica.leader is None)
+            and partition != CLUSTER_PARTITION
+            and (fact := self.state.partition(partition)) is not None
+            and replica.voter in fact.placement
+        ]
 
     def departing(self, *, all_: bool) -> list[tuple[PartitionId, Voter]]:
         """The replicas here that the decisions once placed and do not place any more; their topics are still there.
 
-        Those that vote where a newer one is placed, by their own logs, only if `all_` are asked for: they stay, unless
-        a leader that did not know yet of the newer one removed them.
+        Those that vote where another is placed, by their own logs, only if `all_` are asked for: they stay, unless a
+        leader that did not know yet of the other removed them.
         """
         if not self._may_create:
             return []
@@ -574,7 +608,7 @@ class Replicas:
             if partition == CLUSTER_PARTITION:
                 replica.placed = identities(self.state.brokers) or replica.placed
             elif fact is not None:
-                replica.placed = fact.placement
+                replica.placed = self.placed_voters(replica)
 
     async def _create(self, placed: PlacedReplica, turns: asyncio.Semaphore) -> None:
         if placed.partition in self.table or placed.partition in self.unopened:

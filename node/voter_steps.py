@@ -3,18 +3,19 @@
 Invariants
     a step depends on the log, the placement and who keeps up, and on nothing remembered: whoever leads next goes on
     the voters are never fewer than the replicas placed, unless they were before
-    a replica that votes stays where one is placed on its very disk, under whatever number: it holds the records, and a
-        newer one could be made there only once it is gone
+    a replica that votes stays where another is placed on its very disk: it holds the records, and the other could be
+        made there only once it is gone; unless the other is there, for then it is this one that is not
     a leader that is not placed any more leads until another voter can take over
 The core refuses whatever would not be safe; what is chosen here is only the order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from ..partitions.raft.messages import Voter
+from .controller.facts import PartitionFact
 
 
 class ChangeVoters(NamedTuple):
@@ -32,13 +33,24 @@ class HandOver(NamedTuple):
 Step = ChangeVoters | HandOver
 
 
-def who_should_vote(placement: Sequence[Voter], voters: Sequence[Voter]) -> tuple[Voter, ...]:
-    """Who should vote of a partition that is placed so, and has these voters by its leader's log.
+def filled_places(fact: PartitionFact, voters: Sequence[Voter], there: Collection[Voter]) -> dict[Voter, Voter]:
+    """Whose places others fill: whoever is placed -> whoever votes on that very disk, by the leader's log.
 
-    Each is who the decisions name, or who votes already on that disk: placed elsewhere and back before it had gone.
+    A replica that was placed elsewhere, and back before it had gone, has another number by then. Whoever is `there`
+    takes its own place: on its disk no other is, so that who votes there was never made, or is lost.
     """
-    voting = {voter[:2]: voter for voter in voters}
-    return tuple(placed if placed in voters else voting.get(placed[:2], placed) for placed in placement)
+    voting = {voter[:2]: voter for voter in voters if not fact.ended(voter)}
+    return {
+        placed: voting[placed[:2]]
+        for placed in fact.placement
+        if placed not in voters and placed not in there and placed[:2] in voting
+    }
+
+
+def who_should_vote(fact: PartitionFact, voters: Sequence[Voter], there: Collection[Voter]) -> tuple[Voter, ...]:
+    """Those placed, or who fills their places. For the arguments see `filled_places`."""
+    filled = filled_places(fact, voters, there)
+    return tuple(filled.get(placed, placed) for placed in fact.placement)
 
 
 def next_step(

@@ -277,7 +277,13 @@ class Repairer:
         head = mending.head
         rewrites, cleans = (head.rewritten_to, head.cleaned_to) if head is not None else (0, 0)
         now = max(mending.rewritten_to, rewritten_to, rewrites), max(cleaned_to, cleans)
-        if now != (rewritten_to, cleaned_to):
+        known = self._promises.recall(replica.partition)
+        is_past_mark = known is not None and known.mark < mending.after
+        if is_past_mark:
+            # It goes out with the next promise. Others may have merged what stands around the mark, and no log is read
+            # over a mark at which no item ends.
+            self._promises.raise_mark(replica.partition, mending.after)
+        if now != (rewritten_to, cleaned_to) or is_past_mark:
             number = self._promises.note_compacted(replica.partition, rewritten_to=now[0], cleaned_to=now[1])
             await self._promises.sync(number)
         try:

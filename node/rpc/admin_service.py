@@ -39,7 +39,6 @@ from ..controller.topic_rules import is_internal
 from ..holdings import Holdings
 from ..peer.links import PeerLinks
 from ..replicas import CLUSTER_PARTITION, Replicas, partition_of
-from ..voter_steps import who_should_vote
 from .limits import CALL_SECONDS_MAX
 from .partition_description import described_partition, is_moving
 from .recoveries import recover_partition
@@ -422,8 +421,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
 
     def _may_never_be_done(self, fact: PartitionFact, view: PartitionView) -> bool:
         """Is the partition to have a replica on a broker that is not there?"""
-        wanted = who_should_vote(fact.placement, view.voters)
-        return any(placed not in view.voters and not self._is_alive(placed.broker_id) for placed in wanted)
+        return any(placed not in view.voters and not self._is_alive(placed.broker_id) for placed in fact.placement)
 
     async def _recover_partition(self, request: pb.RecoverPartitionRequest) -> pb.RecoverPartitionResponse:
         topic = await self._controller().describe_topic(request.partition.topic)

@@ -15,7 +15,6 @@ from ...partitions.raft.messages import Voter
 from ..cluster_view import PartitionView, ReplicaView
 from ..controller.facts import PartitionFact
 from ..sightings import Leading
-from ..voter_steps import who_should_vote
 from .recoveries import described_recovery
 
 
@@ -67,8 +66,8 @@ def described_partition(
 
 
 def is_moving(fact: PartitionFact, view: PartitionView) -> bool:
-    """Do not just those vote who should?"""
-    return {*view.voters} != {*who_should_vote(fact.placement, view.voters)}
+    """Do not just those vote who are placed? Who fills another's place is told by the leader as that one."""
+    return {*view.voters} != {*fact.placement}
 
 
 def _copying(replica: ReplicaView | None, placed: Voter) -> pb.CopyProgress | None:

@@ -239,6 +239,52 @@ def test_a_move_that_cannot_end_yet_is_taken_back_and_what_was_there_stays(four:
     assert_nothing_is_lost(four.leader_of("back"), "back", load.acknowledged)
 
 
+def test_who_was_away_when_a_topic_was_made_and_is_placed_elsewhere_and_back_votes_in_the_end(four: Brokers) -> None:
+    """Its first replica was never made, and votes by the log of the others; the one that is made later is another."""
+    away = four[3]
+    away.pause()
+    name = next(
+        name
+        for name in map("away-{}".format, range(4))
+        if four.create_topic(name, replication=3) and 3 in placed_on(four[0], name)
+    )
+    away.kill()
+    before = placed_on(four[0], name)
+    target = next(broker for broker in four.all if broker.broker_id not in before)
+    directory = f"partitions/{described(four[0], name).topic_id}-0"
+    (target.data_directory / directory).write_text("no directory: the replica cannot be made here")
+    assert not (away.data_directory / directory).exists()
+    with Load(four, name) as load:
+        eventually(lambda: len(load.acknowledged) > 20, seconds=30)
+        move = ("partition", "move", name, "0", "--to")
+        to = [target.broker_id if broker == 3 else broker for broker in before]
+        assert lograft(four, *move, ",".join(map(str, to))).returncode == 0
+        away.start()
+        eventually(lambda: next(one for one in health(four[0]).brokers if one.broker_id == 3).alive, seconds=30)
+        eventually(lambda: lograft(four, *move, ",".join(map(str, before))).returncode == 0, seconds=30)
+        eventually(lambda: is_whole(four[0], name), seconds=30)
+        eventually(lambda: not described(four[0], name).partitions[0].moving, seconds=30)
+        assert (away.data_directory / directory).exists()
+    assert_nothing_is_lost(four.leader_of(name), name, load.acknowledged)
+
+
+@pytest.mark.long
+def test_after_a_move_was_taken_back_leadership_returns_to_the_preferred_leader(four: Brokers) -> None:
+    four.create_topic("preferred", replication=3)
+    before = placed_on(four[0], "preferred")
+    target = next(broker for broker in four.all if broker.broker_id not in before)
+    directory = f"partitions/{described(four[0], 'preferred').topic_id}-0"
+    (target.data_directory / directory).write_text("no directory: the replica cannot be made here")
+    eventually(lambda: four.leader_of("preferred").broker_id == before[0], seconds=30)
+    move = ("partition", "move", "preferred", "0", "--to")
+    assert lograft(four, *move, ",".join(map(str, [target.broker_id, *before[1:]]))).returncode == 0
+    assert lograft(four, *move, ",".join(map(str, before))).returncode == 0
+    four[before[0]].stop()
+    eventually(lambda: described(four.running[0], "preferred").partitions[0].leader_id in before[1:], seconds=30)
+    four[before[0]].start()
+    eventually(lambda: four.leader_of("preferred").broker_id == before[0], seconds=60)
+
+
 @pytest.mark.long
 def test_a_drained_broker_leads_nothing_until_it_is_undrained_and_one_that_is_needed_is_not_drained(
     brokers: Brokers,

@@ -14,7 +14,7 @@ from ..replica.trio import a_trio
 
 
 def voting(leader: Replica) -> set[Voter]:
-    return {replica.voter for replica in view_of(leader.status(), Copying(), 0).replicas if replica.votes}
+    return {replica.voter for replica in view_of(leader.status(), Copying(), 0, {}).replicas if replica.votes}
 
 
 def test_a_change_of_voters_is_told_once_it_is_committed_and_not_before(tmp_path: Path) -> None:
@@ -33,5 +33,17 @@ def test_a_change_of_voters_is_told_once_it_is_committed_and_not_before(tmp_path
             assert voting(leader) == before
             trio.join()
             await trio.watch.until(lambda: voting(leader) == before - {leaving})
+
+    asyncio.run(go())
+
+
+def test_who_fills_anothers_place_is_told_as_that_one(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            leader = await trio.leader()
+            for voter in leader.voters:
+                placed = voter._replace(replica_number=9)
+                told = view_of(leader.status(), Copying(), 0, {voter: placed})
+                assert {*told.voters} == {*leader.voters} - {voter} | {placed}
 
     asyncio.run(go())

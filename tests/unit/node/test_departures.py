@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from lograft.node.departures import Departures, lets_go
+import pytest
+from lograft.node.departures import Departures, Placed, lets_go
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
-from lograft.proto.errors import NotLeader
+from lograft.proto.errors import NoLeader, NotLeader
 
 PARTITION = PartitionId("a" * 32, 0)
 LEADER, LEAVING = Voter(1, "d1", 1), Voter(2, "d2", 2)
@@ -68,12 +69,18 @@ async def deposed() -> int:
     raise NotLeader("somebody else leads")
 
 
-def answer(leader: FakeLeader, *placed: Voter) -> bool:
-    return asyncio.run(lets_go(leader, LEAVING, lambda: placed))
+def answer(leader: FakeLeader, *placed: Voter, next_number: int = 3) -> bool:
+    return asyncio.run(lets_go(leader, LEAVING, lambda: Placed(placed, next_number)))
 
 
 def test_a_leader_lets_go_of_whom_nothing_names() -> None:
     assert answer(FakeLeader((LEADER,), (LEADER,), confirmed), LEADER)
+
+
+def test_a_leader_that_has_not_heard_yet_of_the_decision_that_made_it_does_not_let_go() -> None:
+    """Once it hears of that, it might make a voter of what is deleted by then."""
+    with pytest.raises(NoLeader, match="not heard yet"):
+        answer(FakeLeader((LEADER,), (LEADER,), confirmed), LEADER, next_number=LEAVING.replica_number)
 
 
 def test_a_leader_keeps_a_voter_and_one_whose_removal_or_addition_could_still_be_cut() -> None:

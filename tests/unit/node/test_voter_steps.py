@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from lograft.node.voter_steps import ChangeVoters, HandOver, next_step, who_should_vote
+from lograft.node.controller.facts import PartitionFact, RecoveryFact
+from lograft.node.voter_steps import ChangeVoters, HandOver, filled_places, next_step, who_should_vote
 from lograft.partitions.raft.messages import Voter
 
 
@@ -58,22 +59,46 @@ def test_the_old_identity_of_a_wiped_disk_goes_once_the_new_one_votes() -> None:
     assert next_step(A, (A, wiped, C, again), (A, again, C), nobody_but(A, C, again)) == ChangeVoters((A, C, again))
 
 
+AGAIN = on(2, 7)
+"""Placed where B is."""
+
+
+def should_vote(placement: tuple[Voter, ...], voters: tuple[Voter, ...], *there: Voter) -> tuple[Voter, ...]:
+    return who_should_vote(PartitionFact(placement=placement, first_voters=()), voters, there)
+
+
 def test_who_should_vote_is_who_is_placed_or_who_votes_already_on_that_disk() -> None:
-    again, elsewhere = on(2, 7), on(2, 7, "new")
-    assert who_should_vote((C, A, B), (A, B, C)) == (C, A, B)
-    assert who_should_vote((A, again, D), (A, B, C)) == (A, B, D)
-    assert who_should_vote((A, again, D), (A, C)) == (A, again, D), "the older one has gone"
-    assert who_should_vote((A, again), (A, B, again)) == (A, again)
-    assert who_should_vote((A, elsewhere), (A, B)) == (A, elsewhere), "what is on another disk is not there"
+    elsewhere = on(2, 7, "new")
+    assert should_vote((C, A, B), (A, B, C)) == (C, A, B)
+    assert should_vote((A, AGAIN, D), (A, B, C)) == (A, B, D)
+    assert should_vote((A, AGAIN, D), (A, C)) == (A, AGAIN, D), "the older one has gone"
+    assert should_vote((A, AGAIN), (A, B, AGAIN)) == (A, AGAIN)
+    assert should_vote((A, elsewhere), (A, B)) == (A, elsewhere), "what is on another disk is not there"
 
 
 def test_a_replica_placed_elsewhere_and_back_before_it_had_gone_keeps_its_vote_and_its_records() -> None:
     """Seed 504468: the older one was removed, and deleted, before the newer one on its disk held anything."""
-    again = on(2, 7)
     for own in (A, B):
-        assert next_step(own, (A, B), who_should_vote((A, again), (A, B)), everybody) is None
-        step = next_step(own, (A, B, D), who_should_vote((A, again), (A, B, D)), everybody)
+        assert next_step(own, (A, B), should_vote((A, AGAIN), (A, B)), everybody) is None
+        step = next_step(own, (A, B, D), should_vote((A, AGAIN), (A, B, D)), everybody)
         assert step == ChangeVoters((A, B)), "and who was to take its place goes"
+
+
+def test_a_voter_that_was_never_made_gives_way_to_who_is_there_on_its_disk() -> None:
+    """A broker that was away when the topic was made, and placed elsewhere and back meanwhile, makes the later one."""
+    voters, keeps_up = (A, B, C), nobody_but(A, C)
+    assert should_vote((A, AGAIN, C), voters, AGAIN) == (A, AGAIN, C)
+    assert next_step(A, voters, should_vote((A, AGAIN, C), voters, AGAIN), keeps_up) is None, "it has yet to catch up"
+    voters, keeps_up = (A, B, C, AGAIN), nobody_but(A, C, AGAIN)
+    assert next_step(A, voters, should_vote((A, AGAIN, C), voters, AGAIN), keeps_up) == ChangeVoters((A, C, AGAIN))
+
+
+def test_whom_a_recovery_ended_fills_nobodys_place() -> None:
+    recovery = RecoveryFact(
+        number=1, source=A, heir=on(1, 4), first_number=4, term=9, kept_offset=0, lost_offset=0, decided_ms=0, by=""
+    )
+    fact = PartitionFact(placement=(on(1, 4), AGAIN), first_voters=(A, B), recovery=recovery)
+    assert filled_places(fact, (A, B), ()) == {}
 
 
 def test_the_only_voter_is_never_removed() -> None:

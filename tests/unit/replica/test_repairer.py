@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
+from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.events import HoleLost
 from lograft.partitions.raft.messages import RepairReply, RepairRequest, Serving, Voter
 from lograft.partitions.raft.points import ORIGIN, Point
@@ -59,6 +60,13 @@ class DiskForgets:
         self.log = await log_with_hole(self.environment)
 
 
+class NoPromises:
+    """Of a replica that is not listed."""
+
+    def recall(self, partition: PartitionId) -> None:
+        return None
+
+
 async def log_with_hole(environment: FakeEnvironment) -> PartitionLog:
     """A log that needs nobody's help: of what lies beyond the hole nothing was surely held."""
     log, _ = await PartitionLog.recover(
@@ -75,7 +83,7 @@ def test_a_hole_that_is_found_again_however_often_it_is_filled_is_filled_ever_mo
         log.close()
         replica = DiskForgets(environment, await log_with_hole(environment))
         assert replica.log.hole is not None
-        repairer = Repairer(environment, cast(Promises, None), cast(Any, replica), RepairCounts())
+        repairer = Repairer(environment, cast(Any, NoPromises()), cast(Any, replica), RepairCounts())
         repairer.begin()
         await turns()
         assert (replica.times_read, len(environment.timers)) == (1, 1)
@@ -84,6 +92,49 @@ def test_a_hole_that_is_found_again_however_often_it_is_filled_is_filled_ever_mo
         await turns()
         assert (replica.times_read, len(environment.timers)) == (2, 1)
         await repairer.stop()
+
+    asyncio.run(scenario())
+
+
+class Mended:
+    """A new segment that is about to take its place, and ends behind the mark of a log."""
+
+    head = None
+    rewritten_to = 0
+    items_taken = bytes_taken = 0
+    after = Point(1, 3, 1)
+
+    def __init__(self, hole: Hole, promises: Promises) -> None:
+        self.hole = hole
+        self._promises = promises
+        self.marks: list[Point] = []
+
+    async def finish(self) -> None:
+        return
+
+    async def put_in_place(self) -> None:
+        known = self._promises.recall(PARTITION)
+        assert known is not None
+        self.marks.append(known.mark)
+
+
+def test_before_what_was_mended_past_the_mark_is_in_place_the_mark_is_raised_to_its_end() -> None:
+    """Others merge what stands around it: no item would end at the mark, and the log be unreadable for good."""
+
+    async def scenario() -> None:
+        environment = FakeEnvironment(FakeDisk())
+        log = await a_log(environment, "T1", 3)
+        log.close()
+        promises = await Promises.open(environment, DATA)
+        promises.note_created(PARTITION, 4)
+        promises.raise_mark(PARTITION, Point(1, 2, 1))
+        await promises.sync(promises.note_vote(PARTITION, 1, None))
+        replica = DiskForgets(environment, await log_with_hole(environment))
+        assert replica.log.hole is not None
+        mended = Mended(replica.log.hole, promises)
+        repairer = Repairer(environment, promises, cast(Any, replica), RepairCounts())
+        assert await repairer._put_in_place(cast(Any, mended))
+        assert mended.marks == [mended.after] and replica.times_read == 1
 
     asyncio.run(scenario())
 

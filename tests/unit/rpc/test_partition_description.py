@@ -35,11 +35,6 @@ def test_a_partition_is_moved_once_just_those_vote_who_are_placed() -> None:
     assert not described(HERE, replica(HERE), replica(THERE, votes=False)).moving
 
 
-def test_a_partition_that_is_placed_on_a_disk_where_it_votes_already_is_where_it_should_be() -> None:
-    assert not described(HERE._replace(replica_number=9), replica(HERE)).moving
-    assert described(HERE._replace(directory_id="c" * 32, replica_number=9), replica(HERE)).moving
-
-
 def test_who_votes_and_is_placed_elsewhere_by_now_is_shown_as_leaving() -> None:
     told = described(HERE, replica(HERE), replica(THERE))
     assert [(one.broker_id, one.leaving) for one in told.replicas] == [(0, False), (1, True)]
