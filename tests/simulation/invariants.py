@@ -675,6 +675,8 @@ class Invariants:
 
     def note_compacted(self, replica: Replica, cleaned_to: int) -> None:
         """What a replica's log lost by compaction is lost, whatever becomes of its process."""
+        if replica.is_resetting:
+            return  # it is about to copy another log, and knows by then how far that one is cleaned
         key = (replica.partition, replica.voter)
         self._cleaned_to[key] = max(self._cleaned_to.get(key, 0), min(cleaned_to, replica.compacted_to[1]))
 
