@@ -56,7 +56,9 @@ def main() -> int:
     campaign.clear_line()
     summary = campaign.summary
     print(summary.told(never_reached=given.never_reached))
-    print("code that was simulated: {0.digest}, {0.modules} modules".format(simulated_code()))
+    print(
+        "code that was simulated: {0.digest}, {0.modules} modules ({0.product} without tests)".format(simulated_code())
+    )
     print(campaign.verdict(interrupted=interrupted))
     if interrupted:
         return 130

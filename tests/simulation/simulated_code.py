@@ -20,6 +20,8 @@ ONLY_REPORTS = frozenset({"__main__.py", "campaign.py", "reach.py", "simulated_c
 class SimulatedCode(NamedTuple):
     digest: str
     """Twelve hexadecimal digits over paths and contents of the modules."""
+    product: str
+    """The same without what surrounds the code in a seed: a question that is mended leaves this as it is."""
     modules: int
 
 
@@ -36,9 +38,14 @@ def simulated_code(root: Path = ROOT) -> SimulatedCode:
         and not path.relative_to(root).parts[0].startswith(".")
         and not (path.parent == root / "tests" / "simulation" and path.name in ONLY_REPORTS)
     )
+    product = [path for path in paths if not path.startswith("tests/")]
+    return SimulatedCode(_digest(root, paths), _digest(root, product), len(paths))
+
+
+def _digest(root: Path, paths: list[str]) -> str:
     digest = blake2b(digest_size=6)
     for path in paths:
         content = (root / path).read_bytes()
         digest.update(f"{path} {len(content)}\n".encode())
         digest.update(content)
-    return SimulatedCode(digest.hexdigest(), len(paths))
+    return digest.hexdigest()

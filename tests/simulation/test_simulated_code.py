@@ -31,6 +31,17 @@ def test_a_change_of_a_loaded_module_is_another_code(tmp_path: Path, monkeypatch
     assert simulated_code(tmp_path).digest != before.digest
 
 
+def test_a_change_of_what_surrounds_the_code_leaves_the_digest_of_the_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded(monkeypatch, tmp_path / "partitions" / "a.py", "one")
+    loaded(monkeypatch, tmp_path / "tests" / "simulation" / "invariants.py", "strict")
+    before = simulated_code(tmp_path)
+    loaded(monkeypatch, tmp_path / "tests" / "simulation" / "invariants.py", "right")
+    after = simulated_code(tmp_path)
+    assert after.product == before.product and after.digest != before.digest
+
+
 def test_what_only_reports_is_not_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded(monkeypatch, tmp_path / "partitions" / "a.py", "one")
     before = simulated_code(tmp_path)
