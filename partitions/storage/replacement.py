@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ..environment import Disk
 from ..raft.points import Point
+from ..raft.voter_sets import VoterChange
 from .segment import NEW, new_path, read_head, segment_bases, segment_files, segment_path, unlink_segment
 from .segment_head import SegmentHead
 
@@ -89,8 +90,7 @@ async def _tell_following_head(disk: Disk, directory: str, replacement: Replacem
         size = file.size()
     finally:
         file.close()
-    voter_changes = tuple(change for head in heads for change in head.voter_changes_before)
-    told = heads[-1].following(size, _joined(heads), voter_changes)
+    told = heads[-1].following(size, _joined(heads), _voter_changes(heads))
     if told == heads[-1]:
         return
     path = segment_path(directory, replacement.end_offset) + ".head"
@@ -109,10 +109,21 @@ async def _tell_following_head(disk: Disk, directory: str, replacement: Replacem
     await disk.sync_directory(directory)
 
 
+def _voter_changes(heads: list[SegmentHead]) -> tuple[VoterChange, ...]:
+    """Those of several segments as those of one. The last head may have been told already, before a crash."""
+    joined: list[VoterChange] = []
+    for change in (change for head in heads for change in head.voter_changes_before):
+        if not joined or change.point > joined[-1].point:
+            joined.append(change)
+    return tuple(joined)
+
+
 def _joined(heads: list[SegmentHead]) -> tuple[Point, ...]:
     """The landmarks of several segments as those of one: of records' ends in a row the last one is enough."""
     joined: list[Point] = []
     for landmark in (landmark for head in heads for landmark in head.landmarks_before):
+        if joined and landmark <= joined[-1]:
+            continue  # the last head was told of it already, before a crash
         # Three of one term and rank: the first may be a zero-width item, the second is none.
         if len(joined) > 1 and joined[-2][::2] == joined[-1][::2] == landmark[::2]:
             joined.pop()

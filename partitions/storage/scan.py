@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from ...proto.errors import CorruptBatch
@@ -175,6 +176,9 @@ class _Scanner:
                 return False
             journal.extend(landmark)
         changes = following.voter_changes_before
+        points = [found.voter_sets.changed_at, *(change.point for change in changes)]
+        if any(later <= earlier for earlier, later in pairwise(points)):
+            return False
         voters = changes[-1].voters if changes else found.voter_sets.newest
         if (segment.size, journal.last, voters) != (following.bytes_before, following.base, following.voters):
             return False
