@@ -499,10 +499,6 @@ class RaftCore:
     def _become_leader(self, effects: Effects) -> None:
         if not self._election.is_sure(len(self.voters)):
             effects.notes.append(("led_by_all_voters_in_doubt", {"term": self.term, "last": str(self.last)}))
-        if self.doubtful:
-            # All voters are present and none holds more: nothing is left to doubt.
-            self.doubtful = False
-            effects.doubt_cleared = True
         self.role = Role.LEADER
         self.leader = self.voter
         self._election.forget_failures()
@@ -663,6 +659,10 @@ class RaftCore:
         self._standing.persisted = event.point
         self._maybe_reach_word(effects)
         if self.role is Role.LEADER:
+            if self.doubtful and self.persisted >= self._term_start:
+                # Nobody whose vote counted held more than it did when it was elected, and now that is on its disk. Not
+                # before: a loss of power would leave a replica that is sure, without what it acknowledged once.
+                self._end_doubt(effects)
             self._advance_commit(effects)
         elif self.doubtful:
             self._maybe_clear_doubt(effects)
@@ -836,13 +836,16 @@ class RaftCore:
         request, proved = self._doubted
         until = request.session_end
         if self.persisted >= until and self.journal.holds(until):
-            self.doubtful = False
-            self._doubted = None
-            effects.doubt_cleared = True
-            effects.notes.append(("doubt_cleared", {"through": str(self.persisted)}))
+            self._end_doubt(effects)
             # All of it, and not only what is on disk by now: of what came meanwhile it was said that it does not count,
             # and where nothing more is appended nobody would ever say otherwise.
             effects.send_when_persisted.append(self._append_reply(request, accepted=True, match=proved))
+
+    def _end_doubt(self, effects: Effects) -> None:
+        self.doubtful = False
+        self._doubted = None
+        effects.doubt_cleared = True
+        effects.notes.append(("doubt_cleared", {"through": str(self.persisted)}))
 
     def _on_set_willing(self, event: SetWilling, effects: Effects) -> None:
         self.willing = event.willing

@@ -17,6 +17,8 @@ Each rule has a name, which a violation carries:
     no-needless-damage   what a power loss leaves of a log is never taken for decay
     word-kept            unless it followed a newer leader, a replica that is sound after a restart holds what it
                          acknowledged, and one that is not in doubt votes for nobody who holds less
+    sure-holds           a replica whose doubt has ended holds, on its platter, what it acknowledged, and if it leads, all
+                         that was committed before its term; or it has promised to doubt again if its memory goes
     offsets-whole        committed offsets have neither holes nor overlaps
     no-duplicates        no value is committed twice
     sequences-in-order   a producer's batches are committed in the order of their sequences, none missing
@@ -231,6 +233,7 @@ class _Progress:
     committed: Point = ORIGIN
     start: int = 0
     resets: int = 0
+    was_doubtful: bool = False
 
 
 class Invariants:
@@ -348,7 +351,7 @@ class Invariants:
         heir, first_number = self._heirs.get(replica.partition, (None, 0))
         if replica.voter == heir and first_number != self._first_numbers.get(replica.partition):
             self._note_heir(replica, first_number)
-        self._progress[replica] = _Progress()
+        self._progress[replica] = _Progress(was_doubtful=replica.is_doubtful)
         self._begin_at_base(replica)
         status = replica.status()
         word = self._words.get((replica.partition, replica.voter), ORIGIN)
@@ -404,6 +407,24 @@ class Invariants:
             )
         oracle.lose_after(place, leader.term)
         self.acknowledged[partition] = min(self.acknowledged[partition], oracle.end.offset)
+
+    def note_doubt(self, replica: Replica) -> None:
+        """A replica has changed its role, or commits: is it in doubt still, or sure again, and rightly?"""
+        progress = self._progress.get(replica)
+        if progress is None or self.is_ended(replica):
+            return
+        was_doubtful, progress.was_doubtful = progress.was_doubtful, replica.is_doubtful
+        if replica.is_doubtful or not was_doubtful or replica.voter in self.unreadable | self.lost:
+            return
+        partition, places = replica.partition, self.committed[replica.partition].places
+        known = {self._words.get((partition, replica.voter), ORIGIN)} & places.keys()
+        if replica.is_leader:
+            known |= {max(point for point in places if point.term < replica.term)}
+        for point in known:
+            # What its machine's end would take must not be counted on unless it would doubt again then.
+            is_noted = replica._copy.is_promised and self._holds_written(replica.voter, partition, point)
+            if not is_noted and not self._is_durable(replica.voter, partition, point):
+                raise Violation("sure-holds", f"{replica.voter} doubts no more, but {point} is not on its platter")
 
     def note_commit_moved(self, replica: Replica) -> None:
         """A replica's committed point moves, now."""

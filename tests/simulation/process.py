@@ -442,12 +442,14 @@ class BrokerProcess:
         if replica.is_leader:
             self._cluster.invariants.note_leader(replica.partition, replica.term, replica.voter)
             self._cluster.invariants.note_elected(replica)
+        self._cluster.invariants.note_doubt(replica)
         what = f"{replica.partition.number} {replica.voter} {replica.role.value} t{replica.term}"
         self._cluster.trace.note("role", what)
         self.heartbeats.role_changed(replica)
 
     def committed(self, replica: Replica) -> None:
         self._cluster.invariants.note_commit_moved(replica)
+        self._cluster.invariants.note_doubt(replica)
         self._cluster.note_committed(replica)
 
     # -- peers ---------------------------------------------------------------------------------------------------------

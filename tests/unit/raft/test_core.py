@@ -337,6 +337,24 @@ def test_doubt_is_not_cleared_by_a_point_that_is_not_on_disk() -> None:
     assert not effects.doubt_cleared and core.doubtful
 
 
+def test_who_is_elected_in_doubt_doubts_until_what_it_was_elected_with_is_on_disk() -> None:
+    core = a_core(log=(1,), term=1, doubtful=True)
+    items = items_of_terms(1, 1)
+    core.step(append(term=1, prev=Point(1, 1, 1), items=items[2:], session_end=items[-1].point))
+    core.step(LeaderResigned(2, term=1))
+    core.step(TimerFired())
+    core.step(VoteReply(N2, N1, 2, granted=True, pre=True))
+    core.step(VoteReply(N3, N1, 2, granted=True, pre=True))
+    core.step(VoteReply(N2, N1, 2, granted=True))
+    effects = core.step(VoteReply(N3, N1, 2, granted=True))
+    # A power loss would take the second record, which a majority may have acknowledged, this replica among them.
+    assert core.role is Role.LEADER and core.doubtful and not effects.doubt_cleared
+    effects = core.step(Persisted(items[-1].point))
+    assert core.doubtful and not effects.doubt_cleared
+    effects = core.step(Persisted(core.last))
+    assert not core.doubtful and effects.doubt_cleared
+
+
 def test_learner_gets_the_log_but_does_not_count() -> None:
     learner = a_core(4, learner=True)
     group = Group(*(a_core(each) for each in (1, 2, 3)), learner)
