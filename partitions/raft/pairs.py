@@ -15,7 +15,7 @@ Invariants
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -138,7 +138,7 @@ class Pair:
         self._answered_ms = 0.0
         self._unknown: dict[Group, tuple[int, float]] = {}
         """Groups that the other refused as unknown, with their term and when."""
-        self._told_silent: set[Group] = set()
+        self._told_silent: dict[Group, None] = {}
         """Groups led here that were told so, and not yet that it knows them."""
 
     def begin_session(self, now_ms: float) -> PairEffects:
@@ -163,7 +163,7 @@ class Pair:
         # Whoever leads on is told when the other side knows the group; whoever does not would never be.
         if term is not None or group not in self._told_silent:
             return False
-        self._told_silent.discard(group)
+        del self._told_silent[group]
         return self.heard
 
     def _set_leading(self, group: Group, term: int | None) -> None:
@@ -220,7 +220,12 @@ class Pair:
             effects.was_heard_again = True
             self._told_silent.clear()
         # Not only the answer to the newest one counts: on a slow machine it always comes after the next was sent.
-        if not reply.agrees and reply.number > self._said_until:
+        if reply.number <= self._said_until:
+            return
+        if reply.agrees:
+            # It follows in all of these, also where it came to do so by other messages than the lists.
+            self._wake([group for group in self._told_silent if self.leading.get(group) is not None], effects)
+        else:
             self._said_until = self._number
             effects.send.append(Leading(tuple(self.leading.items())))
 
@@ -253,7 +258,11 @@ class Pair:
             if own is not None:
                 self._set_leading(group, None)
                 self._unknown[group] = (own, now_ms)
-                self._told_silent.add(group)
+                self._told_silent[group] = None
                 effects.silent.append(group)
-        effects.wake.extend(group for group in reply.behind if self.leading.get(group) is not None)
-        self._told_silent.difference_update(effects.wake)
+        self._wake([group for group in reply.behind if self.leading.get(group) is not None], effects)
+
+    def _wake(self, groups: Iterable[Group], effects: PairEffects) -> None:
+        for group in groups:
+            effects.wake.append(group)
+            self._told_silent.pop(group, None)

@@ -90,6 +90,29 @@ def test_unknown_replica_is_silent_and_left_out_until_it_is_tried_again() -> Non
     assert exchange(leader, follower, 700)[-1].wake == ["a"]
 
 
+def test_a_group_that_was_told_of_silence_is_told_that_it_has_ended_where_the_other_side_follows_already() -> None:
+    leader, follower = two_sides()
+    leader.pair.set_leading("a", 1)
+    assert exchange(leader, follower, 100)[-1].silent == ["a"]
+    # Its replica is made now, and hears of its leader by a question that every voter is asked, not by the lists.
+    follower.pair.set_following("a", 1)
+    follower.views["a"] = GroupView(1, follows=True)
+    exchange(leader, follower, 200)
+    found = exchange(leader, follower, 700)
+    assert found[0].send[0].agrees and found[-1].wake == ["a"]
+    assert exchange(leader, follower, 800)[-1].wake == [], "told once"
+
+
+def test_agreement_about_an_older_heartbeat_ends_no_silence() -> None:
+    leader, _ = two_sides()
+    leader.pair.set_leading("a", 1)
+    leader.receive(LeadingReply((), ("a",), ()), 150)
+    without = leader.pair.tick(200).send[0]
+    leader.pair.tick(700)
+    assert isinstance(without, Heartbeat) and leader.pair.leading.get("a") == 1, "tried again"
+    assert leader.receive(HeartbeatReply(without.number, agrees=True), 710).wake == []
+
+
 def test_resignation_is_told_again_until_it_is_noted() -> None:
     leader, follower = two_sides()
     follow(leader, follower, "a", 1)
