@@ -129,7 +129,7 @@ class ClusterState:
         """Take over the decisions of `other`, which is used up. Returns the keys under which something else stands."""
         before, after = self.snapshot(), other.snapshot()
         self.topics, self.brokers, self.deleted_topics = other.topics, other.brokers, other.deleted_topics
-        self.unreadable, self._names_by_id = other.unreadable, other._names_by_id
+        self.settings, self.unreadable, self._names_by_id = other.settings, other.unreadable, other._names_by_id
         self.bad_record_count += other.bad_record_count
         absent = object()
         keys = sorted(before.keys() | after.keys())

@@ -6,11 +6,13 @@ from lograft.node.controller.facts import (
     BrokerFact,
     DeletedTopicFact,
     PartitionFact,
+    SettingFact,
     TopicFact,
     delete,
     encode_value,
     put,
 )
+from lograft.node.controller.settings import BYTES_PER_SECOND, GONE_AFTER_MS
 from lograft.node.controller.state import ClusterState
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import Voter
@@ -40,10 +42,15 @@ def a_deletion(topic_id: str, name: str = "a") -> DeletedTopicFact:
     return DeletedTopicFact(topic_id=topic_id, name=name, deleted_ms=0)
 
 
+def a_setting(name: str, value: int) -> SettingFact:
+    return SettingFact(name=name, value=value)
+
+
 FACTS = st.one_of(
     st.builds(a_topic, st.sampled_from("abc"), st.sampled_from(IDS), st.sampled_from([(1,), (1, 2), (3, 1)])),
     st.builds(a_broker, st.integers(0, 3), st.sampled_from(["", "r1"])),
     st.builds(a_deletion, st.sampled_from(IDS), st.sampled_from("abc")),
+    st.builds(a_setting, st.sampled_from([BYTES_PER_SECOND, GONE_AFTER_MS]), st.integers(0, 2)),
 )
 PUTS = FACTS.map(lambda fact: (fact.key.encode(), encode_value(fact)))
 TOMBSTONES = FACTS.map(lambda fact: (fact.key.encode(), None))
@@ -93,6 +100,18 @@ def test_the_state_is_found_again_from_its_own_facts_and_by_id_as_by_name(log: l
     for topic_id in IDS:
         found = state.topic_by_id(topic_id)
         assert found is None or state.topic(found.name) == found
+
+
+@given(LOGS, LOGS)
+def test_a_state_that_becomes_another_holds_all_that_the_other_held_and_nothing_else(
+    log: list[Record], another: list[Record]
+) -> None:
+    state, other, expected = state_of(log), state_of(another), state_of(another)
+    before = state.snapshot()
+    changed = state.become(other)
+    assert state == expected and state.snapshot() == expected.snapshot()
+    after = state.snapshot()
+    assert changed == sorted(key for key in {*before, *after} if before.get(key, "none") != after.get(key, "none"))
 
 
 def test_a_change_names_its_key_and_a_repetition_names_none() -> None:
