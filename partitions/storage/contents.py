@@ -69,4 +69,5 @@ class Contents:
             bytes_before=segment_bytes,
             landmarks_before=tuple(landmarks),
             voter_changes_before=tuple(self._voter_changes),
+            base_offset_before=self._landmarks[0].offset,
         )

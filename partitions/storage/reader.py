@@ -72,6 +72,8 @@ class LogReader:
                 raise DamagedLog(segment.path, position, str(error)) from error
             self._keep_place(after, segment, position)
             if len(items) == count:
+                if not items and after < upto:
+                    raise DamagedLog(segment.path, position, f"nothing follows {after}")
                 break
         return tuple(items)
 
@@ -124,7 +126,8 @@ class LogReader:
             if len(found) == count:
                 if found or offset >= upto_offset:
                     break
-                if position == begin:
+                belongs_here = segment is self._segments[self._segments.at_offset(offset)]
+                if position == begin or (position >= segment.size and belongs_here):
                     raise DamagedLog(segment.path, position, f"no batch holds offset {offset}")
                 # What was skipped took up the room; from its place the batch itself is given, however large.
             self._keep_place(offset, segment, position)

@@ -90,7 +90,7 @@ async def _tell_following_head(disk: Disk, directory: str, replacement: Replacem
         size = file.size()
     finally:
         file.close()
-    told = heads[-1].following(size, _joined(heads), _voter_changes(heads))
+    told = heads[-1].following(replacement.base_offset, size, _joined(heads), _voter_changes(heads))
     if told == heads[-1]:
         return
     path = segment_path(directory, replacement.end_offset) + ".head"

@@ -110,7 +110,7 @@ class _Scanner:
     def scan(self) -> Scan:
         try:
             self._bases = segment_bases(segment_files(self._disk, self._directory))
-        except OSError:
+        except FileNotFoundError:
             self._bases = []
         self._heads = [self._head(base) for base in self._bases]
         found = self._nothing()
@@ -162,7 +162,8 @@ class _Scanner:
         this, following = self._heads[at], self._heads[at + 1]
         if isinstance(this, str) or isinstance(following, str) or following.base > self._mark:
             return False
-        if this.base != contents.end:
+        # Another one may have stood between these two, and be gone; segments of the same size are common.
+        if this.base != contents.end or following.base_offset_before != this.base.offset:
             return False
         try:
             segment = self._segment(this.base)

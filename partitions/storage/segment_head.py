@@ -51,6 +51,8 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
     rewritten_to: int = 0
     """Of a first head that was offered: how far the log it comes from was compacted."""
     cleaned_to: int = 0
+    base_offset_before: int | None = None
+    """Of the segment before, to which its size and its points belong; None if there is none."""
 
     def dated(self, append_time_ms: int) -> SegmentHead:
         return msgspec.structs.replace(self, append_time_ms=append_time_ms)
@@ -59,7 +61,12 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
         """The same for a log of which nothing before the base is left: it starts there, whatever was said before."""
         start_offset = max(self.start_offset, self.base.offset)
         return msgspec.structs.replace(
-            self, start_offset=start_offset, bytes_before=None, landmarks_before=(), voter_changes_before=()
+            self,
+            start_offset=start_offset,
+            bytes_before=None,
+            landmarks_before=(),
+            voter_changes_before=(),
+            base_offset_before=None,
         )
 
     def compacted(self, rewritten_to: int, cleaned_to: int) -> SegmentHead:
@@ -67,11 +74,16 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
         return msgspec.structs.replace(self, rewritten_to=rewritten_to, cleaned_to=cleaned_to)
 
     def following(
-        self, bytes_before: int, landmarks_before: tuple[Point, ...], voter_changes_before: tuple[VoterChange, ...]
+        self,
+        base_offset_before: int,
+        bytes_before: int,
+        landmarks_before: tuple[Point, ...],
+        voter_changes_before: tuple[VoterChange, ...],
     ) -> SegmentHead:
         """The same after another segment, which holds the items of those that stood before it."""
         return msgspec.structs.replace(
             self,
+            base_offset_before=base_offset_before,
             bytes_before=bytes_before,
             landmarks_before=landmarks_before,
             voter_changes_before=voter_changes_before,

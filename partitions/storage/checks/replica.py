@@ -352,7 +352,10 @@ class _Checking:
         if head.producers != expected.producers and not is_merged:
             what = "the head remembers other producers than the items before it name"
             self._found.tell(Level.NOTE, path, what, "the items count; should records be doubled, report it")
-        if (head.bytes_before, head.landmarks_before) != (expected.bytes_before, expected.landmarks_before):
+        described, is_there = (
+            (one.base_offset_before, one.bytes_before, one.landmarks_before) for one in (head, expected)
+        )
+        if described != is_there:
             self._found.tell(
                 Level.NOTE,
                 path,

@@ -451,6 +451,23 @@ def test_a_read_that_meets_a_flaw_says_where() -> None:
     asyncio.run(scenario())
 
 
+def test_a_read_of_what_no_segment_holds_says_so_and_does_not_go_on_looking() -> None:
+    async def scenario() -> None:
+        log = await a_log(FakeEnvironment(FakeDisk()), "T1", *[1] * 40, config=CONFIG)
+        await log.sync()
+        lost = log._segments[2]
+        log._segments._line.remove(lost)
+        with pytest.raises(DamagedLog, match=f"no batch holds offset {lost.base.offset}"):
+            log.read_records(lost.base.offset, 40, 1000)
+        with pytest.raises(DamagedLog, match="nothing follows"):
+            log.read_items(lost.base, log.end, 1000)
+        first = lost.base.offset - 1
+        assert [read_header(batch).base_offset for batch in log.read_records(first, 40, 1000)] == [first]
+        assert len(log.read_items(Point(1, first, 1), log.end, 1000)) == 1
+
+    asyncio.run(scenario())
+
+
 def test_the_log_start_is_what_the_newest_move_says() -> None:
     async def scenario() -> None:
         disk = FakeDisk()

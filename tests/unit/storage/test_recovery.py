@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import struct
 from typing import Any
 
@@ -291,6 +292,46 @@ def test_a_segment_lost_in_the_middle_is_a_hole() -> None:
         await log.cut(log.end)
         log.append(items_of(log.end, *[1] * 9), 5)
         assert log.damage is None and len(points_of(log)) == bases[1] + 10
+
+    asyncio.run(scenario())
+
+
+def test_a_segment_lost_in_the_middle_is_a_hole_though_the_one_before_it_is_as_large_and_its_head_is_left() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        full = await synced_log(disk, "T1", *[1] * 40, config=CONFIG)
+        bases = [int(name[:20]) for name in disk.list(LOG_DIRECTORY) if name.endswith(".log")]
+        before, lost = (f"{LOG_DIRECTORY}/{base:020d}.log" for base in bases[1:3])
+        assert len(disk.names[before].cache) == len(disk.names[lost].cache)
+        disk.remove(lost)
+        log, verdict = await recovered(FakeEnvironment(disk), full.end, same_boot=False, config=CONFIG)
+        assert verdict.damage is not None and verdict.damage.where == log.end == Point(1, bases[2], 1)
+        assert verdict.damage.word == full.end
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_no_file_of_a_log_is_removed_because_its_directory_could_not_be_listed_for_a_moment(
+    failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        full = await synced_log(disk, "T1", 3, 2, 4, 1, 5, 3, 3, 3, config=CONFIG)
+        there, right, calls = {*disk.list(LOG_DIRECTORY)}, disk.list, 0
+
+        def listed(directory: str) -> list[str]:
+            nonlocal calls
+            calls += 1
+            if calls == failing:
+                raise OSError(errno.EIO, "input/output error", directory)
+            return right(directory)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "list", listed)
+            with pytest.raises(OSError, match="input/output"):
+                await recovered(FakeEnvironment(disk), full.end, same_boot=False, config=CONFIG)
+        assert {*disk.list(LOG_DIRECTORY)} == there
 
     asyncio.run(scenario())
 

@@ -25,9 +25,9 @@ def a_head(base: Point, *landmarks: Point, changes: tuple[VoterChange, ...] = ()
 def test_a_head_that_was_told_before_a_crash_says_the_same_when_it_is_told_again() -> None:
     older = a_head(Point(1, 4, 2), Point(1, 0, 1), Point(1, 4, 1), CHANGED.point, changes=(CHANGED,))
     following = a_head(Point(2, 9, 1), Point(1, 7, 2), Point(1, 9, 2), Point(2, 9, 1))
-    once = following.following(200, _joined([older, following]), _voter_changes([older, following]))
+    once = following.following(0, 200, _joined([older, following]), _voter_changes([older, following]))
     assert once.voter_changes_before == (CHANGED,) and once.landmarks_before[0] == Point(1, 0, 1)
-    again = once.following(200, _joined([older, once]), _voter_changes([older, once]))
+    again = once.following(0, 200, _joined([older, once]), _voter_changes([older, once]))
     assert again == once
 
 
