@@ -271,7 +271,7 @@ class Repairer:
             # What stands before the hole has decayed since it was read: there is another hole before this one.
             self._log("repair_given_up", where=str(mending.hole.where), why=str(error))
             if mending.hole.segment >= 0 and not self._stopped:
-                await replica.read_log_anew(suspect=mending.hole.bases[mending.hole.segment])
+                await replica.read_log_anew(suspect=mending.base_offset)
             return False
         rewritten_to, cleaned_to = replica.compacted_to
         head = mending.head
@@ -301,7 +301,8 @@ class Repairer:
             bytes=mending.bytes_taken,
         )
         if not self._stopped:
-            await replica.read_log_anew()
+            # All of that segment: what stood behind the hole was taken along unread, and the next head describes it.
+            await replica.read_log_anew(suspect=mending.base_offset)
         return True
 
     def _give_up(self, hole: Hole, reply: RepairReply) -> bool:

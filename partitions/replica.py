@@ -948,7 +948,8 @@ class Replica:
                 mark=max(known.mark, self._core.persisted),
                 same_boot=self._was_settled or not promises.boot_changed,
                 term_max=self._core.term,
-                suspects=suspects,
+                # While what was found at the start is not repaired, it may be any: only that process knew which.
+                suspects=suspects if self._was_settled else None,
                 base=old.base if old.hole is None or old.hole.segment >= 0 else old.hole.base,
             )
             await promise_thinned(promises, log)

@@ -201,6 +201,11 @@ class Mending:
         self._tail: _Tail | None = None
         self._path = ""
 
+    @property
+    def base_offset(self) -> int:
+        """Of the segment that is mended."""
+        return self.head.base.offset if self.head is not None else self.hole.bases[self.hole.segment]
+
     async def begin(self) -> None:
         """Copy what stands before the hole. Of a log without a beginning, nothing: `begin_at` goes on then."""
         hole = self.hole
@@ -218,7 +223,7 @@ class Mending:
             # It comes from a log that began as a learner's. The own second head knows better, if no item before it
             # names others: that item may yet be cut, and with it must go whom it named.
             second = self._heads[1] if len(self._heads) > 1 else None
-            if second is not None and self.hole.bases[0] == head.base.offset and not second.voter_changes_before:
+            if second is not None and _follows_without_changes(second, head, self.hole.bases[0]):
                 head = msgspec.structs.replace(head, voters=second.voters)
         self.head = head
         self.after = head.base
@@ -366,8 +371,7 @@ class Mending:
         if self.head is not None:
             await self._begin_log_anew(self.head)
             return
-        base_offset = self.hole.bases[self.hole.segment]
-        await self._replace(base_offset)
+        await self._replace(self.base_offset)
 
     async def _replace(self, base_offset: int) -> None:
         bases = self.hole.bases
@@ -387,7 +391,7 @@ class Mending:
             if bases and disk.exists(segment_path(self._directory, bases[0]) + ".head"):
                 disk.unlink(segment_path(self._directory, bases[0]) + ".head")
                 await disk.sync_directory(self._directory)
-            await self._replace(head.base.offset)
+            await self._replace(self.base_offset)
         await write_head(disk, self._directory, head)
         for base in bases:
             if base < head.base.offset:
@@ -451,6 +455,11 @@ def read_what_can_be(file: File, position: int, size: int) -> bytes:
         except OSError:
             pieces.append(bytes(length))
     return b"".join(pieces)
+
+
+def _follows_without_changes(second: SegmentHead, first: SegmentHead, base_offset: int) -> bool:
+    """Is `second` the head behind the segment of `first`, which begins at `base_offset`, and changes no voters?"""
+    return base_offset == first.base.offset == second.base_offset_before and not second.voter_changes_before
 
 
 def _bounds(header: BatchHeader) -> tuple[int, int, int]:

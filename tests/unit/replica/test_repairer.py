@@ -106,6 +106,7 @@ class Mended:
 
     def __init__(self, hole: Hole, promises: Promises) -> None:
         self.hole = hole
+        self.base_offset = hole.bases[hole.segment]
         self._promises = promises
         self.marks: list[Point] = []
 

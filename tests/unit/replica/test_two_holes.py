@@ -1,0 +1,93 @@
+"""A log with two holes: while the second one is there, the repair of the first one makes nobody count it as whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lograft.partitions.raft.points import ORIGIN, Point
+from lograft.partitions.replica import Replica
+from lograft.partitions.storage.segment import DamagedLog
+
+from .test_losing_leadership import until
+from .test_reading_anew import flip
+from .trio import Trio, a_batch, a_trio
+
+RECORDS = 40
+IN_ITS_FIRST_ITEM = 70
+
+
+async def produce(trio: Trio) -> Replica:
+    """Records of several sizes, in segments of several sizes, on all three. Returns who leads."""
+    leader = await trio.leader()
+    for at in range(RECORDS):
+        leader.append(*a_batch(b"value" + b"x" * (at * at % 23)), None)
+    replicas = trio.network.replicas.values()
+    await trio.watch.until(lambda: all(each.committed.offset == RECORDS for each in replicas))
+    await until(lambda: all(each.log.end == each.flushed.end for each in replicas))
+    return leader
+
+
+def points_of(replica: Replica) -> list[Point]:
+    return [item.point for item in replica.log.read_items(ORIGIN, replica.log.end, 1 << 30)]
+
+
+def segments_of(root: Path, broker_id: int) -> list[Path]:
+    return sorted(path for path in (root / str(broker_id)).rglob("*.log") if path.name[:20].isdigit())
+
+
+def is_sound(replica: Replica) -> bool:
+    status = replica.status()
+    return not status.damaged and status.word == ORIGIN
+
+
+def the_next_one_vanishes(second: Path, third: Path) -> None:
+    flip(second, IN_ITS_FIRST_ITEM)
+    third.unlink()
+
+
+def it_is_cut_short_as_well(second: Path, third: Path) -> None:
+    flip(second, IN_ITS_FIRST_ITEM)
+    with second.open("r+b") as file:
+        file.truncate(second.stat().st_size * 3 // 4)
+
+
+@pytest.mark.parametrize("harm", [the_next_one_vanishes, it_is_cut_short_as_well])
+def test_what_stands_behind_a_hole_is_read_once_the_hole_is_filled(
+    harm: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=500) as trio:
+            leader = await produce(trio)
+            follower = next(each.voter.broker_id for each in trio.network.replicas.values() if each is not leader)
+            held = points_of(trio.network.replicas[follower])
+        harm(*segments_of(tmp_path, follower)[2:4])
+        async with a_trio(tmp_path, segment_bytes_max=500) as trio:
+            replica = trio.network.replicas[follower]
+            assert replica.is_damaged
+            await until(lambda: is_sound(replica))
+            assert points_of(replica)[: len(held)] == held
+
+    asyncio.run(go())
+
+
+def test_what_was_met_before_a_crash_is_looked_for_until_all_of_it_is_repaired(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=500) as trio:
+            leader = await produce(trio)
+            replica = next(each for each in trio.network.replicas.values() if each is not leader)
+            follower, held = replica.voter.broker_id, points_of(replica)
+            trio.cut_off(replica)
+            segments = segments_of(tmp_path, follower)
+            for path in (segments[1], segments[4]):
+                flip(path, IN_ITS_FIRST_ITEM)
+                replica.note_unreadable(DamagedLog(str(path), 0, "a read met it"))
+            await until(lambda: replica.log.hole is not None)
+        async with a_trio(tmp_path, segment_bytes_max=500) as trio:
+            replica = trio.network.replicas[follower]
+            await until(lambda: is_sound(replica))
+            assert points_of(replica)[: len(held)] == held
+
+    asyncio.run(go())
