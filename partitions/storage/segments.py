@@ -33,6 +33,8 @@ class StoredSegment(NamedTuple):
     path: str
     size: int
     append_time_before_ms: int
+    segment: Segment
+    """Which it is: another one may come to stand in its place, under its name."""
 
 
 class Segments:
@@ -79,20 +81,14 @@ class Segments:
         """All of them, of a log that ends at `end`."""
         ends = [*(segment.base for segment in self._line[1:]), end]
         return [
-            StoredSegment(this.base, end, this.path, this.size, this.append_time_before_ms)
+            StoredSegment(this.base, end, this.path, this.size, this.append_time_before_ms, this)
             for this, end in zip(self._line, ends, strict=True)
         ]
 
     def hold(self, stored: StoredSegment) -> bool:
         """Is that file still one of these, with all that it held?"""
         at = self.at(stored.base)
-        segment = self._line[at] if at >= 0 else None
-        return (
-            segment is not None
-            and (segment.base, segment.path) == (stored.base, stored.path)
-            and segment.size >= stored.size
-            and (segment.size == stored.size or segment is self._line[-1] or self.at(stored.end) == at)
-        )
+        return at >= 0 and self._line[at] is stored.segment and stored.segment.size >= stored.size
 
     def between(self, base: Point, end: Point) -> list[Segment]:
         """The closed ones that hold just what lies between these points; none if no segments begin there."""

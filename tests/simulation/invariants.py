@@ -17,8 +17,8 @@ Each rule has a name, which a violation carries:
     no-needless-damage   what a power loss leaves of a log is never taken for decay
     word-kept            unless it followed a newer leader, a replica that is sound after a restart holds what it
                          acknowledged, and one that is not in doubt votes for nobody who holds less
-    sure-holds           a replica whose doubt has ended holds, on its platter, what it acknowledged, and if it leads, all
-                         that was committed before its term; or it has promised to doubt again if its memory goes
+    sure-holds           a replica whose doubt has ended holds, on its platter, what it acknowledged, and if it leads,
+                         all that was committed before its term; or it has promised to doubt again if its memory goes
     offsets-whole        committed offsets have neither holes nor overlaps
     no-duplicates        no value is committed twice
     sequences-in-order   a producer's batches are committed in the order of their sequences, none missing

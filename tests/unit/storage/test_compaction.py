@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lograft.partitions.storage import rewriting
 from lograft.partitions.storage.compaction import CompactionSettings, CompactionState, plan_compaction
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.rewriting import Rewritten, rewrite
+from lograft.partitions.storage.scrub import scrub
 from lograft.partitions.storage.segment import DamagedLog, read_head
 from lograft.partitions.storage.segments import ClosedSegment
 from lograft.partitions.storage.zero_width import log_start_move
@@ -501,5 +503,32 @@ def test_without_a_clock_to_trust_tombstones_stay_however_old_they_seem() -> Non
         state.note(job, outcome, NOW_MS, settings)
         assert outcome.has_leftovers and state.leftovers_due_ms is not None
         assert state.leftovers_due_ms >= NOW_MS + 3_600_000
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", [3, 12])
+def test_a_scrub_does_not_take_what_was_merged_while_it_read_for_decay(seed: int) -> None:
+    async def scenario() -> None:
+        env = FakeEnvironment(FakeDisk())
+        history = random_history(seed, batches=120, keys=40)
+        log = await log_of(env, history)
+        await compact(env, log, YOUNG)
+        before, random = len(history.items), Random(seed)
+        for _ in range(40):
+            history.put((b"k%d" % random.randrange(40), b"w%d" % random.randrange(1 << 40)))
+        for item in history.items[before:]:
+            log.append([item], NOW_MS)
+        await log.sync()
+        paces = 0
+
+        async def pace(size: int) -> None:
+            nonlocal paces
+            paces += 1
+            if paces == 1:
+                assert (await compact(env, log, YOUNG)).segments
+
+        await scrub(env.disk, log, pace)
+        assert paces > 1
 
     asyncio.run(scenario())
