@@ -52,6 +52,11 @@ class Damaged(Protocol):
         ...
 
     @property
+    def log_start(self) -> int:
+        """As far as it has committed that."""
+        ...
+
+    @property
     def is_log_in_flux(self) -> bool:
         """Is it being cut, reset or read anew?"""
         ...
@@ -413,7 +418,8 @@ class Repairer:
         common = common_with(log.journal, own_claims, request.hole, request.claims)
         begin = first_point_at(log.journal, request.base_offset) if begins_anew else request.after
         rewritten_to, cleaned_to = replica.compacted_to
-        if begins_anew and begin.offset < cleaned_to:
+        if begins_anew and (begin.offset < cleaned_to or begin.offset > replica.log_start):
+            # Also where the first segment that is left there is not the first one that there was.
             begin = log.base
         found = reply(judge_request(request, common, begin, log.base, cleaned_to), conflicts=common.conflicts)
         try:

@@ -3,6 +3,7 @@
 Invariants
     an item decays only where the mark that is on disk has passed it, and while another machine has the very same bytes,
     and those up to that mark
+    a whole segment is lost, or the end of its file, only where that is so of all its items
     a head decays only where that is so of all behind it in its segment, the first one of a log only while every other
     machine's log is whole; a round of promises loses one copy
     of what decayed, nothing is remembered: what is there now is read from the disks
@@ -29,7 +30,7 @@ PROMISES = f"{ROOT}/promises.log"
 
 
 class Place(NamedTuple):
-    """A byte that may decay."""
+    """A byte that may decay; of a file that is `short` or `gone`, the first one that is lost."""
 
     path: str
     position: int
@@ -48,6 +49,8 @@ def decayable(
     mark = durable_mark(machine, partition)
     if kind == "head":
         return _in_head(machine, others, directory, mark, random)
+    if kind in ("gone", "short"):
+        return _in_segment(machine, others, directory, mark, kind, random)
     if kind == "index":
         paths = machine.disk.paths(directory, ".index") + machine.disk.paths(directory, ".timeindex")
         return _in_file(machine, random.choice(paths), len(others), random) if paths else None
@@ -92,18 +95,44 @@ def _in_head(machine: Machine, others: list[Machine], directory: str, mark: Poin
     assert head is not None
     if head.base > mark:
         return None
-    if at == 0:
-        firsts = [other.disk.paths(directory, ".head")[:1] for other in others]
-        if not all(paths and _head(other, paths[0]) for other, paths in zip(others, firsts, strict=True)):
-            return None
-        if not all(_reads_whole(other, other.disk.paths(directory, ".log")) for other in others):
-            return None
+    if at == 0 and not _are_whole(others, directory):
+        return None
     behind = [
         bytes(machine.disk.files[logs[at]].cache[position : position + size])
         for position, size, _ in _items(machine, logs[at])
     ]
     holders = _holders(machine, others, directory, mark, behind)
     return _in_file(machine, machine.disk.paths(directory, ".head")[at], holders, random) if holders else None
+
+
+def _in_segment(
+    machine: Machine, others: list[Machine], directory: str, mark: Point, kind: str, random: Random
+) -> Place | None:
+    paths = machine.disk.paths(directory, ".log")
+    if not paths or machine.disk.paths(directory, ".replacement") or not _reads_whole(machine, paths):
+        return None
+    path = random.choice(paths)
+    content = bytes(machine.disk.files[path].cache)
+    items = list(_items(machine, path))
+    is_before_mark = bool(items) and items[-1][2] <= (mark.term, mark.offset)
+    if (
+        not is_before_mark
+        or not machine.disk.is_settled(path)
+        or (path == paths[0] and not _are_whole(others, directory))
+    ):
+        return None
+    behind = [content[position : position + size] for position, size, _ in items]
+    holders = _holders(machine, others, directory, mark, behind)
+    position = random.randrange(len(content)) if kind == "short" else 0
+    return Place(path, position, kind, holders) if holders else None
+
+
+def _are_whole(machines: list[Machine], directory: str) -> bool:
+    """Can the logs on all of them be read from the first head on?"""
+    firsts = [machine.disk.paths(directory, ".head")[:1] for machine in machines]
+    return all(paths and _head(one, paths[0]) for one, paths in zip(machines, firsts, strict=True)) and all(
+        _reads_whole(machine, machine.disk.paths(directory, ".log")) for machine in machines
+    )
 
 
 def _head(machine: Machine, path: str, *, synced: bool = False) -> SegmentHead | None:

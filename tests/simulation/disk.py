@@ -169,6 +169,12 @@ class Inode:
         uncut = all(truncation.size >= position + size for truncation in self._truncations)
         return len(wanted) == size and uncut and self.synced[position : position + size] == wanted
 
+    @property
+    def is_settled(self) -> bool:
+        """Does the platter hold just what the cache does, whatever happens?"""
+        is_clean = not (self._dirty or self._sizes or self._truncations or self._abandoned)
+        return is_clean and self.cache == self.synced
+
     def lose_power(self, random: Random) -> None:
         """The cache is gone; what had not been synced is on the platter or not, as chance has it."""
         survivor = bytearray(self.synced)
@@ -325,6 +331,25 @@ class SimulatedDisk:
         """The medium gives no answer any more where this byte is."""
         self.removals += 1
         self.files[path].unreadable.add(position)
+
+    def vanish(self, path: str) -> None:
+        """A file is gone, durably, without anybody having removed it."""
+        self.removals += 1
+        self._names += 1
+        del self.files[path], self._durable_files[path]
+
+    def shorten(self, path: str, size: int) -> None:
+        """A file has lost its end, durably, without anybody having cut it."""
+        self.removals += 1
+        inode = self.files[path]
+        for content in (inode.cache, inode.synced):
+            del content[size:]
+
+    def is_settled(self, path: str) -> bool:
+        """Is all of this file on the platter, under this name, and nothing about to change that?"""
+        changes = self._changes.get(parent_of(path), ())
+        is_named = self.is_name_durable(path) and not any(path in (change.path, change.old_path) for change in changes)
+        return is_named and self.files[path].is_settled
 
     def scribble(self, path: str, random: Random) -> None:
         """Something else than the broker has written over all of a file."""

@@ -413,7 +413,8 @@ class Nemesis:
         return leader is not None
 
     def decay(self) -> bool:
-        """A bit on some medium flips, where another disk still has what it was; the broker there may run on."""
+        """A bit on some medium flips, or a segment's file or its end is lost, where another disk still has what it was.
+        In most cases the broker there runs on."""
         machine = self._some_machine() if self._decays_on is None else self._cluster.machines[self._decays_on]
         return self._decay(machine, breaks=False)
 
@@ -422,7 +423,8 @@ class Nemesis:
         partition = self._random.choice(cluster.partitions)
         if self._loses_disks or cluster.is_short_of_a_disk():
             return False
-        kind = self._random.choice(("log", "log", "log", "log", "head", "index", "promises"))
+        kinds = ("log", "log", "log", "log", "head", "index", "promises")
+        kind = self._random.choice(kinds if breaks else (*kinds, "gone", "short"))
         others = cluster.other_holders(machine, partition)
         place = decayable(machine, others, partition, kind, self._random)
         if place is None:
@@ -433,12 +435,16 @@ class Nemesis:
         self._has_few_copies = self._has_few_copies or not is_on_all_others
         self.done[f"({'broke' if breaks else 'decayed'} {place.what})"] += 1
         cluster.trace.note("decay", f"{machine.name} {place.path} at {place.position}")
-        if place.what == "promises" or self._random.random() < 0.4:
+        if place.what in ("promises", "gone", "short") or self._random.random() < 0.4:
             machine.kill()
             cluster.restart_later(machine)
         self._note_unreadable(machine)
         if breaks:
             machine.disk.break_byte(place.path, place.position)
+        elif place.what == "gone":
+            machine.disk.vanish(place.path)
+        elif place.what == "short":
+            machine.disk.shorten(place.path, place.position)
         else:
             machine.disk.flip_bit(place.path, place.position, self._random.randrange(8))
         return True

@@ -279,3 +279,15 @@ def test_a_sync_that_began_before_a_truncation_brings_nothing_back(machine: Mach
     assert machine.disk.is_synced(path, 0, 3)
     machine.disk.lose_power()
     assert machine.boot().open(path).read(0, 100) == b"new"
+
+
+def test_a_file_that_vanishes_or_loses_its_end_stays_so(machine: Machine) -> None:
+    path = machine.a_durable_file(b"0123456789")
+    assert machine.disk.is_settled(path)
+    machine.disk.shorten(path, 4)
+    machine.disk.lose_power()
+    assert machine.boot().open(path).read(0, 100) == b"0123"
+    machine.disk.vanish(path)
+    assert not machine.boot().exists(path)
+    machine.disk.lose_power()
+    assert not machine.boot().exists(path)

@@ -37,6 +37,7 @@ class DiskForgets:
     term = 1
     is_leader = False
     compacted_to = (0, 0)
+    log_start = 0
     is_log_in_flux = False
     awaits_repair = True
 
@@ -150,20 +151,23 @@ class Asked:
     compacted_to = (0, 0)
     is_log_in_flux = False
 
-    def __init__(self, log: PartitionLog) -> None:
+    def __init__(self, log: PartitionLog, log_start: int) -> None:
         self.log = log
+        self.log_start = log_start
 
 
-def asked_for_the_beginning(voters: tuple[Voter, ...], *shapes: Any) -> RepairReply:
-    """What a log, that began when these voted, gives to one whose first head is lost."""
+def asked_for_the_beginning(
+    voters: tuple[Voter, ...], *shapes: Any, base_offset: int = 0, log_start: int = 0
+) -> RepairReply:
+    """What a log, that began when these voted, gives to one whose first head is lost, and begins at `base_offset`."""
 
     async def scenario() -> RepairReply:
         environment = FakeEnvironment(FakeDisk())
         log = await PartitionLog.create(environment, DATA, PARTITION, voters, ONE_SEGMENT)
         for item in items_of(log.end, *shapes):
             log.append([item], 5)
-        repairer = Repairer(environment, cast(Promises, None), cast(Any, Asked(log)), RepairCounts())
-        request = RepairRequest(VOTERS[0], VOTERS[1], 1, 1, ORIGIN, ORIGIN, (log.end,), base_offset=0)
+        repairer = Repairer(environment, cast(Promises, None), cast(Any, Asked(log, log_start)), RepairCounts())
+        request = RepairRequest(VOTERS[0], VOTERS[1], 1, 1, ORIGIN, ORIGIN, (log.end,), base_offset=base_offset)
         return repairer.answer(request)
 
     return asyncio.run(scenario())
@@ -173,6 +177,17 @@ def test_the_beginning_of_a_log_is_had_from_one_who_knows_who_votes() -> None:
     reply = asked_for_the_beginning(VOTERS, "T1", 3)
     assert reply.serving is Serving.ITEMS
     assert head_of_reply(reply.head, "the head").voters == VOTERS
+
+
+def test_who_lost_its_first_segment_gets_the_log_from_its_start_and_not_from_what_it_has_left() -> None:
+    """It cannot know: the head of what is left is unreadable, too, and would say where the log starts."""
+    shapes = ("T1", 3, 3, 3)
+    lost = asked_for_the_beginning(VOTERS, *shapes, base_offset=6)
+    assert lost.serving is Serving.ITEMS
+    assert (lost.after, head_of_reply(lost.head, "the head").base) == (ORIGIN, ORIGIN)
+    trimmed = asked_for_the_beginning(VOTERS, *shapes, base_offset=6, log_start=6)
+    assert trimmed.serving is Serving.ITEMS
+    assert trimmed.after == head_of_reply(trimmed.head, "the head").base == Point(1, 6, 1)
 
 
 def test_a_learner_who_was_never_told_who_votes_gives_nobody_the_beginning_of_a_log() -> None:
