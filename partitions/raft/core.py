@@ -949,7 +949,8 @@ class RaftCore:
             return
         there = [voter for voter in self.voters if voter.broker_id == event.broker_id and voter in self.progress]
         if there:
-            self.transfer_target = max(there, key=self.is_heard)
+            # A broker may bear two voters for a moment: one of them was never made, or is no more.
+            self.transfer_target = max(there, key=lambda voter: (self.is_heard(voter), self.progress[voter].match))
             self._maybe_hand_over(self.progress[self.transfer_target], effects)
 
     def _maybe_hand_over(self, progress: Progress, effects: Effects) -> None:

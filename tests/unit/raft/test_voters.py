@@ -313,6 +313,19 @@ def test_leadership_is_handed_to_the_identity_that_lives_on_a_broker_of_two() ->
     assert core.transfer_target == again
 
 
+def test_leadership_is_handed_to_the_identity_that_was_made_on_a_disk_of_two() -> None:
+    group = Group.of(3)
+    group.elect(1)
+    core, newer = group.core(1), N3._replace(replica_number=9)
+    core.step(SetLearners((newer,)))
+    end = core.last
+    core.step(AppendReply(newer, N1, core.term, core.progress[newer].session, accepted=True, match=end, committed=end))
+    core.progress[N3].match = ORIGIN  # its broker was away when it was to be made, and was placed elsewhere meanwhile
+    core.step(Propose((change(end._replace(rank=end.rank + 1), N1, N2, N3, newer),)))
+    core.step(TransferTo(3))
+    assert core.transfer_target == newer
+
+
 def test_two_majorities_never_come_of_two_leaders_that_change_the_voters_at_once() -> None:
     """The schedule that broke Raft's first description: each of two leaders adds or removes one, neither commits."""
     group = Group.of(4)
