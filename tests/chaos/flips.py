@@ -71,6 +71,8 @@ def _of_partition(data: Path, others: Sequence[Path], kind: str, chance: random.
 def _turn(path: Path, position: int, bit: int) -> None:
     with path.open("r+b") as file:
         file.seek(position)
-        (byte,) = file.read(1)
+        found = file.read(1)
+        if not found:
+            raise OSError(f"{path} was written anew meanwhile, and ends before {position}")
         file.seek(position)
-        file.write(bytes([byte ^ 1 << bit]))
+        file.write(bytes([found[0] ^ 1 << bit]))
