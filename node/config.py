@@ -186,7 +186,8 @@ class GroupsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     metadata_bytes_max: Positive = 4096
     """Of the text that an application keeps beside a stored offset, as UTF-8."""
     offsets_retention_ms: Positive = 7 * 24 * 3_600_000
-    """Offsets of a group that has had no members, and stored nothing, for so long are forgotten."""
+    """Offsets of a group that has had no members, and stored nothing, for so long are forgotten. The time counts from
+    when its coordinator began, by that one's own timer: no clock that is wrong makes a group older."""
 
 
 class RetentionSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

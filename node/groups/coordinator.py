@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ...partitions.environment import PartitionId, TimerHandle
-from ...proto.errors import InvalidRequest, LograftError, NoLeader, UnknownGroup
+from ...proto.errors import InvalidRequest, LograftError, NoLeader, NotLeader, UnknownGroup, UnknownOutcome
 from ..controller.state import ClusterState
 from ..decider import Decider
 from ..decision_log import DecidedReplica, DecisionLog
@@ -189,9 +189,21 @@ class Coordinator:
         counts, refused = self._counts_of(group), sum(result is not None for result in results)
         counts.refused += refused
         counts.stored += len(results) - refused
-        if any(results):
-            await self._decider.confirmed()
+        await self._confirm_refusals(results)
         return results
+
+    async def _confirm_refusals(self, results: Sequence[LograftError | None]) -> None:
+        """What was refused is told only by who leads still; what was stored beside it stays stored."""
+        if not any(results):
+            return
+        try:
+            await self._decider.confirmed()
+        except (NotLeader, NoLeader) as error:
+            if all(results):
+                raise
+            raise UnknownOutcome(
+                "some of these offsets were stored, of the others a newer coordinator decides; store them again"
+            ) from error
 
     async def fetch_offsets(
         self, group: str, wanted: Sequence[tuple[str, int]], reader: tuple[str, int] | None = None
@@ -344,8 +356,7 @@ class Coordinator:
             return office.store(group, "", entries, ends, wall_ms, is_checked=True)
 
         results = await self._decide(office, store)
-        if any(results):
-            await self._decider.confirmed()
+        await self._confirm_refusals(results)
         return results
 
     async def forget_offsets(self, group: str, wanted: Sequence[tuple[str, int]]) -> list[LograftError | None]:
@@ -547,7 +558,6 @@ class Coordinator:
                 self._outside.topics,
                 self._limits,
                 now_ms=self._outside.monotonic_ms(),
-                wall_ms=self._outside.wall_ms(),
             )
             self._abandon_classic()
             now_ms = self._outside.monotonic_ms()

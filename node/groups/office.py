@@ -103,7 +103,6 @@ class Office:
         limits: GroupsLimits,
         *,
         now_ms: float,
-        wall_ms: int,
     ) -> None:
         self.state = state
         self.notes: list[tuple[str, dict[str, Any]]] = []
@@ -114,8 +113,6 @@ class Office:
         """Members that were removed since they were last taken away."""
         self._topics = topics
         self._limits = limits
-        self._began_ms = now_ms
-        self._began_wall_ms = wall_ms
         self._changes: dict[Key, Value | None] = {}
         self._generations: dict[str, int] = {}
         """Of the groups in this decision: what is decided together has one generation."""
@@ -129,6 +126,10 @@ class Office:
         self._ends: list[tuple[float, MemberKey]] = []
         """When sessions might end: a heap; a session that was renewed since is put back in its turn."""
         self._expiry_due_ms = now_ms + EXPIRY_INTERVAL_MS
+        self._used_ms: dict[str, float] = dict.fromkeys(state.groups, now_ms)
+        """When each group was last seen to be used, since the office began. No wall clock says it: any may be wrong."""
+        self._touched: set[str] = set()
+        """Groups of which something was decided since that was last looked at."""
         for name, group in state.groups.items():
             for member_id, member in group.members.items():
                 key = MemberKey(name, member_id)
@@ -408,8 +409,7 @@ class Office:
             self._share_out(name)
         if now_ms >= self._expiry_due_ms:
             self._expiry_due_ms = now_ms + EXPIRY_INTERVAL_MS
-            # A clock that was set forward while we were in office makes nothing older than we saw it grow.
-            self._forget_dead(min(wall_ms, self._began_wall_ms + round(now_ms - self._began_ms)))
+            self._forget_dead(now_ms)
 
     def forgive(self, now_ms: float) -> None:
         """This broker itself was asleep: nobody's session ends by that. Where it is so time and again, a member that is
@@ -431,15 +431,17 @@ class Office:
     def _mark(self, name: str, now_ms: float) -> None:
         self._due_ms.setdefault(name, now_ms + self._limits.settle_ms)
 
-    def _forget_dead(self, wall_ms: int) -> None:
+    def _forget_dead(self, now_ms: float) -> None:
+        used_ms: dict[str, float] = {}
         for name, group in list(self.state.groups.items()):
-            if group.has_members:
-                continue
-            emptied_ms = [fact.emptied_ms for fact in (group.fact, group.classic) if fact is not None]
-            used_ms = max([0, *emptied_ms, *(offset.stored_ms for offset in group.offsets.values())])
-            if wall_ms - used_ms > self._limits.offsets_retention_ms:
+            is_used = group.has_members or name in self._touched
+            used_ms[name] = now_ms if is_used else self._used_ms.get(name, now_ms)
+            if now_ms - used_ms[name] > self._limits.offsets_retention_ms:
                 self._note("group_expired", group=name, offsets=len(group.offsets))
                 self._delete(name)
+                del used_ms[name]
+        self._used_ms = used_ms
+        self._touched.clear()
 
     def _forget_deleted_topics(self, name: str, group: GroupFacts) -> None:
         topics = self._topics()
@@ -722,6 +724,7 @@ class Office:
     def _put(self, key: Key, value: Value | None) -> None:
         self._changes.pop(key, None)
         self._changes[key] = value
+        self._touched.add(key.group)
         self.state.apply((key, value))
 
     def _note(self, event: str, **facts: Any) -> None:

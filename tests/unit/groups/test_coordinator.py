@@ -784,3 +784,23 @@ def test_a_deleted_group_of_kafka_clients_is_unknown_at_once() -> None:
         assert type(await error_of(place.coordinator.describe_classic("g"))) is UnknownGroup
 
     run(scene())
+
+
+def test_a_store_of_which_a_part_was_committed_is_not_answered_as_if_nothing_was() -> None:
+    async def scene() -> None:
+        place = Place()
+        one, other = sorted(await place.joined())
+
+        async def nobody_confirms() -> int:
+            raise NotLeader("others have elected another")
+
+        place.replica.confirm_read = nobody_confirms  # type: ignore[method-assign]
+        stale = other._replace(generation=other.generation + 1)
+        entries = [to_store(one, 0, "kept"), to_store(stale, 0)]
+        error = await error_of(place.coordinator.store_offsets("g", "m1", entries))
+        assert place.log.state.groups["g"].offsets[one.partition].metadata == "kept"
+        assert isinstance(error, UnknownOutcome)
+        error = await error_of(place.coordinator.store_offsets("g", "m1", entries[1:]))
+        assert isinstance(error, NotLeader), "nothing of it was stored"
+
+    run(scene())

@@ -732,7 +732,7 @@ def test_a_dead_group_is_forgotten_after_the_retention_and_a_living_one_never() 
     member.leave()
     world.pass_ms(3_500_000)
     assert "g" in world.logged.groups
-    world.pass_ms(200_000)
+    world.pass_ms(260_000)
     assert world.logged.groups.keys() == {"living"}
 
 
@@ -742,6 +742,32 @@ def test_a_clock_that_is_set_forward_makes_no_group_older() -> None:
     world.wall_ms += 10**9
     world.pass_ms(3_500_000)
     assert "g" in world.logged.groups
+
+
+@pytest.mark.parametrize("stored_behind_ms, led_ahead_ms", [(0, 10**9), (10**12, 0)])
+def test_no_group_is_forgotten_because_the_clocks_of_two_leaders_are_far_apart(
+    stored_behind_ms: int, led_ahead_ms: int
+) -> None:
+    world = World(partitions=1, limits=GroupsLimits(offsets_retention_ms=3_600_000))
+    right_ms, world.wall_ms = world.wall_ms, world.wall_ms - stored_behind_ms
+    world.change_office()
+    world.store("", to_store((0, 0), 3))
+    world.wall_ms = right_ms + led_ahead_ms
+    world.change_office()
+    world.pass_ms(3_500_000)
+    assert world.stored(0) == 3
+    world.pass_ms(200_000)
+    assert "g" not in world.logged.groups
+
+
+def test_a_group_that_stores_now_and_then_is_kept_though_the_clock_stands_still() -> None:
+    world = World(partitions=1, limits=GroupsLimits(offsets_retention_ms=3_600_000))
+    for offset in range(3):
+        stands_ms = world.wall_ms
+        world.store("", to_store((0, 0), offset))
+        world.pass_ms(3_000_000)
+        world.wall_ms = stands_ms
+    assert world.stored(0) == 2
 
 
 def test_groups_of_one_coordinator_do_not_touch_each_other() -> None:

@@ -69,7 +69,7 @@ class World:
         self.office = self._new_office()
 
     def _new_office(self) -> Office:
-        return Office(self.logged.copy(), lambda: self.topics, self.limits, now_ms=self.now_ms, wall_ms=self.wall_ms)
+        return Office(self.logged.copy(), lambda: self.topics, self.limits, now_ms=self.now_ms)
 
     def change_office(self) -> None:
         """Another broker leads now: it knows what is logged."""
