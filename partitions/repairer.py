@@ -198,7 +198,7 @@ class Repairer:
         try:
             if await self._fill_from_peers(tried):
                 return ""
-            if hole.segment >= 0 and Serving.CLEANED in tried.servings:
+            if self._is_there(hole) and hole.segment >= 0 and Serving.CLEANED in tried.servings:
                 again = _Try(hole.copied(), tried.silent)
                 if await self._fill_from_peers(again):
                     return ""
@@ -206,11 +206,17 @@ class Repairer:
             return f"the hole after {hole.where} cannot be repaired on this disk: {error}"
         if self._stopped:
             return "it is stopped"
+        if not self._is_there(hole):
+            return ""
         if tried.leader_said is not None and self._give_up(hole, tried.leader_said):
             return f"what lies beyond {hole.where} is given up: the leader has no use for it"
         self.refused_by = tried.refused_by
         heard = "; ".join(f"{voter} {what}" for voter, what in tried.said.items()) or "no other replica is known"
         return f"no replica can prove what stood from {hole.where} to {hole.goal}: {heard}"
+
+    def _is_there(self, hole: Hole) -> bool:
+        """Not if the log was read anew meanwhile, and is whole, or has another one."""
+        return self._replica.awaits_repair and self._replica.log.hole == hole
 
     async def _fill_from_peers(self, tried: _Try) -> bool:
         """Ask one after the other. True if the hole is filled, and the log read anew."""
@@ -414,6 +420,8 @@ class Repairer:
         if replica.is_log_in_flux or (log.hole is not None and log.hole.segment < 0):
             return reply(Serving.BUSY)
         begins_anew = request.base_offset >= 0
+        if begins_anew and log.may_lack_beginning:
+            return reply(Serving.BUSY)
         own_claims = log.hole.claims if log.hole is not None else ()
         common = common_with(log.journal, own_claims, request.hole, request.claims)
         begin = first_point_at(log.journal, request.base_offset) if begins_anew else request.after

@@ -413,10 +413,11 @@ class Replica:
             try:
                 await self._cut(effects.cut)
             except DamagedLog as damage:
-                # Where it would end cannot be read any more, and nothing was cut: the log is what the disk says it is.
+                # Where it would end cannot be read any more, or what was cut hid a loss: the log is what the disk says.
                 self._cut_is_over.set()
                 self._cutting = self._resetting = False
                 self._on_damage(damage)
+                self._drain()  # it may have been met before, while nothing could be heard of it
                 self._environment.spawn(self.read_log_anew())
                 return
             if effects.commits_lost:

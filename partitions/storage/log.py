@@ -109,6 +109,8 @@ class PartitionLog:
         self.damage: Damage | None = None
         self.hole: Hole | None = None
         """What has to be filled in before it is whole."""
+        self.may_lack_beginning = False
+        """Does all that was read up to a hole say that segments before the first one are gone?"""
         self.journal = TermJournal(ORIGIN)
         self.voter_sets = VoterSets(ORIGIN, ())
         """As its items say, committed or not; before any voter change, as the first head does."""
@@ -188,6 +190,7 @@ class PartitionLog:
             await finish_replacement(env.disk, log._directory, replacement)
         found = scan_log(env.disk, log._directory, partition, mark, config, suspects)
         log._take(found)
+        log.may_lack_beginning = found.may_lack_beginning
         verdict = RecoveryVerdict()
         settlement = Settlement(env.disk, log._directory, found, mark)
         try:
@@ -544,6 +547,8 @@ class PartitionLog:
         """Forget everything after `point`, durably. The mark has been lowered to it, durably.
 
         Tickets from before are worthless from this call on, before the first await.
+
+        DamagedLog: where it would end cannot be read, and nothing was cut; or it was, and shows now what is lost.
         """
         assert self.journal.holds(point), f"{self.partition} cannot be cut to {point}: it ends at {self.end}"
         self.announce_cut()
@@ -562,6 +567,19 @@ class PartitionLog:
             self._env.halt(f"cutting {self.partition} to {point}: {error}")
         self.damage = self.hole = None
         self._is_cutting = False
+        self._look_for_beginning()
+
+    def _look_for_beginning(self) -> None:
+        """What was cut may be all that said why nothing stands before the first segment. DamagedLog: it is lost."""
+        first = self._segments[0]
+        if first.base.offset == 0:
+            return
+        try:
+            start_offset = max(first.head().start_offset, self._contents.start_offset)
+        except (ValueError, OSError):
+            return  # whoever needs that head finds out
+        if start_offset < first.base.offset:
+            raise DamagedLog(first.path, 0, f"no segment holds offset {start_offset}")
 
     def _write(self, segment: Segment, run: list[_Written], size: int, append_time_ms: int) -> None:
         if not run:

@@ -19,7 +19,7 @@ from ..environment import PartitionId
 from ..raft.points import Item, Point, TermJournal
 from .chain import place
 from .contents import Contents
-from .segment import WINDOW_BYTES, DamagedLog, Segment, batches, segment_path
+from .segment import WINDOW_BYTES, DamagedLog, Segment, batches
 from .segments import Segments
 from .sparse_index import Place
 from .zero_width import item_of
@@ -174,7 +174,7 @@ class LogReader:
             contents = Contents(segment.head())
         except ValueError as error:
             if at == 0:
-                raise DamagedLog(segment_path(self._directory, segment.base.offset), 0, f"head: {error}") from error
+                raise DamagedLog(segment.path, 0, f"head: {error}") from error
             # The head went bad since recovery: the segments before it say the same.
             contents = self.contents(at - 1, segment.base)[0].at_base(segment.base)
         position = 0

@@ -163,7 +163,7 @@ class _Rewriting:
             following = read_head(self._disk, job.directory, job.end.offset)
             self._remembered = ProducerTable.from_bytes(following.producers).remembered_offsets()
         except ValueError as error:
-            raise DamagedLog(segment_path(job.directory, job.end.offset), 0, f"head: {error}") from error
+            raise DamagedLog(f"{segment_path(job.directory, job.end.offset)}.head", 0, str(error)) from error
         sources = [source for group in job.groups for source in group.sources]
         while self._superseded.begin_reading():
             number = 0
@@ -312,7 +312,7 @@ class _Rewriting:
             output.close()
         if output.end != end:
             path = segment_path(self._job.directory, group.base.offset)
-            raise DamagedLog(path, 0, f"it ends at {output.end}, but the next segment begins at {end}")
+            raise DamagedLog(f"{path}.log", 0, f"it ends at {output.end}, but the next segment begins at {end}")
         return Rewritten(
             base=group.base,
             end=end,

@@ -71,6 +71,8 @@ class Scan:
     """Segment and position right after the mark, if it was met; None: all that was read is past it."""
     thinned_to: int = 0
     """Where the last of the items read ends of which compaction had dropped records."""
+    may_lack_beginning: bool = False
+    """All that was read up to a hole says that the log starts before its first segment."""
 
 
 def scan_log(
@@ -129,7 +131,11 @@ class _Scanner:
             if not self._take_unread(found, found.contents):
                 self._read_segment(found, found.contents)
         start_offset = max(first.start_offset, found.contents.start_offset)
-        if found.unreadable is None and start_offset < self._bases[0]:
+        found.may_lack_beginning = start_offset < self._bases[0]
+        # What is unreadable past the mark may be cut, and is none then; behind one before it, what moved the start may
+        # stand.
+        is_read = found.unreadable is None or found.contents.end >= self._mark
+        if is_read and found.may_lack_beginning:
             # All that is there says that the log starts earlier: segments before the first one are gone. (Where a log
             # began anew the first head says so; later heads may be older, and what moved the start may be yet to come.)
             missing = Unreadable(f"no segment holds offset {start_offset}", 0, 0, False, False)

@@ -80,6 +80,31 @@ def test_a_cut_that_meets_damage_commits_nothing_and_what_was_sent_after_it_ends
     asyncio.run(go())
 
 
+def test_damage_that_a_read_and_then_the_cut_itself_meet_ends_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica, mistakes = deaf.replica, mistakes_of(deaf.replica, monkeypatch)
+            old = replica.term + 1
+            deaf.is_told(1, old, Point(0, 0, 0), *(a_record(old, at, b"old") for at in range(3)))
+            await deaf.has_persisted(Point(old, 3, 1))
+            says(deaf, 1, old, Point(old, 3, 1), Point(old, 1, 1))
+            path = last_segment(replica)
+            flip(path, MAGIC_BYTE)
+            deaf.gate.clear()
+            start = Item(Point(old + 1, 2, 1), ItemKind.TERM_START, b"")
+            says(deaf, 2, old + 1, Point(old, 2, 1), start.point, start)
+            assert replica.is_log_in_flux
+            replica.note_unreadable(DamagedLog(str(path), 0, "a read met it"))
+            deaf.gate.set()
+            await until(lambda: bool(mistakes) or replica.log.hole is not None)
+            assert not mistakes and replica.is_damaged
+
+    asyncio.run(go())
+
+
 def test_the_word_covers_what_was_acknowledged_though_a_newer_promise_is_not_on_disk_yet(tmp_path: Path) -> None:
     async def go() -> None:
         async with a_trio(tmp_path) as trio:

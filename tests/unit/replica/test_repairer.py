@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.events import HoleLost
 from lograft.partitions.raft.messages import RepairReply, RepairRequest, Serving, Voter
@@ -61,6 +62,15 @@ class DiskForgets:
         self.log = await log_with_hole(self.environment)
 
 
+class Heals(DiskForgets):
+    """Its disk gave errors for a moment: read anew, the log is whole."""
+
+    async def read_log_anew(self, suspect: int | None = None) -> None:
+        self.times_read += 1
+        self.log.hole = None
+        self.awaits_repair = False
+
+
 class NoPromises:
     """Of a replica that is not listed."""
 
@@ -93,6 +103,32 @@ def test_a_hole_that_is_found_again_however_often_it_is_filled_is_filled_ever_mo
         await turns()
         assert (replica.times_read, len(environment.timers)) == (2, 1)
         await repairer.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_log_that_is_found_whole_when_it_is_read_anew_is_not_replaced_by_a_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        environment = FakeEnvironment(FakeDisk())
+        log = await a_log(environment, "T1", 3)
+        log.close()
+        replica = Heals(environment, await log_with_hole(environment))
+        repairer = Repairer(environment, cast(Any, NoPromises()), cast(Any, replica), RepairCounts())
+        begun: list[int] = []
+
+        async def fill_from_peers(tried: Any) -> bool:
+            begun.append(tried.hole.segment)
+            tried.servings.add(Serving.CLEANED)
+            await replica.read_log_anew(tried.hole.bases[0])
+            return False
+
+        monkeypatch.setattr(repairer, "_fill_from_peers", fill_from_peers)
+        repairer.begin()
+        await turns()
+        await repairer.stop()
+        assert (begun, replica.times_read, repairer.state) == ([0], 1, "")
 
     asyncio.run(scenario())
 

@@ -15,6 +15,8 @@ from .test_losing_leadership import until
 from .test_reading_anew import flip
 from .trio import Trio, a_batch, a_trio
 
+AWAY, LACKS_BEGINNING, LOST_ITS_HEAD = 2, 1, 0
+
 RECORDS = 40
 IN_ITS_FIRST_ITEM = 70
 
@@ -69,6 +71,51 @@ def test_what_stands_behind_a_hole_is_read_once_the_hole_is_filled(
             assert replica.is_damaged
             await until(lambda: is_sound(replica))
             assert points_of(replica)[: len(held)] == held
+
+    asyncio.run(go())
+
+
+def test_after_a_torn_write_a_lost_first_segment_is_repaired_and_nobody_leads_without_it(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=500) as trio:
+            leader = await produce(trio)
+            follower = next(each.voter.broker_id for each in trio.network.replicas.values() if each is not leader)
+        segments = segments_of(tmp_path, follower)
+        with segments[-1].open("ab") as file:
+            file.write(segments[1].read_bytes()[:50])
+        segments[0].unlink()
+        async with a_trio(tmp_path, segment_bytes_max=500) as trio:
+            replica = trio.network.replicas[follower]
+            await until(lambda: is_sound(replica))
+            assert replica.log.base == ORIGIN and replica.log.start_offset == 0
+
+    asyncio.run(go())
+
+
+def test_who_lost_its_beginning_and_has_another_hole_gives_nobody_a_log_that_begins_later(tmp_path: Path) -> None:
+    """Each disk is flawed at another place, and who has all of it is away: those who are left wait for it."""
+
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=500) as trio:
+            await produce(trio)
+        segments = segments_of(tmp_path, LACKS_BEGINNING)
+        segments[0].unlink()
+        segments[3].unlink()
+        flip(segments_of(tmp_path, LOST_ITS_HEAD)[0].with_suffix(".head"), 20)
+        trio = Trio(tmp_path, 3, 500)
+        trio.network.is_cut = lambda message: AWAY in (message.to.broker_id, message.sender.broker_id)
+        await trio.start()
+        try:
+            everybody = tuple(each.voter for each in trio.network.replicas.values())
+            replica = trio.network.replicas[LOST_ITS_HEAD]
+            replica.placed = everybody
+            await until(lambda: "cannot read it now" in replica.status().repair)
+            assert replica.is_damaged
+            trio.join()
+            await until(lambda: is_sound(replica))
+            assert replica.log.base == ORIGIN
+        finally:
+            await trio.stop()
 
     asyncio.run(go())
 

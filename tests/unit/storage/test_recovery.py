@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from lograft.partitions.raft.points import ORIGIN, Item, Point
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.recovery import Evidence, Judgement, holds_zero_sector, judge
+from lograft.partitions.storage.segment import DamagedLog
 from lograft.partitions.storage.segment_head import SegmentHead
+from lograft.partitions.storage.zero_width import log_start_move
 from lograft.proto.errors import NewerFormat
 
 from tests.unit.storage.fakes import (
@@ -276,6 +278,44 @@ def test_a_first_segment_that_is_lost_is_damage_with_the_whole_log_as_word(lost:
         disk.remove(f"{LOG_DIRECTORY}/{0:020d}{lost}")
         log, verdict = await recovered(FakeEnvironment(disk), P3, same_boot=False, config=CONFIG)
         assert verdict.damage is not None and verdict.damage.word == full.end and log.end == ORIGIN
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("same_boot", [True, False])
+def test_a_torn_write_at_the_end_does_not_hide_that_the_first_segment_is_lost(same_boot: bool) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        full = await synced_log(disk, "T1", *[1] * 40, config=CONFIG)
+        names = [name for name in disk.list(LOG_DIRECTORY) if name.endswith(".log")]
+        last = disk.names[f"{LOG_DIRECTORY}/{names[-1]}"]
+        disk.put(f"{LOG_DIRECTORY}/{names[-1]}", bytes(last.cache) + bytes(last.cache[:40]))
+        disk.remove(f"{LOG_DIRECTORY}/{names[0]}")
+        log, verdict = await recovered(FakeEnvironment(disk), full.end, same_boot=same_boot, config=CONFIG)
+        assert verdict.damage is not None and verdict.damage.word == full.end
+        assert log.hole is not None and log.hole.segment < 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("hidden_by", ["another hole", "an item that moves the start"])
+def test_a_lost_first_segment_is_missed_once_what_hid_that_is_cut(hidden_by: str) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        full = await synced_log(disk, "T1", *[1] * 40, config=CONFIG)
+        names = [name for name in disk.list(LOG_DIRECTORY) if name.endswith(".log")]
+        before = full.end
+        if hidden_by == "another hole":
+            disk.remove(f"{LOG_DIRECTORY}/{names[3]}")
+        else:
+            moved = Point(1, before.offset, before.rank + 1)
+            full.append([log_start_move(moved, before.offset)], 5)
+            await full.sync()
+        disk.remove(f"{LOG_DIRECTORY}/{names[0]}")
+        log, _ = await recovered(FakeEnvironment(disk), full.end, same_boot=False, config=CONFIG)
+        assert log.may_lack_beginning == (hidden_by == "another hole")
+        with pytest.raises(DamagedLog, match="no segment holds offset 0"):
+            await log.cut(min(log.end, before))
 
     asyncio.run(scenario())
 
