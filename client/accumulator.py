@@ -9,7 +9,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..proto.errors import BatchTooLarge, InvalidRecord, UnknownPartition
@@ -100,7 +100,8 @@ class TopicLanes:
 
 
 class Accumulator:
-    """All lanes of one producer. `on_ready` is told of a lane that may have something to send."""
+    """All lanes of one producer. `on_begun` is told of a lane that has records to settle from now on, though they may
+    linger yet; `on_ready` of one that may have something to send."""
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class Accumulator:
         environment: Environment,
         metadata: Metadata,
         failures: Failures,
+        on_begun: Callable[[Lane], None],
         on_ready: Callable[[Lane], None],
     ) -> None:
         self._gathering = gathering
@@ -116,6 +118,7 @@ class Accumulator:
         self._environment = environment
         self._metadata = metadata
         self._failures = failures
+        self._on_begun = on_begun
         self._on_ready = on_ready
         self.topics: dict[str, TopicLanes] = {}
         self._record_bytes_max = gathering.max_batch_bytes - HEADER_SIZE
@@ -231,6 +234,7 @@ class Accumulator:
     def _begin(self, lane: Lane) -> Batch:
         batch = Batch(lane.partition, BatchBuilder(self._gathering.max_batch_bytes), self._environment.now())
         lane.building = batch
+        self._on_begun(lane)
         loop = asyncio.get_running_loop()
         if self._gathering.linger_s:
             loop.call_later(self._gathering.linger_s, self._lingered, lane, batch)
@@ -243,12 +247,11 @@ class Accumulator:
         if lane.building is batch:
             self._on_ready(lane)
 
-    def stop_lingering(self) -> None:
-        """What has been gathered goes now."""
-        for lanes in self.topics.values():
-            for lane in lanes.lanes:
-                if lane.building is not None:
-                    self._lingered(lane, lane.building)
+    def stop_lingering(self, lanes: Iterable[Lane]) -> None:
+        """What has been gathered in these goes now."""
+        for lane in lanes:
+            if lane.building is not None:
+                self._lingered(lane, lane.building)
 
     # Many records --------------------------------------------------------------------------------------------------
 

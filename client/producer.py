@@ -112,7 +112,8 @@ class Producer:
             self._environment,
             metadata,
             self._failures,
-            self._sender.wake,
+            on_begun=self._sender.expect,
+            on_ready=self._sender.wake,
         )
         self._topics = self._accumulator.topics
         self._closed = False
@@ -198,9 +199,14 @@ class Producer:
         return into
 
     async def _open_topic(self, topic: str) -> TopicLanes:
+        self._refuse_if_closed()
+        view = await self._metadata.topic(topic, timeout_s=self._timeout_s)
+        self._refuse_if_closed()  # nobody would send it any more
+        return self._accumulator.open_topic(view)
+
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             raise InvalidRequest("this producer is closed")
-        return self._accumulator.open_topic(await self._metadata.topic(topic, timeout_s=self._timeout_s))
 
     async def _after_waiting(self, topic: str, lanes: TopicLanes, size: int) -> TopicLanes:
         """The topic may have been deleted, and the producer closed, while we waited for room."""
@@ -226,7 +232,7 @@ class Producer:
         Raises
             DeliveryErrors  records failed that nobody has been told of, or are still on their way after `timeout`
         """
-        self._accumulator.stop_lingering()
+        self._accumulator.stop_lingering(self._sender.unsettled())
         waiting = self._unsettled()
         late: list[FailedRecords] = []
         if waiting:
@@ -248,18 +254,27 @@ class Producer:
         return list(gathered.tell())
 
     async def close(self, *, flush: bool = True) -> None:
-        """Flush, unless told not to, and stop. Raises what `flush` does."""
+        """Flush, unless told not to, and stop.
+
+        Raises
+            DeliveryErrors  as `flush`; also of records that another task sent meanwhile, too late to be flushed
+        """
         if self._closed:
             return
+        failures: tuple[FailedRecords, ...] = ()
         try:
             if flush:
                 await self.flush()
+        except DeliveryErrors as flushed:
+            failures = flushed.failures
         finally:
             self._closed = True
             if self._accumulator.take_in_growth in self._metadata.on_change:
                 self._metadata.on_change.remove(self._accumulator.take_in_growth)
             self._room.fail_waiting(InvalidRequest("this producer is closed"))
             await self._sender.close()
+        if flush and (failures := (*failures, *self._failures.tell())):
+            raise DeliveryErrors(failures)
 
     async def __aenter__(self) -> Producer:
         return self

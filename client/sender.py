@@ -306,6 +306,11 @@ class Sender:
 
     # Lanes ---------------------------------------------------------------------------------------------------------
 
+    def expect(self, lane: Lane) -> None:
+        """The lane has records to settle. They may linger yet, but are to be known to who flushes or closes: also if
+        their topic is forgotten meanwhile."""
+        self._busy[lane] = None
+
     def wake(self, lane: Lane) -> None:
         """The lane may have something to send."""
         self._busy[lane] = None

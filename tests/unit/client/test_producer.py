@@ -488,6 +488,75 @@ def test_leaving_the_producer_sends_what_still_lingers(with_cluster: WithCluster
     with_cluster(scenario)
 
 
+def test_closing_without_a_flush_settles_what_lingers_and_gives_its_room_back(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic()
+        async with Client(cluster.addresses) as client:
+            producer = client.producer(linger_ms=60_000)
+            delivery = await producer.send("t", b"x")
+            await producer.close(flush=False)
+            with pytest.raises(DeliveryFailed, match="closed before") as failed:
+                await delivery
+            assert failed.value.outcome == "failed"
+            assert producer.in_flight_bytes == 0
+
+    with_cluster(scenario)
+
+
+def test_a_record_that_another_task_sends_while_closing_flushes_is_settled_and_told(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=2)
+        async with Client(cluster.addresses) as client:
+            producer = client.producer(linger_ms=60_000)
+            cluster.answering.clear()
+            in_time = await producer.send("t", b"x", partition=0)
+            closing = asyncio.ensure_future(producer.close())
+            await cluster.produced.wait()
+            too_late = await producer.send("t", b"y", partition=1)
+            cluster.answering.set()
+            with pytest.raises(DeliveryErrors, match=r"^1 records .* t-1 \(not appended: the producer was closed"):
+                await closing
+            assert (await in_time).offset == 0
+            assert too_late.done
+            assert producer.in_flight_bytes == 0
+
+    with_cluster(scenario)
+
+
+def test_a_record_whose_topic_is_looked_up_while_the_producer_closes_is_refused(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic()
+        async with Client(cluster.addresses) as client:
+            producer = client.producer()
+            sending = asyncio.ensure_future(producer.send("t", b"x"))
+            await asyncio.sleep(0)
+            await producer.close()
+            with pytest.raises(errors.InvalidRequest, match="closed"):
+                await sending
+
+    with_cluster(scenario)
+
+
+def test_closing_tells_of_records_that_linger_for_a_topic_forgotten_meanwhile(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=2)
+        async with Client(cluster.addresses) as client:
+            producer = client.producer(linger_ms=60_000, max_batch_bytes=1024)
+            lingers = await producer.send("t", b"x", partition=1)
+            del cluster.topics["t"]
+            goes_at_once = await producer.send("t", bytes(600), partition=0)
+            await producer.send("t", bytes(600), partition=0)
+            with pytest.raises(DeliveryFailed):
+                await goes_at_once
+            assert not lingers.done
+            with pytest.raises(DeliveryErrors) as failed:
+                await producer.close()
+            assert {failure.partition for failure in failed.value.failures} == {("t", 0), ("t", 1)}
+            assert producer.in_flight_bytes == 0
+
+    with_cluster(scenario)
+
+
 def test_without_idempotence_batches_carry_no_producer_and_keep_their_order(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic()
