@@ -529,6 +529,15 @@ class Consumer:
         finally:
             self._hands.hold(taken)
 
+    def put_back(self, taken: Mapping[TopicPartition, list[Record]]) -> None:
+        """What `getmany` returned last never reached the application: as if it had not been handed out."""
+        for partition, records in taken.items():
+            position = self._positions.get(partition)
+            if position is not None and self._hands.holds(position):  # else it was granted anew, and begins elsewhere
+                position.put_back(records)
+        self._hands.came_back()  # with empty hands
+        self._hands.turned_away()
+
     def _take(self, count_max: int) -> dict[Position, list[Record]]:
         taken: dict[Position, list[Record]] = {}
         left = count_max

@@ -62,6 +62,7 @@ class Position:
         "failed_tries",
         "failure",
         "fetch_offset",
+        "follows_taken",
         "generation",
         "halted",
         "handed_from",
@@ -93,6 +94,8 @@ class Position:
         self.ready: list[Record] = []
         self.at = 0
         """Index in `ready` of the next record to hand out."""
+        self.follows_taken = False
+        """What comes next follows the records that `take` gave last: nothing was sought since."""
         self._behind_ready: int | None = None
         self._batches: deque[tuple[memoryview, int, int, int]] = deque()  # batch, next offset, term, bytes
         self.buffered_bytes = 0
@@ -159,6 +162,7 @@ class Position:
             self.handed_from = self.finished_offset
         self._behind_ready = self.fetch_offset = offset
         self.ready, self.at = [], 0
+        self.follows_taken = False
         self._batches.clear()
         self.buffered_bytes = 0
         self.failure = self.troubled = None
@@ -283,4 +287,11 @@ class Position:
                 continue
             taken += self.ready[self.at : end]
             self.at = end
+        self.follows_taken = bool(taken)
         return taken
+
+    def put_back(self, taken: list[Record]) -> None:
+        """What `take` gave last is the next to be handed out again, unless something was sought since."""
+        if self.follows_taken:
+            self.ready, self.at = taken + self.ready[self.at :], 0
+            self.follows_taken = False

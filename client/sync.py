@@ -4,6 +4,7 @@ Invariants
     all clients of a process share one event loop in one background thread, which is gRPC's only one
     calls may come from any thread but that one; an interrupted call is cancelled, and leaves the client usable
     records are handed out in the caller's thread straight from what was decoded: the loop is crossed once a batch
+    what an interrupted read took, and could not return any more, is the next to be handed out
 
 A program uses either this or the asynchronous client, not both: gRPC allows one event loop a process. Never fork
 after the first call.
@@ -315,12 +316,38 @@ class Consumer:
     def getone(self) -> Record:
         """The next record, however long it takes."""
         _refuse_in_callback("reading")
-        return _background.run(self._consumer.getone())
+        while True:
+            position = _background.run(self._consumer.next_ready())
+            ready = position.ready
+            if not position.halted and (at := position.at) < len(ready):  # as in an iteration
+                position.at = at + 1
+                return ready[at]
 
     def getmany(self, timeout_ms: float = 1000, max_records: int | None = None) -> dict[TopicPartition, list[Record]]:
         """The records that are there; {} if there are none within `timeout_ms`."""
         _refuse_in_callback("reading")
-        return _background.run(self._consumer.getmany(timeout_ms, max_records))
+        taken: dict[TopicPartition, list[Record]] = {}
+        is_awaited = True
+
+        async def take() -> None:
+            taken.update(await self._consumer.getmany(timeout_ms, max_records))
+            if not is_awaited:
+                put_back()
+
+        def put_back() -> None:
+            if taken:
+                self._consumer.put_back(taken)
+                taken.clear()
+
+        try:
+            _background.run(take())
+            return taken
+        except BaseException:
+            # Interrupted, and the loop may have taken records just now; or be about to, as it hears of a cancellation
+            # only after the first step of what it had not begun.
+            is_awaited = False
+            _background.loop().call_soon_threadsafe(put_back)
+            raise
 
     def subscribe(self, *topics: str, pattern: str | None = None) -> None:
         _background.do(lambda: self._consumer.subscribe(*topics, pattern=pattern))

@@ -48,6 +48,24 @@ def test_what_is_left_of_a_batch_keeps_its_offsets() -> None:
     assert offsets(position) == [3, 5] and position.offset == 6
 
 
+def test_what_is_put_back_is_handed_out_again_before_what_follows_it() -> None:
+    position = a_position(0)
+    position.take_in(batch(0, 4) + batch(4, 2), 6, 1)
+    position.put_back(position.take(3))
+    assert position.offset == position.finished_offset == 0
+    assert offsets(position) == [0, 1, 2, 3, 4, 5] and position.offset == 6
+
+
+@pytest.mark.parametrize("sought", [1, 6])
+def test_what_is_put_back_after_a_seek_is_dropped(sought: int) -> None:
+    position = a_position(0)
+    position.take_in(batch(0, 4), 4, 1)
+    taken = position.take(3)
+    position.seek(sought)
+    position.put_back(taken)
+    assert offsets(position) == [] and position.offset == sought
+
+
 @pytest.mark.parametrize("bounds", [ReadBounds(records_max=9), ReadBounds(inflated_bytes_max=20)])
 def test_a_batch_beyond_the_readers_bounds_is_told_with_its_place_after_what_is_before_it(bounds: ReadBounds) -> None:
     position = a_position(0)

@@ -10,6 +10,7 @@ import lograft.sync
 import pytest
 from lograft.client import sync
 from lograft.client.delivery import DeliveryErrors, DeliveryFailed
+from lograft.client.position import Position
 from lograft.client.records import TopicPartition
 from lograft.proto import errors
 
@@ -96,6 +97,71 @@ def test_an_interrupted_call_is_cancelled_and_leaves_the_client_usable(
         with client.producer() as producer:
             producer.send("t", b"after")
         assert consumer.getone().value == b"after"
+
+
+@pytest.mark.parametrize("read", ["getone", "getmany"])
+def test_what_a_read_took_as_it_was_interrupted_is_handed_out_by_the_next_and_not_stored(
+    cluster: FakeCluster, read: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    run(_with_topic(cluster))
+    partition = TopicPartition("t", 0)
+    interrupted = threading.Event()
+    decode_next = Position.decode_next
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def interrupts(position: Position) -> bool:
+        if position.offset == 10 and not interrupted.is_set():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            assert interrupted.wait(10)
+        return decode_next(position)
+
+    def next_offset() -> int:
+        return consumer.getone().offset if read == "getone" else consumer.getmany()[partition][0].offset
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+    with lograft.sync.Client(cluster.addresses) as client:
+        with client.producer() as producer:
+            for base in (0, 10):
+                producer.send_many("t", [b"%d" % number for number in range(base, base + 10)]).result()
+        monkeypatch.setattr(Position, "decode_next", interrupts)
+        consumer = client.consumer("t", group_id="g", auto_offset_reset="earliest", auto_commit=True)
+        with pytest.raises(KeyboardInterrupt), consumer:
+            assert len(consumer.getmany(max_records=10)[partition]) == 10
+            next_offset()
+        with client.consumer("t", group_id="g", auto_commit=True) as consumer:
+            assert consumer.committed(partition) == 10
+            interrupted.clear()
+            with pytest.raises(KeyboardInterrupt):
+                next_offset()
+            assert consumer.position(partition) == 10
+            assert next_offset() == 10
+
+
+def test_a_read_that_is_interrupted_before_the_loop_begins_it_skips_nothing(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(_with_topic(cluster))
+    partition = TopicPartition("t", 0)
+    with lograft.sync.Client(cluster.addresses) as client:
+        with client.producer() as producer:
+            producer.send_many("t", [b""] * 10)
+        with client.consumer("t", auto_offset_reset="earliest") as consumer:
+            assert len(consumer.getmany(max_records=5)[partition]) == 5
+            loop_is_free = threading.Event()
+            sync._background.loop().call_soon_threadsafe(loop_is_free.wait)
+            with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+                interrupted.setattr(concurrent.futures.Future, "result", _interrupted)
+                consumer.getmany()
+            loop_is_free.set()
+            assert [record.offset for record in consumer.getmany()[partition]] == [5, 6, 7, 8, 9]
+
+
+def _interrupted(future: concurrent.futures.Future[None]) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_blocking_member_shares_reads_stores_and_its_callbacks_may_call_it(cluster: FakeCluster) -> None:
