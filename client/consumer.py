@@ -109,6 +109,7 @@ class Consumer:
         self._group: GroupReading | None = None  # once it is a member, or on its way to become one
         self._topics: tuple[str, ...] = ()
         self._pattern: str | None = None
+        self._subscribed = 0  # counts subscriptions: what was looked up for one before is not for us any more
         self._known_topics: dict[str, str] = {}  # of the subscription: name -> id, once its partitions were taken on
         self._failure: LograftError | None = None
         self._to_raise: deque[BaseException] = deque()  # from the next read, whatever is at hand
@@ -288,6 +289,7 @@ class Consumer:
                 raise InvalidConfig(
                     f"{str(topic)[:80]} is no topic's name: give names one by one, not a list", key="topics"
                 )
+        self._subscribed += 1
         self._pattern = pattern
         self._topics = tuple(dict.fromkeys(listed))
         self._known_topics = {}
@@ -738,6 +740,7 @@ class Consumer:
             self._arrived.set()
 
     async def _take_on_topics(self, *, fresh: bool) -> None:
+        subscribed = self._subscribed
         try:
             if self._pattern is not None and (fresh or not self._known_topics):
                 await self._metadata.refresh(all_topics=True)
@@ -753,9 +756,11 @@ class Consumer:
                 await self._metadata.refresh(*self._known_topics)
             for name in unknown:
                 view = await self._metadata.topic(name, timeout_s=self._timeout_s)
+                if self._subscribed != subscribed:
+                    return  # whoever chose anew has set `_attention`
                 self._take_on(name, [partition.number for partition in view.partitions], view.topic_id)
         except LograftError as error:
-            if not error.retriable or not self._known_topics:
+            if self._subscribed == subscribed and (not error.retriable or not self._known_topics):
                 self._failure = error
 
     async def _find_places_or_tell(self, positions: list[Position]) -> None:

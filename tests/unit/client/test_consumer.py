@@ -345,6 +345,48 @@ def test_unknown_topics_and_partitions_are_told(with_cluster: WithCluster) -> No
     with_cluster(scenario)
 
 
+def held_back(client: Client) -> tuple[asyncio.Event, asyncio.Event]:
+    """Metadata calls wait from now on. What is set once one does, and what to set to have them go on."""
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+    ask = client._metadata._ask_around
+
+    async def ask_later(wanted: list[str], all_topics: bool) -> Any:
+        waits.set()
+        await goes_on.wait()
+        return await ask(wanted, all_topics)
+
+    client._metadata._ask_around = ask_later  # type: ignore[method-assign]
+    return waits, goes_on
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda consumer: consumer.subscribe("new"),
+        lambda consumer: consumer.subscribe(pattern="n.w"),
+        lambda consumer: consumer.assign([TopicPartition("new", 0)]),
+    ],
+)
+@pytest.mark.parametrize("before", ["old", "nope"])
+def test_what_was_being_looked_up_when_another_choice_was_made_is_neither_read_nor_told_of(
+    with_cluster: WithCluster, before: str, replace: Callable[[Consumer], None]
+) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        for name in ("old", "new"):
+            cluster.topic(name)
+            fill(cluster, 1, topic=name)
+        async with Client(cluster.addresses) as client, client.consumer(auto_offset_reset="earliest") as consumer:
+            waits, goes_on = held_back(client)
+            consumer.subscribe(before)
+            await waits.wait()
+            replace(consumer)
+            goes_on.set()
+            assert (await consumer.getone()).topic == "new"
+            assert consumer.assignment() == (TopicPartition("new", 0),)
+
+    with_cluster(scenario)
+
+
 def test_partitions_that_are_added_later_are_read_from_their_start(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         topic = cluster.topic()
