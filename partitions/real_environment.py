@@ -308,7 +308,11 @@ class RealDisk:
         return RealFile(path, os.open(path, flags, 0o644), self._threads, self._readers)
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(path)
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def list(self, directory: str) -> list[str]:
         return sorted(os.listdir(directory))

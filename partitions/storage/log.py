@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ...proto.errors import CorruptBatch
 from ...proto.record_batch import BatchHeader, Buffer, verify
-from ..environment import Environment, PartitionId, ReplicaConfig
+from ..environment import Disk, Environment, PartitionId, ReplicaConfig
 from ..producers import ProducerTable
 from ..raft.messages import Voter
 from ..raft.points import ORIGIN, Item, ItemKind, Point, TermJournal
@@ -477,7 +477,7 @@ class PartitionLog:
             or sum(segment.size for segment in older) != rewritten.bytes_before
             or any(segment in self._dirty for segment in older)
             or not self._segments[self._segments.at(rewritten.end)].has_durable_head
-            or not disk.exists(path)
+            or not _surely_exists(disk, path)
         ):
             return False
         self._is_replacing = True
@@ -774,6 +774,13 @@ def _first_head(partition: PartitionId, voters: tuple[Voter, ...]) -> SegmentHea
         producers=ProducerTable().to_bytes(),
         append_time_ms=0,
     )
+
+
+def _surely_exists(disk: Disk, path: str) -> bool:
+    try:
+        return disk.exists(path)
+    except OSError:
+        return False
 
 
 def _checked(after: Point, item: Item) -> _Written:

@@ -214,7 +214,7 @@ class LogReader:
         segment = self._opened(self._segments[at])
         position = _find(segment, segment.index.before_point(point), point)
         if position is None:
-            segment.drop_index()  # it was wrong: what is built anew is right
+            segment.build_index_anew()
             position = _find(segment, segment.index.before_point(point), point)
         if position is None:
             raise DamagedLog(segment.path, 0, f"no item ends at {point}")
@@ -230,7 +230,7 @@ class LogReader:
         segment = self._opened(self._segments[at])
         begin = segment.index.before_offset(offset)
         if not _stands(segment, begin, only_cached=only_cached):
-            segment.drop_index()
+            segment.build_index_anew()
             begin = segment.index.before_offset(offset)
         return segment, begin.position
 

@@ -278,9 +278,9 @@ class _Scanner:
 def is_head_unfinished(disk: Disk, directory: str, base_offset: int) -> bool:
     """Does an unreadable head show that it never reached the disk, as a whole? Then no item behind it ever counted."""
     path = segment_path(directory, base_offset) + ".head"
-    if not disk.exists(path):
-        return True
     try:
+        if not disk.exists(path):
+            return True
         file = disk.open(path)
         try:
             content = file.read(0, file.size())

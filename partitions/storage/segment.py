@@ -10,6 +10,7 @@ A position is bytes from the start of the `.log` file.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -200,7 +201,7 @@ class Segment:
         except OSError:
             segment.close()
             for suffix in (".head", ".log"):
-                if disk.exists(segment._path + suffix):
+                with contextlib.suppress(OSError):  # what came in the way says it; the other file is to go all the same
                     disk.unlink(segment._path + suffix)
             raise
         segment._writes = 1
@@ -365,9 +366,17 @@ class Segment:
                 self._disk.unlink(self._path + suffix)
 
     def drop_index_if_wrong(self) -> None:
-        """Remove the files of an index that cannot be read. None are needed."""
-        if any(map(self._disk.exists, (self._path + ".index", self._path + ".timeindex"))) and not self._read_index():
+        """Remove the files of an index that cannot be read, if the disk lets them go. None are needed."""
+        names = self._path + ".index", self._path + ".timeindex"
+        with contextlib.suppress(OSError):
+            if any(map(self._disk.exists, names)) and not self._read_index():
+                self.drop_index()
+
+    def build_index_anew(self) -> None:
+        """The index was found wrong. DamagedLog: the segment cannot be read to its end."""
+        with contextlib.suppress(OSError):  # files that the disk keeps are found wrong again
             self.drop_index()
+        self._index = self._build_index()
 
     def _read_index(self) -> SparseIndex | None:
         contents = []

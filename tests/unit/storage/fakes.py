@@ -53,6 +53,8 @@ class FakeDisk:
         self.free = 1 << 40
         self.blocks_that_fail: set[tuple[str, int]] = set()
         """Path and number of each block of 4 KiB that no read gets."""
+        self.lookups_that_fail: set[str] = set()
+        """Paths of which the disk does not say whether they are there."""
         self.syncs_that_fail: Callable[[str], bool] = lambda path: False
         self.operations = 0
         self.cut_power_at: int | None = None
@@ -101,7 +103,12 @@ class FakeDisk:
         if self.operations == self.cut_power_at:
             raise PowerCut(what)
 
+    def look_up(self, path: str) -> None:
+        if path in self.lookups_that_fail:
+            raise OSError(errno.EIO, "input/output error", path)
+
     def open(self, path: str, *, create: bool = False) -> FakeFile:
+        self.look_up(path)
         if create:
             self.step(f"create {path}")
             if path in self.names:
@@ -114,6 +121,7 @@ class FakeDisk:
         return FakeFile(self, path, self.names[path])
 
     def exists(self, path: str) -> bool:
+        self.look_up(path)
         return path in self.names or path in self.directories
 
     def list(self, directory: str) -> list[str]:
@@ -145,6 +153,7 @@ class FakeDisk:
 
     def unlink(self, path: str) -> None:
         self.step(f"unlink {path}")
+        self.look_up(path)
         self.history.append(f"unlink {os.path.basename(path)}")
         if path not in self.names:
             raise FileNotFoundError(errno.ENOENT, "no file", path)

@@ -15,7 +15,7 @@ from lograft.partitions.storage.compaction import CompactionSettings, Compaction
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.rewriting import Rewritten, rewrite
 from lograft.partitions.storage.scrub import scrub
-from lograft.partitions.storage.segment import DamagedLog, read_head
+from lograft.partitions.storage.segment import NEW, DamagedLog, read_head
 from lograft.partitions.storage.segments import ClosedSegment
 from lograft.partitions.storage.zero_width import log_start_move
 from lograft.proto.errors import CorruptBatch
@@ -281,6 +281,21 @@ def test_keys_that_find_no_room_are_found_by_reading_again() -> None:
         outcome = await compact(env, log, OLD._replace(table_bytes_max=1000))
         assert outcome.readings > 3
         check_against(history, log, tombstones_kept=False)
+
+    asyncio.run(scenario())
+
+
+def test_what_the_disk_does_not_find_for_a_moment_is_put_in_place_later() -> None:
+    async def scenario() -> None:
+        env = FakeEnvironment(FakeDisk())
+        log = await log_of(env, random_history(4))
+        job = job_for(log, OLD)
+        assert job is not None
+        outcome = await rewrite(job, env.disk, no_pace)
+        env.disk.lookups_that_fail = {path for path in env.disk.names if path.endswith(".log" + NEW)}
+        assert env.disk.lookups_that_fail and not await log.replace(outcome.segments[0])
+        env.disk.lookups_that_fail = set()
+        assert await log.replace(outcome.segments[0])
 
     asyncio.run(scenario())
 

@@ -67,6 +67,18 @@ async def an_old_replica(disk: FakeDisk, *, term: int = 3) -> tuple[FakeEnvironm
     return env, promises, points
 
 
+def test_a_note_of_which_the_disk_does_not_say_whether_it_is_there_is_not_taken_for_none() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        await an_old_replica(disk)
+        await write_note(disk, DATA, a_note())
+        disk.lookups_that_fail = {f"{LOG_DIRECTORY}/{FILE_NAME}"}
+        with pytest.raises(OSError, match="input/output error"):
+            read_note(disk, DATA, PARTITION)
+
+    asyncio.run(scenario())
+
+
 def test_the_log_goes_on_as_it_is_with_one_voter_in_a_term_beyond_all_that_were_promised() -> None:
     async def scenario(term: int) -> None:
         env, promises, points = await an_old_replica(FakeDisk(), term=term)

@@ -229,6 +229,22 @@ def test_a_wrong_or_missing_index_costs_a_scan_and_not_a_wrong_answer() -> None:
     asyncio.run(scenario())
 
 
+def test_a_wrong_index_of_which_the_disk_does_not_say_whether_it_is_there_costs_a_scan_too() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), *MANY, config=CONFIG)
+        await log.sync()
+        segment, other = log._segments[0], log._segments[1]
+        for name in (".index", ".timeindex"):
+            disk.lookups_that_fail.add(f"{LOG_DIRECTORY}/{0:020d}{name}")
+        segment.take_index(other.index)
+        assert points_of(log) == [item.point for item in items_of(ORIGIN, *MANY)]
+        segment.take_index(other.index)
+        assert read_header(log.read_records(1, log.end.offset, 1)[0]).base_offset <= 1
+
+    asyncio.run(scenario())
+
+
 def test_an_item_that_is_not_what_its_point_says_is_refused_and_so_are_those_before_it() -> None:
     async def scenario() -> None:
         log = await a_log(FakeEnvironment(FakeDisk()), "T1", 1)
@@ -275,6 +291,21 @@ def test_a_disk_too_full_for_a_new_segment_leaves_no_half_of_one() -> None:
             log.append([records(log.end, 1)], 6)
         assert segments_on(disk) == [0]
         disk.free = 1 << 30
+        log.append([records(log.end, 1)], 6)
+        assert segments_on(disk) == [0, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_disk_that_gives_no_head_for_a_new_segment_leaves_no_half_of_one() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), "T1", 1, config=ReplicaConfig(segment_bytes_max=1))
+        disk.lookups_that_fail = {f"{LOG_DIRECTORY}/{1:020d}.head"}
+        with pytest.raises(OSError, match="input/output error"):
+            log.append([records(log.end, 1)], 6)
+        assert segments_on(disk) == [0]
+        disk.lookups_that_fail = set()
         log.append([records(log.end, 1)], 6)
         assert segments_on(disk) == [0, 1]
 

@@ -220,6 +220,24 @@ def test_a_missing_file_beside_partitions_is_a_lost_word_and_the_logs_are_set_as
     asyncio.run(scenario())
 
 
+def test_promises_of_which_the_disk_does_not_say_whether_they_are_there_are_not_lost() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        directory = f"{DATA}/partitions/{PARTITION}"
+        disk.make_directory(directory)
+        disk.open(f"{directory}/{0:020d}.log", create=True)
+        disk.lookups_that_fail = {PATH}
+        with pytest.raises(OSError, match="input/output error"):
+            await opened(disk, seed=1)
+        disk.lookups_that_fail = set()
+        again = await opened(disk, seed=2)
+        assert again.directory_id == promises.directory_id and recalled(again).voted_for == CANDIDATE
+        assert disk.list(directory) == [f"{0:020d}.log"]
+
+    asyncio.run(scenario())
+
+
 def test_a_later_format_is_refused_and_left_alone() -> None:
     async def scenario() -> None:
         import struct

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lograft.node.read_only_disk import ReadOnlyDisk
 from lograft.partitions import real_environment
 from lograft.partitions.environment import Disk, File
 from lograft.partitions.real_environment import RealEnvironment
@@ -37,6 +38,26 @@ def test_files_are_written_read_cut_and_listed(tmp_path: Path) -> None:
         disk.unlink(f"{path}/two")
         disk.remove_directory(path)
         assert not disk.exists(path) and disk.free_bytes() > 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("lookup", ["stat", "lstat"])
+def test_a_disk_that_does_not_say_whether_a_file_is_there_is_not_taken_to_say_no(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lookup: str
+) -> None:
+    def fail(path: str) -> None:
+        raise OSError(5, "input/output error", path)
+
+    async def scenario() -> None:
+        disk: Disk = RealEnvironment(str(tmp_path)).disk if lookup == "stat" else ReadOnlyDisk()
+        (tmp_path / "one").touch()
+        assert disk.exists(f"{tmp_path}/one")
+        assert not disk.exists(f"{tmp_path}/two") and not disk.exists(f"{tmp_path}/one/below")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, lookup, fail)
+            with pytest.raises(OSError, match="input/output"):
+                disk.exists(f"{tmp_path}/one")
 
     asyncio.run(scenario())
 

@@ -417,6 +417,23 @@ def test_a_log_is_not_joined_over_a_lost_item_where_the_next_head_is_lost_too(is
     asyncio.run(scenario())
 
 
+def test_a_head_past_the_mark_of_which_the_disk_does_not_say_whether_it_is_there_is_a_doubt() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", 1, config=CONFIG)
+        mark = log.end
+        for item in items_of(log.end, 1, 1, 1, 1, 1, 1):
+            log.append([item], 5)
+        await log.sync()
+        disk.lookups_that_fail = {f"{LOG_DIRECTORY}/{log._segments[-1].base.offset:020d}.head"}
+        doubts: list[bool] = []
+        again, verdict = await recovered(FakeEnvironment(disk), mark, same_boot=False, config=CONFIG, doubts=doubts)
+        # Nor can its segment be removed, so what stands before it cannot be settled either.
+        assert again.end == mark and verdict.damage is not None and doubts == [True]
+
+    asyncio.run(scenario())
+
+
 def test_a_lost_head_is_written_again_from_what_stands_before_it() -> None:
     async def scenario() -> None:
         disk = FakeDisk()

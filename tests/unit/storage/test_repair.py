@@ -310,6 +310,18 @@ def test_a_scrub_that_cannot_write_a_head_leaves_it_for_the_next_one() -> None:
     asyncio.run(scenario())
 
 
+def test_a_scrub_passes_over_an_index_of_which_the_disk_does_not_say_whether_it_is_there() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await a_log(FakeEnvironment(disk), *SHAPES, config=CONFIG)
+        await log.sync()
+        disk.lookups_that_fail = {path for path in disk.names if path.endswith("index")}
+        assert disk.lookups_that_fail
+        assert await scrub(disk, log, no_pace) == log.size_bytes
+
+    asyncio.run(scenario())
+
+
 def test_a_scrub_says_if_the_name_of_a_mended_head_may_not_be_on_disk() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
