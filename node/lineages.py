@@ -4,6 +4,7 @@ Invariants
     a replica goes on as heir only on a decision that is not older than this process, so that no later one overrules it
     a replica that is over is not opened again, whatever crashes, and its files are moved aside only once the new
         lineage leads: until then another recovery may still choose it
+    an heir that never came to be is over with the next recovery, and a note says nothing of a replica made after it
     what fails for want of space or the like is told and tried again; until then the replica is silent
 """
 
@@ -14,7 +15,14 @@ import msgspec
 from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.raft.messages import Voter
 from ..partitions.replica_status import ReplicaStatus
-from ..partitions.storage.lineage import LineageNote, carry_out, read_note, set_replica_aside, write_note
+from ..partitions.storage.lineage import (
+    LineageNote,
+    carry_out,
+    forget_note,
+    read_note,
+    set_replica_aside,
+    write_note,
+)
 from ..partitions.storage.log import partition_path
 from ..partitions.storage.promises import PARTITIONS_DIRECTORY, Promises
 from .controller.facts import RecoveryFact
@@ -49,18 +57,26 @@ class Lineages:
         """May a listed replica be opened? Finishes what was begun. Why not, if not; tried again later."""
         try:
             note = read_note(self._environment.disk, self._directory, partition)
-            if note is None:
+            known = self._promises.recall(partition)
+            if note is None or known is None:
                 return None
-            if note.heir is not None:
+            if note.goes_on(known.replica_number):
                 self.ended[partition] = note  # should it fail, it is tried again
                 return await self._carry_out(note, config)
         except OSError as error:
             return str(error)
-        known = self._promises.recall(partition)
-        if known is None or not note.ends(known.replica_number):
+        if not note.ends(known.replica_number):
             return None
-        self.ended[partition] = note
+        self.ended[partition] = note = _without_heir(note)
         return _why(note)
+
+    async def make_way(self, partition: PartitionId) -> None:
+        """Before a replica is made where none is listed: a crash may have left the note of the one before.
+
+        Raises OSError.
+        """
+        await forget_note(self._environment.disk, self._directory, partition)
+        self.forget(partition)
 
     async def follow(
         self, partition: PartitionId, identity: Voter, recovery: RecoveryFact, *, may_begin: bool, is_led: bool
@@ -80,8 +96,9 @@ class Lineages:
                 doubtful=status.doubtful,
             )
         elif known is not None:
+            # Whoever an earlier recovery chose here, and never came to be, is over as well.
             note = msgspec.structs.replace(
-                known, recovery=recovery.number, first_number=recovery.first_number, term=recovery.term
+                _without_heir(known), recovery=recovery.number, first_number=recovery.first_number, term=recovery.term
             )
         try:
             if identity == recovery.source and heir[:2] == identity[:2] and may_begin:
@@ -127,6 +144,11 @@ class Lineages:
             set_aside=begun.set_aside,
         )
         return None
+
+
+def _without_heir(note: LineageNote) -> LineageNote:
+    """What it says of the replica that is over, alone."""
+    return msgspec.structs.replace(note, heir=None, records=b"")
 
 
 def _why(note: LineageNote) -> str:

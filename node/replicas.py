@@ -677,6 +677,8 @@ class Replicas:
         self, partition: PartitionId, replica_number: int, first_voters: tuple[Voter, ...], config: ReplicaConfig
     ) -> None:
         try:
+            if self._promises.recall(partition) is None:
+                await self.lineages.make_way(partition)
             replica = await Replica.open(
                 environment=self._environment,
                 promises=self._promises,

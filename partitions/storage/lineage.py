@@ -59,6 +59,15 @@ class LineageNote(msgspec.Struct, frozen=True, array_like=True):
     def ends(self, replica_number: int) -> bool:
         return replica_number < self.first_number
 
+    def goes_on(self, replica_number: int) -> bool:
+        """Is the replica that is listed under this number to become the heir, or about to be it? A note that a crash
+        left behind says nothing of one that was made since, and no note brings back an heir that it ends itself.
+        """
+        heir = self.heir
+        if heir is None or self.ends(heir.replica_number):
+            return False
+        return replica_number == heir.replica_number or self.ends(replica_number)
+
 
 class Begun(NamedTuple):
     """What became of the old log."""
@@ -110,6 +119,16 @@ def read_note(disk: Disk, directory: str, partition: PartitionId) -> LineageNote
     except (ValueError, *UNDECODABLE):
         raise OSError(f"{path} is damaged: remove it only if no recovery of this partition was ever decided") from None
     return note if note.partition == partition else None
+
+
+async def forget_note(disk: Disk, directory: str, partition: PartitionId) -> None:
+    """What was noted of a replica that is not listed any more is not said of the next one. Durable on return."""
+    where = partition_path(directory, partition)
+    left = [path for path in (f"{where}/{FILE_NAME}", f"{where}/{FILE_NAME}{NEW}") if disk.exists(path)]
+    for path in left:
+        disk.unlink(path)
+    if left:
+        await disk.sync_directory(where)
 
 
 async def carry_out(
@@ -268,4 +287,4 @@ async def _copy_tail(disk: Disk, path: str, position: int, to: str) -> None:
     await disk.sync_directory(to.rpartition("/")[0])
 
 
-__all__ = ["Begun", "LineageNote", "carry_out", "read_note", "set_replica_aside", "write_note"]
+__all__ = ["Begun", "LineageNote", "carry_out", "forget_note", "read_note", "set_replica_aside", "write_note"]

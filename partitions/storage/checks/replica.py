@@ -250,7 +250,8 @@ class _Checking:
                 one_remedy(error),
             )
             return False
-        if note is not None and note.heir is None and note.ends(self._promises.replica_number):
+        goes_on = note is not None and note.goes_on(self._promises.replica_number)
+        if note is not None and not goes_on and note.ends(self._promises.replica_number):
             found.tell(
                 Level.NOTE,
                 f"{where}/{LINEAGE_NOTE}",
@@ -258,7 +259,7 @@ class _Checking:
                 "the broker sets it aside once the new lineage leads",
             )
             return False
-        if note is not None:
+        if note is not None and goes_on:
             found.tell(
                 Level.NOTE,
                 f"{where}/{LINEAGE_NOTE}",

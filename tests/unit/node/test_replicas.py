@@ -383,3 +383,16 @@ def test_what_a_recovery_ended_is_not_opened_by_another_try_though_its_end_could
         look_again()
     assert opened == [PARTITION] and replicas.unopened == {PARTITION: "input/output error"}
     assert PARTITION in replicas.retries, "that its end is noted is tried again as well"
+
+
+def test_no_replica_is_made_where_the_note_of_the_one_before_cannot_be_removed() -> None:
+    scene = Scene()
+    replicas = scene.replicas
+
+    async def cannot(partition: PartitionId) -> None:
+        raise OSError("input/output error")
+
+    replicas._promises = SimpleNamespace(directory_id="mine", recall=lambda partition: None)  # type: ignore[assignment]
+    replicas.lineages = SimpleNamespace(make_way=cannot)  # type: ignore[assignment]
+    asyncio.run(replicas._open(PARTITION, MINE.replica_number, (), replicas.config.replica))
+    assert replicas.unopened == {PARTITION: "input/output error"} and PARTITION in replicas.retries
