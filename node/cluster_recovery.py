@@ -2,6 +2,8 @@
 
 Invariants
     what has no controller cannot decide: this is done offline, on the data directory of a stopped broker
+    the log is read as recovery would leave it, but on a disk that keeps to itself what is written: until the note of an
+        accepted loss is there nothing of the log is changed, and whoever only asks may start the broker as before
     the cluster id changes first, durably: those of the old cluster, should they come back, are refused at the
         handshake, so the two lineages never exchange a message, whatever their identities
     decisions that are lost may have given out replica numbers: every topic's next number is moved far beyond them
@@ -21,8 +23,10 @@ import msgspec
 from ..partitions.environment import ReplicaConfig
 from ..partitions.raft.messages import Voter
 from ..partitions.real_environment import RealEnvironment
+from ..partitions.storage.checks.dry_disk import DryDisk, DryEnvironment
 from ..partitions.storage.lineage import LineageNote, carry_out, read_note, set_replica_aside, write_note
-from ..partitions.storage.log import PartitionLog
+from ..partitions.storage.log import PartitionLog, RecoveryVerdict
+from ..partitions.storage.promised import ReplicaPromises
 from ..partitions.storage.promises import Promises
 from ..proto import record_batch
 from ..proto.errors import InvalidConfig
@@ -84,20 +88,13 @@ async def recover_cluster(config: BrokerConfig, *, accept_loss: bool, is_sure: b
                 key="broker.data_directory",
             )
         own = Voter(config.broker.id, promises.directory_id, CLUSTER_REPLICA_NUMBER)
-        log, verdict = await PartitionLog.recover(
-            environment,
-            directory,
-            CLUSTER_PARTITION,
-            mark=known.mark,
-            same_boot=not promises.boot_changed,
-            config=ReplicaConfig(),
-        )
+        log, verdict = await _as_found(stopped, known)
         state = ClusterState()
         for batch in log.read_records(log.base.offset, log.end.offset, 1 << 30):
             for record in record_batch.decode(batch):
                 state.apply_record(record.key, record.value)
         word = max(known.mark, known.word or known.mark, verdict.damage.word if verdict.damage else known.mark)
-        _tell(config.broker.id, held, log, state, word.offset, own)
+        _tell(config.broker.id, held, log, state, word.offset, own, doubtful=known.doubtful or verdict.doubtful)
         log.close()
         unfinished = read_note(environment.disk, directory, CLUSTER_PARTITION)
         if unfinished is None:
@@ -168,7 +165,23 @@ async def follow_recovered(config: BrokerConfig, token: str) -> int:
         return 0
 
 
-def _tell(broker_id: int, held: ClusterSet, log: PartitionLog, state: ClusterState, word: int, own: Voter) -> None:
+async def _as_found(stopped: _Stopped, known: ReplicaPromises) -> tuple[PartitionLog, RecoveryVerdict]:
+    """The decisions as far as they can be read, all of them. Nothing is changed."""
+    return await PartitionLog.recover(
+        DryEnvironment(DryDisk(stopped.environment.disk)),
+        stopped.directory,
+        CLUSTER_PARTITION,
+        mark=known.mark,
+        same_boot=not stopped.promises.boot_changed,
+        config=ReplicaConfig(),
+        term_max=known.term,
+        suspects=None,
+    )
+
+
+def _tell(
+    broker_id: int, held: ClusterSet, log: PartitionLog, state: ClusterState, word: int, own: Voter, *, doubtful: bool
+) -> None:
     voters = ", ".join(str(voter.broker_id) for voter in log.voters) or "nobody that it knows"
     lines = [
         f"cluster {held.cluster_id}: its decisions are voted on by brokers {voters}",
@@ -178,6 +191,8 @@ def _tell(broker_id: int, held: ClusterSet, log: PartitionLog, state: ClusterSta
     ]
     if word > log.end.offset:
         lines.append(f"it once held {word}; what lies between is lost")
+    if doubtful:
+        lines.append("it may have acknowledged more than it holds; prefer the copy of a broker that lacks nothing")
     if own not in log.voters:
         lines.append("it had no vote: what it holds may be old; prefer the copy of a broker that voted")
     lines += [
