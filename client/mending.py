@@ -71,20 +71,20 @@ class Mending:
                 position.failed_tries += 1
                 self._lose_patience(position, nobody)
             return False
-        for position in troubled:
-            error = position.troubled
-            position.failed_tries += 1
-            self._lose_patience(position, error)
-            if error is None:
-                continue  # without a leader until now, or sought elsewhere meanwhile
-            if isinstance(error, OffsetOutOfRange):
-                await self.mend_out_of_range(position)
-            elif isinstance(error, UnknownTopic | UnknownTopicId | UnknownPartition):
-                await self._mend_unknown(position)
-            elif not error.retriable:
-                position.failure = error
-            position.troubled = None
+        await asyncio.gather(*map(self._mend, troubled))  # together: each may ask around for a second
         return True
+
+    async def _mend(self, position: Position) -> None:
+        error = position.troubled  # None: without a leader until now, or sought elsewhere meanwhile
+        position.failed_tries += 1
+        self._lose_patience(position, error)
+        if isinstance(error, OffsetOutOfRange):
+            await self.mend_out_of_range(position)
+        elif isinstance(error, UnknownTopic | UnknownTopicId | UnknownPartition) or self._is_unheard_of(position):
+            await self._mend_unknown(position)
+        elif error is not None and not error.retriable:
+            position.failure = error
+        position.troubled = None
 
     def _lose_patience(self, position: Position, error: LograftError | None) -> None:
         """Who reads to an end rather than follows does not wait for ever for a cluster that is gone."""
@@ -96,6 +96,12 @@ class Mending:
             position.failure = BrokerUnavailable(
                 f"{position.topic_partition} could not be read for {self._give_up_s:g} s: {why}"
             )
+
+    def _is_unheard_of(self, position: Position) -> bool:
+        """It was known, and the metadata has it no more: nobody is left to be fetched from, who would say so."""
+        topic, number = position.topic_partition
+        view = self._metadata.topics.get(topic)
+        return position.topic_id != "" and (view is None or number >= len(view.partitions))
 
     async def _mend_unknown(self, position: Position) -> None:
         """A broker does not know the partition. It may lag behind; ask around before that is believed."""

@@ -328,6 +328,43 @@ def test_a_deleted_topic_is_told_and_one_of_the_same_name_is_not_taken_for_it(wi
     with_cluster(scenario)
 
 
+def test_a_topic_is_told_to_be_gone_also_if_the_metadata_says_so_before_a_fetch_does(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic("t", 2)
+        async with Client(cluster.addresses) as client, client.consumer("t") as consumer:
+            consumer.assign([T1])
+            cluster.topic("t", 1)
+            await client._metadata.refresh("t")
+            with pytest.raises(errors.UnknownTopic, match="another has its name now"):
+                await consumer.getone()
+        cluster.topic("t", 20)
+        async with Client(cluster.addresses) as client, client.consumer("t") as consumer:
+            del cluster.topics["t"]
+            await client._metadata.refresh("t")
+            async with asyncio.timeout(5):  # a second for all of them
+                for partition in consumer.assignment():
+                    with pytest.raises(errors.UnknownTopic, match="was deleted, or never was"):
+                        await consumer.getone()
+                    consumer.drop(partition)
+
+    with_cluster(scenario)
+
+
+def test_metadata_that_lags_behind_ends_no_reading(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic()
+        async with Client(cluster.addresses) as client, client.consumer("t") as consumer:
+            topic = cluster.topics.pop("t")
+            await client._metadata.refresh("t")
+            asked = cluster.metadata_calls
+            await until(lambda: cluster.metadata_calls >= asked + 2)  # by who mends, and then around
+            cluster.topics["t"] = topic
+            fill(cluster, 1)
+            assert await take(consumer, 1) == [b"0/0"]
+
+    with_cluster(scenario, brokers=2)
+
+
 def test_unknown_topics_and_partitions_are_told(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic()
