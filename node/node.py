@@ -2,7 +2,7 @@
 
 Invariants
     the start number is raised, durably, before the first handshake
-    every replica that the promises list is recovered before a peer or a client can ask for it
+    every replica that the promises list is recovered, and the boot settled, before a peer or a client can ask for it
     it says that it is ready once it belongs to a cluster, all decisions are applied, and it is among them
     a clean stop hands over what it leads before the doors close, answers what it can, and leaves its marks on disk
 """
@@ -191,6 +191,7 @@ class Node:
         await self._listen_http()
         opening = self._outside.monotonic_s()
         await self._replicas.open_listed()
+        await self._promises.settle_boot()
         self.metrics.storage.recovery_seconds.set(self._outside.monotonic_s() - opening)
         self._unwatch_collections = self._outside.watch_collections(self.metrics.broker.collected)
         self._settle_memory()

@@ -44,7 +44,7 @@ class DirectoryFrame(_Frame, frozen=True, array_like=True, tag=1):
 
 
 class BootFrame(_Frame, frozen=True, array_like=True, tag=2):
-    """A process under this boot id uses the directory."""
+    """The logs of the directory were read under this boot id."""
 
     boot_id: str
 

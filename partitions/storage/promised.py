@@ -55,7 +55,7 @@ class Promised:
     def __init__(self) -> None:
         self.directory_id = ""
         self.boot_id: str | None = None
-        """Of the last process that used the directory."""
+        """Under which the logs were last read."""
         self.start_number = 0
         self.cluster_set: bytes | None = None
         self.replicas: dict[PartitionId, ReplicaPromises] = {}

@@ -70,6 +70,7 @@ class Promises(Promised):
     def __init__(self, env: Environment, directory: str, mark_interval_ms: float) -> None:
         super().__init__()
         self.boot_changed = False
+        """Were the logs last read under another boot than this process's? It stays so when the boot is settled."""
         self.lost_word = False
         self.synced = 0
         self._env = env
@@ -93,7 +94,7 @@ class Promises(Promised):
     async def open(cls, env: Environment, directory: str, *, mark_interval_ms: float = MARK_INTERVAL_MS) -> Promises:
         """Recall what was promised here, or begin anew.
 
-        On return all that it recalled is on disk, whoever wrote it, and so are a new directory id and this boot id.
+        On return all that it recalled is on disk, whoever wrote it, and so is a new directory id.
         """
         promises = cls(env, directory, mark_interval_ms)
         env.disk.make_directory(directory)
@@ -109,10 +110,17 @@ class Promises(Promised):
                 await promises._set_logs_aside()
             promises.boot_id = env.disk.boot_id
             await promises._rewrite()
-        elif promises.boot_id != env.disk.boot_id:
-            promises.boot_changed = True
-            await promises.sync(promises._note(BootFrame(env.disk.boot_id)))
+        promises.boot_changed = promises.boot_id != env.disk.boot_id
         return promises
+
+    async def settle_boot(self) -> None:
+        """All listed logs have been read under this boot: the next start may go by the page cache. Durable on return.
+
+        Earlier, that start would take for decay what the power failure left half written. Later than anything is
+        acknowledged under this boot, it would take decay of that for what the power failure left.
+        """
+        if self.boot_changed:
+            await self.sync(self._note(BootFrame(self._env.disk.boot_id)))
 
     def note_created(self, partition: PartitionId, replica_number: int) -> int:
         self._raised.pop(partition, None)

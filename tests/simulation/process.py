@@ -147,6 +147,7 @@ class BrokerProcess:
             known = self.promises.recall(partition)
             assert known is not None, f"{partition} is listed, and not recalled"
             await self._open_replica(partition, known.replica_number, ())
+        await self.promises.settle_boot()
         await self._create_placed()
         self.is_open = True
         self._ticked_ms = self.environment.monotonic_ms()

@@ -9,15 +9,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lograft.partitions.environment import PartitionId
+from lograft.partitions.opening import open_log_and_core
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
+from lograft.partitions.replica_counts import ReplicaCounts
 from lograft.partitions.storage import promises as promises_module
+from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.promise_frames import MarkFrame, encode_round, read_rounds
 from lograft.partitions.storage.promised import ReplicaPromises
 from lograft.partitions.storage.promises import Promises
 from lograft.proto.errors import NewerFormat
 
-from tests.unit.storage.fakes import DATA, PARTITION, FakeDisk, FakeEnvironment, Halted, PowerCut, turns
+from tests.unit.storage.fakes import (
+    DATA,
+    ONE_SEGMENT,
+    PARTITION,
+    FakeDisk,
+    FakeEnvironment,
+    Halted,
+    PowerCut,
+    items_of,
+    records,
+    turns,
+)
 
 PATH = f"{DATA}/promises.log"
 OTHER = PartitionId("0" * 31 + "b", 0)
@@ -52,14 +66,63 @@ def test_a_new_directory_has_an_identity_that_survives_a_power_cut() -> None:
     asyncio.run(scenario())
 
 
-def test_another_boot_is_noticed_once() -> None:
+def test_another_boot_is_noticed_until_the_logs_have_been_read_under_it() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
         await opened(disk)
         assert not (await opened(disk)).boot_changed
         disk.lose_power()
         assert (await opened(disk)).boot_changed
+        again = await opened(disk)
+        assert again.boot_changed
+        await again.settle_boot()
+        assert again.boot_changed, "what is still opened by this process may have been torn"
         assert not (await opened(disk)).boot_changed
+        disk.lose_power()
+        assert (await opened(disk)).boot_changed
+
+    asyncio.run(scenario())
+
+
+def test_promises_written_anew_before_the_logs_are_read_do_not_settle_the_boot() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        await with_a_vote(disk)
+        disk.lose_power()
+        disk.flip(PATH, 30)
+        again = await opened(disk)
+        again._rewrite_at_bytes = 0
+        await again.sync(again.note_start_number(7))
+        assert (await opened(disk)).boot_changed
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("starts_that_ended", [0, 1, 2])
+def test_a_start_that_ends_before_the_logs_are_read_makes_no_doubt_of_what_a_power_failure_tore(
+    starts_that_ended: int,
+) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env = FakeEnvironment(disk)
+        promises = await Promises.open(env, DATA)
+        me = Voter(1, promises.directory_id, 1)
+        log = await PartitionLog.create(env, DATA, PARTITION, (me, CANDIDATE), ONE_SEGMENT)
+        promises.note_created(PARTITION, 1)
+        log.append(items_of(log.end, "T1", 1), 5)
+        await log.sync()
+        promises.note_vote(PARTITION, 1, me)
+        promises.raise_mark(PARTITION, log.end)
+        await promises.close()
+        synced = log.end
+        log.append([records(log.end, size=20_000)], 5)
+        disk.lose_power(lambda path, page: page == 4 and path.endswith(".log"))
+        for _ in range(starts_that_ended):
+            await opened(disk)
+        env = FakeEnvironment(disk)
+        counts = ReplicaCounts()
+        found = await open_log_and_core(env, await opened(disk), DATA, PARTITION, me, (), ONE_SEGMENT, counts)
+        assert found.log.end == synced and not found.core.doubtful
 
     asyncio.run(scenario())
 
