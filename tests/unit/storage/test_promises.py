@@ -26,6 +26,7 @@ from tests.unit.storage.fakes import (
     PARTITION,
     FakeDisk,
     FakeEnvironment,
+    FakeFile,
     Halted,
     PowerCut,
     items_of,
@@ -556,6 +557,57 @@ def test_a_scrub_writes_promises_anew_of_which_a_copy_has_decayed() -> None:
         held = again.recall(PARTITION)
         assert held is not None
         assert held.term == 3
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("after_turns", range(9))
+def test_a_scrub_that_is_cancelled_while_promises_are_written_anew_holds_up_nothing(after_turns: int) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await with_a_vote(disk)
+        disk.flip(PATH, 40)
+        scrubbing = asyncio.get_running_loop().create_task(promises.scrub())
+        await turns(after_turns)
+        scrubbing.cancel()
+        await asyncio.gather(scrubbing, return_exceptions=True)
+        promises.note_vote(PARTITION, 6, CANDIDATE)
+        async with asyncio.timeout(5):
+            await promises.close()
+        disk.lose_power()
+        reading = read_rounds(bytes(disk.names[PATH].synced))
+        assert all(found.whole for found in reading.rounds) == (after_turns > 0)
+        assert recalled(await opened(disk)).term == 6
+
+    asyncio.run(scenario())
+
+
+def test_a_mark_that_is_raised_while_a_scrub_writes_promises_anew_goes_out_too() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env = FakeEnvironment(disk)
+        promises = await Promises.open(env, DATA)
+        await promises.sync(promises.note_created(PARTITION, 1))
+        disk.flip(PATH, 40)
+        reached, gate, sync = asyncio.Event(), asyncio.Event(), FakeFile.fdatasync
+
+        async def slowly(file: FakeFile) -> None:
+            reached.set()
+            await gate.wait()
+            await sync(file)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FakeFile, "fdatasync", slowly)
+            scrubbing = asyncio.get_running_loop().create_task(promises.scrub())
+            await reached.wait()
+            promises.raise_mark(PARTITION, Point(1, 10, 1))
+            gate.set()
+            assert await scrubbing
+        await turns()
+        env.run_timers()
+        await turns()
+        disk.lose_power()
+        assert recalled(await opened(disk)).mark == Point(1, 10, 1)
 
     asyncio.run(scenario())
 
