@@ -2,7 +2,8 @@
 
 Invariants
     nothing is touched before the note is on disk; from then on the old identity here is over, whatever crashes
-    nothing before a hole is cut, and nothing destroyed: what lies at and past it is kept in `recovered/` first
+    nothing before a hole is cut, and nothing destroyed: what lies at and past it is kept in `recovered/` first, with
+        zeros for what the disk does not give
     the new lineage's first items stand in a term beyond every term that was promised here, and name its one voter
     the listing goes from the old identity to the new in one round of promises, with its term, without word or doubt
     the note goes last: whoever finds it begins again, and what is done already is found done
@@ -25,6 +26,7 @@ from ..raft.messages import Voter
 from ..raft.points import ORIGIN, Item, ItemKind, Point
 from .log import PartitionLog, partition_path
 from .promises import Promises
+from .repair import read_what_can_be
 from .scan import scan_log
 from .segment import NEW, segment_files, segment_path
 from .segment_head import SegmentHead
@@ -162,7 +164,7 @@ async def carry_out(
     assert known is not None
     set_aside = ""
     if verdict.damage is not None or note.damaged:
-        set_aside = await _set_unreadable_aside(disk, directory, note, config)
+        set_aside = await _set_unreadable_aside(env, directory, note, config)
         # What lies past the hole is about to be cut: nothing before a mark may ever be missing.
         await promises.sync(promises.lower_mark(partition, ORIGIN))
         log, verdict = await PartitionLog.recover(
@@ -223,8 +225,9 @@ async def _begin(log: PartitionLog, term: int, heir: Voter, records: bytes, now_
     await log.sync()
 
 
-async def _set_unreadable_aside(disk: Disk, directory: str, note: LineageNote, config: ReplicaConfig) -> str:
+async def _set_unreadable_aside(env: Environment, directory: str, note: LineageNote, config: ReplicaConfig) -> str:
     """Keep what lies at and past the hole where it harms nobody. Returns the directory; empty if there is no hole."""
+    disk = env.disk
     where = partition_path(directory, note.partition)
     found = scan_log(disk, where, note.partition, ORIGIN, config)
     if found.unreadable is None:
@@ -237,9 +240,7 @@ async def _set_unreadable_aside(disk: Disk, directory: str, note: LineageNote, c
     if torn >= 0:
         base = found.bases[torn]
         position = found.unreadable.position
-        await _copy_tail(
-            disk, segment_path(where, base) + ".log", position, f"{target}/{base:020d}.log.from-{position}"
-        )
+        await _copy_tail(env, segment_path(where, base) + ".log", position, f"{target}/{base:020d}.log.from-{position}")
     return target
 
 
@@ -270,7 +271,8 @@ async def _make_set_aside(disk: Disk, directory: str, name: str) -> str:
     return target
 
 
-async def _copy_tail(disk: Disk, path: str, position: int, to: str) -> None:
+async def _copy_tail(env: Environment, path: str, position: int, to: str) -> None:
+    disk = env.disk
     if disk.exists(to):
         return  # by an earlier try, which then cut it: what is there now is less
     source, copy = disk.open(path), disk.open(to + NEW, create=not disk.exists(to + NEW))
@@ -278,7 +280,14 @@ async def _copy_tail(disk: Disk, path: str, position: int, to: str) -> None:
         copy.truncate(0)
         size = source.size()
         for at in range(position, size, COPY_BYTES):
-            copy.write(at - position, [source.read(at, min(COPY_BYTES, size - at))])
+            length = min(COPY_BYTES, size - at)
+            try:
+                content = source.read(at, length)
+            except OSError as error:
+                # It may be this very place that makes the hole.
+                content = read_what_can_be(source, at, length)
+                env.log("set_aside_with_zeros", path=path, copy=to, position=at, size=length, why=str(error))
+            copy.write(at - position, [content])
         await copy.fdatasync()
     finally:
         source.close()

@@ -448,12 +448,15 @@ def read_what_can_be(file: File, position: int, size: int) -> bytes:
     except OSError:
         pass
     pieces: list[Buffer] = []
-    for at in range(position, position + size, PIECE_BYTES):
-        length = min(PIECE_BYTES, position + size - at)
+    at, end = position, position + size
+    while at < end:
+        # By the disk's blocks: one that fails must not take along what stands beside it.
+        length = min(PIECE_BYTES - at % PIECE_BYTES, end - at)
         try:
             pieces.append(file.read(at, length))
         except OSError:
             pieces.append(bytes(length))
+        at += length
     return b"".join(pieces)
 
 

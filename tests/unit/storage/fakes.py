@@ -116,6 +116,8 @@ class FakeDisk:
             if os.path.dirname(path) not in self.directories:
                 raise FileNotFoundError(errno.ENOENT, "no directory", path)
             self.names[path] = Inode()
+            # It stands elsewhere than the one that had this name.
+            self.blocks_that_fail -= {(failing, block) for failing, block in self.blocks_that_fail if failing == path}
         if path not in self.names:
             raise FileNotFoundError(errno.ENOENT, "no file", path)
         return FakeFile(self, path, self.names[path])

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from lograft.partitions.environment import ReplicaConfig
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.storage.lineage import (
@@ -30,6 +31,8 @@ from tests.unit.storage.fakes import (
     CONFIG,
     DATA,
     LOG_DIRECTORY,
+    ONE_SEGMENT,
+    PAGE_BYTES,
     PARTITION,
     FakeDisk,
     FakeEnvironment,
@@ -50,14 +53,16 @@ def a_note(**fields: Any) -> LineageNote:
     )
 
 
-async def an_old_replica(disk: FakeDisk, *, term: int = 3) -> tuple[FakeEnvironment, Promises, list[Point]]:
+async def an_old_replica(
+    disk: FakeDisk, *shapes: Any, term: int = 3, config: ReplicaConfig = CONFIG
+) -> tuple[FakeEnvironment, Promises, list[Point]]:
     """Listed under its old number, with marks and votes, its log on disk and closed."""
     env = FakeEnvironment(disk)
     promises = await Promises.open(env, DATA)
-    log = await PartitionLog.create(env, DATA, PARTITION, (Voter(0, "c", 1), Voter(1, "d", OLD)), CONFIG)
+    log = await PartitionLog.create(env, DATA, PARTITION, (Voter(0, "c", 1), Voter(1, "d", OLD)), config)
     promises.note_created(PARTITION, OLD)
     promises.note_vote(PARTITION, term, Voter(0, "c", 1))
-    for item in items_of(log.end, *MANY):
+    for item in items_of(log.end, *(shapes or MANY)):
         log.append([item], 5)
     await log.sync()
     promises.raise_mark(PARTITION, log.end)
@@ -146,6 +151,43 @@ def test_damage_that_a_read_met_in_a_closed_segment_before_the_mark_is_looked_fo
         await write_note(disk, DATA, note)
         begun = await carry_out(env, promises, DATA, note, CONFIG)
         assert begun.set_aside and begun.kept.offset < 8
+
+    asyncio.run(scenario())
+
+
+def test_of_what_the_disk_does_not_give_zeros_are_kept_aside_and_all_that_stands_beside_it() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env, promises, points = await an_old_replica(disk, "T1", *[1] * 250, config=ONE_SEGMENT)
+        path = f"{LOG_DIRECTORY}/{0:020d}.log"
+        before = bytes(disk.names[path].cache)
+        assert len(before) > 4 * PAGE_BYTES
+        disk.blocks_that_fail.add((path, 1))
+        note = a_note(damaged=True)
+        await write_note(disk, DATA, note)
+        begun = await carry_out(env, promises, DATA, note, ONE_SEGMENT)
+        assert begun.kept in points and begun.kept < points[-1] and "set_aside_with_zeros" in env.events
+        [(name, kept)] = [(name, inode.cache) for name, inode in disk.names.items() if ".log.from-" in name]
+        position = int(name.rpartition("-")[2])
+        assert 0 < position < PAGE_BYTES
+        assert before[:position] + kept == before[:PAGE_BYTES] + bytes(PAGE_BYTES) + before[2 * PAGE_BYTES :]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("suffix", [".log", ".head"])
+@pytest.mark.parametrize("at", range(3))
+def test_a_segment_that_the_disk_does_not_give_keeps_no_recovery_from_being_carried_out(at: int, suffix: str) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        env, promises, points = await an_old_replica(disk)
+        paths = sorted(path for path in disk.names if path.endswith(suffix) and "/partitions/" in path)
+        disk.blocks_that_fail.add((paths[at], 0))
+        begun = await begin(env, promises, a_note(damaged=True))
+        assert begun.kept in (ORIGIN, *points)
+        disk.blocks_that_fail.clear()  # what stands there now was written anew
+        log, verdict = await recovered(env, log_mark(promises), same_boot=True, config=CONFIG)
+        assert verdict.damage is None and log.voters == (HEIR,)
 
     asyncio.run(scenario())
 
