@@ -14,6 +14,7 @@ import msgspec
 
 from ..partitions.environment import Environment, PartitionId, ReplicaConfig
 from ..partitions.raft.messages import Voter
+from ..partitions.raft.points import ORIGIN
 from ..partitions.replica_status import ReplicaStatus
 from ..partitions.storage.lineage import (
     LineageNote,
@@ -100,6 +101,8 @@ class Lineages:
             note = msgspec.structs.replace(
                 _without_heir(known), recovery=recovery.number, first_number=recovery.first_number, term=recovery.term
             )
+        else:
+            note = self._of_unopened(note)
         try:
             if identity == recovery.source and heir[:2] == identity[:2] and may_begin:
                 note = msgspec.structs.replace(note, heir=heir)
@@ -127,6 +130,14 @@ class Lineages:
         self.forget(partition)
         self._environment.log("replica_set_aside", partition=str(partition), identity=str(identity), directory=where)
         return None
+
+    def _of_unopened(self, note: LineageNote) -> LineageNote:
+        """With what is promised for a replica that could not be opened: what of it can be read is not known."""
+        promised = self._promises.recall(note.partition)
+        if promised is None:
+            return note
+        word = max(promised.mark, promised.word or ORIGIN)
+        return msgspec.structs.replace(note, word=word, damaged=True, doubtful=promised.doubtful)
 
     async def _carry_out(self, note: LineageNote, config: ReplicaConfig) -> str | None:
         try:

@@ -9,6 +9,7 @@ import pytest
 from lograft.node.controller.facts import RecoveryFact
 from lograft.node.lineages import Lineages
 from lograft.partitions.raft.messages import Voter
+from lograft.partitions.raft.points import ORIGIN
 from lograft.partitions.storage.lineage import LineageNote, read_note, write_note
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.promises import Promises
@@ -147,6 +148,20 @@ def test_a_replica_that_never_came_to_be_an_heir_may_be_chosen_again() -> None:
         assert known is not None and known.replica_number == third.heir.replica_number
         log, verdict = await recovered(FakeEnvironment(disk), known.mark, same_boot=True, config=CONFIG)
         assert verdict.damage is None and log.voters == (third.heir,) and log.end.offset == 16
+
+    asyncio.run(scene())
+
+
+def test_of_a_replica_that_could_not_be_opened_its_end_says_what_was_promised_not_that_it_held_nothing() -> None:
+    async def scene() -> None:
+        disk = FakeDisk()
+        here, mine, promises = await lineages(disk)
+        promised = promises.recall(PARTITION)
+        assert promised is not None and promised.word is not None and promised.word > promised.mark
+        await here.follow(PARTITION, mine, a_recovery(OTHER), may_begin=True, is_led=False)
+        note = here.ended[PARTITION]
+        assert (note.end, note.word, note.damaged) == (ORIGIN, promised.word, True)
+        assert read_note(disk, DATA, PARTITION) == note
 
     asyncio.run(scene())
 
