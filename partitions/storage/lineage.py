@@ -13,6 +13,7 @@ new lineage leads: if that never comes to be, another recovery may still choose 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -232,28 +233,35 @@ async def _set_unreadable_aside(env: Environment, directory: str, note: LineageN
     found = scan_log(disk, where, note.partition, ORIGIN, config)
     if found.unreadable is None:
         return ""
-    target = await _make_set_aside(disk, directory, f"{note.partition}.{note.recovery}-unreadable")
     torn = found.unreadable.segment if found.segments else -1
-    await _move(
-        disk, [name for name in segment_files(disk, where) if int(name[:20]) in found.bases[torn + 1 :]], where, target
-    )
+    names = [name for name in segment_files(disk, where) if int(name[:20]) in found.bases[torn + 1 :]]
+    pieces = [_Piece(f"{where}/{name}", name) for name in names]
+    tail = None
     if torn >= 0:
-        base = found.bases[torn]
-        position = found.unreadable.position
-        await _copy_tail(env, segment_path(where, base) + ".log", position, f"{target}/{base:020d}.log.from-{position}")
+        base, position = found.bases[torn], found.unreadable.position
+        tail = _Piece(segment_path(where, base) + ".log", f"{base:020d}.log.from-{position}", position, is_tail=True)
+        pieces.append(tail)
+    target = await _make_set_aside(disk, directory, f"{note.partition}.{note.recovery}-unreadable", pieces)
+    await _move(disk, names, where, target)
+    if tail is not None:
+        await _copy_tail(env, tail.path, tail.position, f"{target}/{tail.name}")
     return target
 
 
 async def set_replica_aside(disk: Disk, directory: str, note: LineageNote) -> str:
     """Move the files of a replica that is over to `recovered/`, all but the note. Returns the directory."""
     where = partition_path(directory, note.partition)
-    target = await _make_set_aside(disk, directory, f"{note.partition}.{note.recovery}-ended")
-    await _move(disk, [name for name in disk.list(where) if name != FILE_NAME], where, target)
+    names = [name for name in disk.list(where) if name != FILE_NAME]
+    pieces = [_Piece(f"{where}/{name}", name) for name in names]
+    target = await _make_set_aside(disk, directory, f"{note.partition}.{note.recovery}-ended", pieces)
+    await _move(disk, names, where, target)
     return target
 
 
 async def _move(disk: Disk, names: Sequence[str], where: str, target: str) -> None:
-    """Let files be in another directory, each under one of its two names at any moment."""
+    """Let files be in another directory, each under one of its two names at any moment. What has such a name there
+    already holds the same.
+    """
     for name in names:
         if not disk.exists(f"{target}/{name}"):
             disk.link(f"{where}/{name}", f"{target}/{name}")
@@ -263,12 +271,54 @@ async def _move(disk: Disk, names: Sequence[str], where: str, target: str) -> No
     await disk.sync_directory(where)
 
 
-async def _make_set_aside(disk: Disk, directory: str, name: str) -> str:
-    target = f"{directory}/{SET_ASIDE_DIRECTORY}/{name}"
+class _Piece(NamedTuple):
+    """What is to be set aside: a file, or its tail from a position on, and its name there."""
+
+    path: str
+    name: str
+    position: int = 0
+    is_tail: bool = False
+
+
+async def _make_set_aside(disk: Disk, directory: str, name: str, pieces: Sequence[_Piece]) -> str:
+    """A directory where each piece's name is free, or was given to that piece by a try that a crash cut short.
+
+    Where `__cluster` was recovered, a recovery can have the number of one that is forgotten.
+    """
+    place = f"{directory}/{SET_ASIDE_DIRECTORY}/{name}"
+    target, number = place, 1
+    while not await _has_room(disk, target, pieces):
+        number += 1
+        target = f"{place}.{number}"
     disk.make_directory(target)
     await disk.sync_directory(f"{directory}/{SET_ASIDE_DIRECTORY}")
     await disk.sync_directory(directory)
     return target
+
+
+async def _has_room(disk: Disk, target: str, pieces: Sequence[_Piece]) -> bool:
+    for piece in pieces:
+        if disk.exists(f"{target}/{piece.name}") and not await _is_held(disk, piece, f"{target}/{piece.name}"):
+            return False
+    return True
+
+
+async def _is_held(disk: Disk, piece: _Piece, copy_path: str) -> bool:
+    """Is the copy this file, or does it begin with what is left of this tail, which may have been cut since?"""
+    source, copy = disk.open(piece.path), disk.open(copy_path)
+    try:
+        size = max(source.size() - piece.position, 0)
+        if copy.size() != size and (copy.size() < size or not piece.is_tail):
+            return False
+        for at in range(0, size, COPY_BYTES):
+            length = min(COPY_BYTES, size - at)
+            if read_what_can_be(source, piece.position + at, length) != read_what_can_be(copy, at, length):
+                return False
+            await asyncio.sleep(0)  # a replica may be long
+        return True
+    finally:
+        source.close()
+        copy.close()
 
 
 async def _copy_tail(env: Environment, path: str, position: int, to: str) -> None:

@@ -307,6 +307,51 @@ def test_a_replica_that_is_over_is_moved_aside_whole_and_its_note_stays() -> Non
     asyncio.run(scenario())
 
 
+def test_what_another_recovery_of_the_same_number_set_aside_stays_and_nothing_takes_its_place() -> None:
+    """`__cluster` was recovered meanwhile, and the recovery is forgotten."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        held: list[bytes] = []
+        for shapes in (MANY, ("T1", 2, 2), ("T2", 3, 3, 3, 3, 3, 3)):
+            await an_old_replica(disk, *shapes)
+            held += [bytes(disk.names[f"{LOG_DIRECTORY}/{name}"].cache) for name in disk.list(LOG_DIRECTORY)]
+            await set_replica_aside(disk, DATA, a_note(heir=None))
+        aside = [bytes(inode.cache) for path, inode in disk.names.items() if f"/{SET_ASIDE_DIRECTORY}/" in path]
+        assert {*held} <= {*aside}
+        for name, at in (("torn", 70), ("torn elsewhere", 75)):
+            env, promises, _ = await an_old_replica(disk)
+            paths = [path for path in disk.names if path.endswith(".log") and "/partitions/" in path]
+            disk.flip(sorted(paths)[1], at)
+            held = [bytes(disk.names[path].cache) for path in sorted(paths)[1:]]
+            await begin(env, promises, a_note(damaged=True))
+            kept = [bytes(inode.cache) for path, inode in disk.names.items() if f"/{SET_ASIDE_DIRECTORY}/" in path]
+            assert {*held} <= {*kept}, name
+
+    asyncio.run(scenario())
+
+
+def test_what_a_crash_left_half_moved_goes_on_to_the_same_directory() -> None:
+    async def scenario(operation: int) -> bool:
+        disk = FakeDisk()
+        await an_old_replica(disk)
+        names = disk.list(LOG_DIRECTORY)
+        disk.cut_power_at = disk.operations + operation
+        try:
+            await set_replica_aside(disk, DATA, a_note(heir=None))
+        except PowerCut:
+            disk.cut_power_at = None
+            where = await set_replica_aside(disk, DATA, a_note(heir=None))
+            assert disk.list(where) == names and disk.list(f"{DATA}/{SET_ASIDE_DIRECTORY}") == [where.rsplit("/")[-1]]
+            return True
+        return False
+
+    operation = 1
+    while asyncio.run(scenario(operation)):
+        operation += 1
+    assert operation > 20
+
+
 def test_a_disk_that_does_not_sync_costs_nothing_and_it_is_done_later() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
