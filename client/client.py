@@ -11,6 +11,7 @@ from ..proto.errors import InvalidConfig
 from .admin import Admin
 from .connection import Connection, parse_addresses
 from .consumer import Consumer, Reset
+from .delivery import DeliveryErrors
 from .environment import Environment
 from .group_reading import GroupTerms
 from .groups import Groups
@@ -67,10 +68,22 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"closing the client failed as well: {failure!r}")
+            for note in getattr(failure, "__notes__", ()):
+                error.add_note(note)
 
     async def close(self) -> None:
-        """Close what is still open of this client's producers (after a flush) and consumers, then all channels."""
+        """Close what is still open of this client's producers (after a flush) and consumers, then all channels.
+
+        Raises
+            DeliveryErrors  names what any of the producers could not deliver
+            what `on_revoke` of a consumer raised; of several errors the others are notes of the one that is raised
+        """
         for one in self._open:
             if isinstance(one, Consumer):
                 one.refuse_from_callback("closing the client")
@@ -80,9 +93,7 @@ class Client:
         finally:
             await self._metadata.close()
             await self._connection.close()
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        _raise_all([result for result in results if result is not None])
 
     def producer(
         self,
@@ -182,3 +193,15 @@ class Client:
         group has come to (without a stored offset: the start); the group itself is left as it is.
         """
         return read(self._connection, self._metadata, topic, start, stop, partitions, group_id, timeout_s=self.timeout)
+
+
+def _raise_all(errors: list[BaseException]) -> None:
+    """One error that tells of all."""
+    undelivered = [failed for error in errors if isinstance(error, DeliveryErrors) for failed in error.failures]
+    if undelivered:
+        others = [error for error in errors if not isinstance(error, DeliveryErrors)]
+        errors = [DeliveryErrors(undelivered), *others]
+    if errors:
+        for other in errors[1:]:
+            errors[0].add_note(f"closing failed otherwise as well: {other!r}")
+        raise errors[0]

@@ -549,7 +549,8 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        _refuse_in_callback("closing the client")
+        _background.run(self._client.__aexit__(kind, error, trace))
 
     def close(self) -> None:
         _refuse_in_callback("closing the client")

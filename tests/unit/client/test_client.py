@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from lograft.client.client import Client
 from lograft.client.connection import parse_addresses
+from lograft.client.delivery import DeliveryErrors
+from lograft.client.records import TopicPartition
 from lograft.proto import errors
 
 from tests.unit.client.fake_cluster import FakeCluster
+from tests.unit.client.test_consumer import until
 
 WithCluster = Callable[..., None]
 
@@ -224,6 +227,45 @@ def test_a_closed_client_says_so(with_cluster: WithCluster) -> None:
             await consumer.getone()
         with pytest.raises(errors.InvalidRequest, match="closed"):
             await client.admin.list_topics()
+
+    with_cluster(scenario)
+
+
+def fails_to_revoke(partitions: list[TopicPartition]) -> None:
+    raise ValueError("mine")
+
+
+async def leaves_trouble_behind(cluster: FakeCluster, client: Client) -> None:
+    """Two producers with a record each that will be refused, and a member whose callback will fail."""
+    cluster.topic(partitions=2)
+    cluster.fault = lambda *_: "INVALID_RECORD"
+    consumer = client.consumer("t", group_id="g", on_revoke=fails_to_revoke)
+    await consumer.__aenter__()
+    await until(lambda: len(consumer.assignment()) == 2)
+    for partition in (0, 1):
+        await client.producer(linger_ms=60_000).send("t", b"%d" % partition, partition=partition)
+
+
+def test_closing_a_client_tells_of_all_that_failed(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        with pytest.raises(DeliveryErrors, match=r"^2 records") as failed:
+            async with Client(cluster.addresses) as client:
+                await leaves_trouble_behind(cluster, client)
+        assert [failure.partition for failure in failed.value.failures] == [("t", 0), ("t", 1)]
+        assert failed.value.__notes__ == ["closing failed otherwise as well: ValueError('mine')"]
+
+    with_cluster(scenario)
+
+
+def test_an_error_that_leaves_a_clients_block_is_told_with_what_failed_in_closing(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        with pytest.raises(ZeroDivisionError) as failed:
+            async with Client(cluster.addresses) as client:
+                await leaves_trouble_behind(cluster, client)
+                raise ZeroDivisionError
+        undelivered, revoking = failed.value.__notes__
+        assert "closing the client failed as well" in undelivered and "2 records were not delivered" in undelivered
+        assert "ValueError('mine')" in revoking
 
     with_cluster(scenario)
 

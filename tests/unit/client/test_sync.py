@@ -70,6 +70,10 @@ def test_a_failed_record_is_told_to_who_asks_or_at_the_end(cluster: FakeCluster)
             producer.send("t", b"x")
         with client.producer() as producer, pytest.raises(DeliveryFailed):
             producer.send("t", b"x").result()
+        with pytest.raises(ZeroDivisionError) as first, client:
+            client.producer().send("t", b"x")
+            raise ZeroDivisionError
+        assert "1 records were not delivered" in first.value.__notes__[0]
 
 
 def test_a_wait_that_is_too_long_says_so(cluster: FakeCluster) -> None:
