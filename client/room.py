@@ -38,7 +38,7 @@ class Room:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.give_back(size)  # it was our turn, but we are gone
             else:
                 with suppress(ValueError):  # its turn may have come, and been passed on, between the cancelling and now

@@ -72,6 +72,21 @@ def test_whose_turn_comes_just_after_it_was_cancelled_is_passed_over_in_peace() 
     run(scenario())
 
 
+def test_who_is_cancelled_just_after_there_was_to_be_no_room_gives_back_nothing() -> None:
+    async def scenario() -> None:
+        room = Room(10)
+        await room.take(10)
+        waiting = asyncio.ensure_future(room.take(5))
+        await asyncio.sleep(0)
+        room.fail_waiting(BrokerUnavailable("closed"))
+        waiting.cancel()
+        (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError)
+        assert room.held_bytes == 10
+
+    run(scenario())
+
+
 def test_those_who_wait_are_told_when_there_will_be_no_room() -> None:
     async def scenario() -> None:
         room = Room(1)
