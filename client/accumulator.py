@@ -9,7 +9,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..proto.errors import BatchTooLarge, InvalidRecord, UnknownPartition
@@ -100,8 +100,9 @@ class TopicLanes:
 
 
 class Accumulator:
-    """All lanes of one producer. `on_begun` is told of a lane that has records to settle from now on, though they may
-    linger yet; `on_ready` of one that may have something to send."""
+    """All lanes of one producer. `wait_for_room` takes room for so many bytes, and says which lanes to fill afterwards.
+    `on_begun` is told of a lane that has records to settle from now on, though they may linger yet; `on_ready` of one
+    that may have something to send."""
 
     def __init__(
         self,
@@ -110,6 +111,7 @@ class Accumulator:
         environment: Environment,
         metadata: Metadata,
         failures: Failures,
+        wait_for_room: Callable[[TopicLanes, int | None, int], Awaitable[TopicLanes]],
         on_begun: Callable[[Lane], None],
         on_ready: Callable[[Lane], None],
     ) -> None:
@@ -118,6 +120,7 @@ class Accumulator:
         self._environment = environment
         self._metadata = metadata
         self._failures = failures
+        self._wait_for_room = wait_for_room
         self._on_begun = on_begun
         self._on_ready = on_ready
         self.topics: dict[str, TopicLanes] = {}
@@ -273,7 +276,9 @@ class Accumulator:
             while size > _SLICE_BYTES and len(piece) > 1:
                 piece = piece[: len(piece) // 2]
                 size = sum(map(len, piece))
-            await self._room.take(size + RECORD_OVERHEAD_BYTES * len(piece))
+            size += RECORD_OVERHEAD_BYTES * len(piece)
+            if not self._room.try_take(size):
+                lanes = await self._wait_for_room(lanes, partition, size)
             self._append_piece(lanes, partition, piece, timestamp_ms, into)
             position += len(piece)
 
@@ -302,7 +307,7 @@ class Accumulator:
         """Records of any shape, already prepared."""
         for record in records:
             if not self._room.try_take(record[4]):
-                await self._room.take(record[4])
+                lanes = await self._wait_for_room(lanes, partition, record[4])
             batch = self._put(lanes, partition, *record[:4])
             batch.held_bytes += record[4]
             assert batch.builder is not None

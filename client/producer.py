@@ -112,6 +112,7 @@ class Producer:
             self._environment,
             metadata,
             self._failures,
+            wait_for_room=self._wait_for_room,
             on_begun=self._sender.expect,
             on_ready=self._sender.wake,
         )
@@ -145,8 +146,7 @@ class Producer:
         if partition is not None:
             lanes.lane(partition)
         if not self._room.try_take(record[4]):
-            await self._room.take(record[4])
-            lanes = await self._after_waiting(topic, lanes, record[4])
+            lanes = await self._wait_for_room(lanes, partition, record[4])
         return self._accumulator.append(lanes, partition, record)
 
     async def send_and_wait(
@@ -208,12 +208,18 @@ class Producer:
         if self._closed:
             raise InvalidRequest("this producer is closed")
 
-    async def _after_waiting(self, topic: str, lanes: TopicLanes, size: int) -> TopicLanes:
-        """The topic may have been deleted, and the producer closed, while we waited for room."""
+    async def _wait_for_room(self, lanes: TopicLanes, partition: int | None, size: int) -> TopicLanes:
+        """Take room for `size` bytes. Which lanes to fill then: the topic may have been deleted meanwhile, or the
+        producer closed."""
+        await self._room.take(size)
+        topic = lanes.view.name
         if self._topics.get(topic) is lanes and not self._closed:
             return lanes
         try:
-            return await self._open_topic(topic)
+            lanes = await self._open_topic(topic)
+            if partition is not None:
+                lanes.lane(partition)
+            return lanes
         except BaseException:
             self._room.give_back(size)
             raise

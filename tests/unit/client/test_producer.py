@@ -356,6 +356,31 @@ def test_send_waits_for_room_and_all_room_is_given_back(with_cluster: WithCluste
     with_cluster(scenario)
 
 
+@pytest.mark.parametrize("shape", [lambda value: value, NewRecord])
+def test_records_that_waited_for_room_go_to_the_topic_that_has_the_name_by_then(
+    with_cluster: WithCluster, shape: Callable[[bytes], Any]
+) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        old = cluster.topic(partitions=2)
+        async with Client(cluster.addresses) as client, client.producer(max_in_flight_bytes=300_000) as producer:
+            cluster.answering.clear()
+            both = [shape(bytes(200_000)), shape(b"x" * 200_000)]
+            sending = asyncio.ensure_future(producer.send_many("t", both, partition=0))
+            refused = asyncio.ensure_future(producer.send_many("t", both[1:], partition=1))
+            await cluster.produced.wait()
+            cluster.topic()
+            await client._metadata.refresh("t")
+            producer._topic_gone(old.topic_id)  # as another lane may have found
+            cluster.answering.set()
+            assert [told.count for told in await (await sending)] == [1, 1]
+            with pytest.raises(errors.UnknownPartition):
+                await refused
+            assert producer.in_flight_bytes == 0
+        assert values(cluster) == [b"x" * 200_000]
+
+    with_cluster(scenario)
+
+
 def test_send_many_takes_records_of_any_shape_and_tells_the_ranges_they_went_to(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic()
