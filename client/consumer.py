@@ -434,8 +434,8 @@ class Consumer:
     async def lag(self) -> dict[TopicPartition, Lag]:
         """How far each partition's position is behind its committed end: in records, and in seconds since the next of
         them was made, by its leader's clock."""
-        for partition in list(self._positions):
-            await self.position(partition)
+        await self._places.find([position for position in self._positions.values() if position.offset is None])
+        # Of those that are ours by now: some may have been revoked meanwhile.
         offsets = {partition: position.offset for partition, position in self._positions.items()}
         return await self._offsets.lags({p: offset for p, offset in offsets.items() if offset is not None})
 

@@ -365,6 +365,22 @@ def test_metadata_that_lags_behind_ends_no_reading(with_cluster: WithCluster) ->
     with_cluster(scenario, brokers=2)
 
 
+def test_lag_leaves_out_what_is_taken_away_while_it_is_looked_up(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic(partitions=2)
+        fill(cluster, 3)
+        async with Client(cluster.addresses) as client, client.consumer(auto_offset_reset="earliest") as consumer:
+            waits, goes_on = held_back(client)
+            consumer.assign([T0, T1])
+            asking = asyncio.ensure_future(consumer.lag())
+            await waits.wait()
+            consumer.drop(T1)
+            goes_on.set()
+            assert await asking == {T0: Lag(3, 1.5)}
+
+    with_cluster(scenario)
+
+
 def test_unknown_topics_and_partitions_are_told(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic()
