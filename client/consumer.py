@@ -273,7 +273,6 @@ class Consumer:
             return
         self._replace_positions([])
         self._set_subscription(topics, pattern)
-        self._attention.set()
         if self._caretaker is not None:
             self._begin()
 
@@ -294,6 +293,7 @@ class Consumer:
         self._topics = tuple(dict.fromkeys(listed))
         self._known_topics = {}
         self._failure = None
+        self._attention.set()
 
     @property
     def _is_subscribed(self) -> bool:
@@ -317,7 +317,6 @@ class Consumer:
         wanted = [TopicPartition(*partition) for partition in partitions]
         self._set_subscription((), None)
         self._replace_positions(wanted)
-        self._attention.set()
 
     def assignment(self) -> tuple[TopicPartition, ...]:
         """The partitions that are read at present."""

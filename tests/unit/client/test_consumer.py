@@ -381,6 +381,18 @@ def test_lag_leaves_out_what_is_taken_away_while_it_is_looked_up(with_cluster: W
     with_cluster(scenario)
 
 
+def test_a_consumer_of_topics_that_nobody_entered_begins_with_its_first_read(with_cluster: WithCluster) -> None:
+    async def scenario(cluster: FakeCluster) -> None:
+        cluster.topic()
+        fill(cluster, 1)
+        async with Client(cluster.addresses) as client:
+            consumer = client.consumer("t", auto_offset_reset="earliest")
+            async with asyncio.timeout(5):
+                assert await take(consumer, 1) == [b"0/0"]
+
+    with_cluster(scenario)
+
+
 def test_unknown_topics_and_partitions_are_told(with_cluster: WithCluster) -> None:
     async def scenario(cluster: FakeCluster) -> None:
         cluster.topic()
