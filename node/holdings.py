@@ -16,6 +16,7 @@ from ..partitions.environment import Disk, PartitionId, ReplicaConfig
 from ..partitions.raft.messages import Voter
 from ..partitions.raft.points import ORIGIN, Point
 from ..partitions.replica import Replica
+from ..partitions.storage.log import PartitionLog
 from ..partitions.storage.promises import Promises
 from ..partitions.storage.scan import scan_log
 from ..proto.errors import UNDECODABLE, InvalidRequest, LograftError
@@ -44,8 +45,8 @@ class Holdings:
         self._promises = promises
         self._links = links
         self._disk = disk
-        self._readings: dict[PartitionId, tuple[Replica, Point, asyncio.Task[None]]] = {}
-        self._scans: dict[PartitionId, tuple[Replica, asyncio.Task[tuple[Point, str]]]] = {}
+        self._readings: dict[PartitionId, tuple[PartitionLog, Point, asyncio.Task[None]]] = {}
+        self._scans: dict[PartitionId, tuple[PartitionLog, asyncio.Task[tuple[Point, str]]]] = {}
 
     async def of_all(self, partition: PartitionId) -> Found:
         """Ask every broker in session, this one included."""
@@ -140,9 +141,9 @@ class Holdings:
 
         It may take longer than whoever asks waits: asked again, the answer comes once it is done.
         """
-        partition, end = replica.partition, replica.status().end
+        partition, log, end = replica.partition, replica.log, replica.status().end
         known = self._readings.get(partition)
-        if known is not None and known[:2] == (replica, end):
+        if known is not None and known[:2] == (log, end):
             return known[2]
 
         async def breathe(size: int) -> None:
@@ -152,27 +153,27 @@ class Holdings:
             await replica.scrub(breathe)
 
         task = asyncio.get_running_loop().create_task(read())
-        self._readings[partition] = replica, end, task
+        self._readings[partition] = log, end, task
         return task
 
     def _scan(self, replica: Replica) -> asyncio.Task[tuple[Point, str]]:
-        """Where the hole is: a read may have met it behind much that is readable. The same answer until it is closed.
+        """Where the hole is: a read may have met it behind much that is readable. Once for a log that was read anew.
 
         Beside the loop: nobody writes to a damaged log, and it may be long.
         """
-        partition = replica.partition
+        partition, log = replica.partition, replica.log
         known = self._scans.get(partition)
-        if known is not None and known[0] is replica:
+        if known is not None and known[0] is log:
             return known[1]
 
         async def scan() -> tuple[Point, str]:
             try:
-                return await asyncio.to_thread(self._readable_to, partition, replica.log.directory)
+                return await asyncio.to_thread(self._readable_to, partition, log.directory)
             except OSError as error:
                 return ORIGIN, str(error)
 
         task = asyncio.get_running_loop().create_task(scan())
-        self._scans[partition] = replica, task
+        self._scans[partition] = log, task
         return task
 
     def _readable_to(self, partition: PartitionId, directory: str) -> tuple[Point, str]:

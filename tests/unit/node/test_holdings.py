@@ -40,3 +40,27 @@ def test_a_replica_that_might_go_on_alone_is_read_first_as_a_flaw_of_it_could_no
             assert spoiled.known_offset >= 8
 
     asyncio.run(go())
+
+
+def test_a_replica_that_was_repaired_and_damaged_anew_says_where_it_is_damaged_now(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path, segment_bytes_max=1000) as trio:
+            leader = await trio.leader()
+            for _ in range(8):
+                await leader.append(*a_batch(b"x" * 300), None).committed
+            replica = next(each for each in trio.network.replicas.values() if each is not leader)
+            await trio.watch.until(lambda: replica.committed.offset >= 8)
+            replicas = cast(Any, SimpleNamespace(table={PARTITION: replica}))
+            broker_id, environment = replica.voter.broker_id, replica._environment
+            holdings = Holdings(broker_id, replicas, replica._promises, cast(Any, None), environment.disk)
+            first, second = (segment.base for segment in replica.log.stored_segments()[:2])
+            for base in (first, second):
+                trio.cut_off(replica)
+                (segment,) = (one for one in replica.log.stored_segments() if one.base == base)
+                flip(Path(segment.path), VALUE_BYTE)
+                (spoiled,) = await holdings.here(PARTITION)
+                assert spoiled.damaged and base <= spoiled.end < segment.end
+                trio.join()
+                await trio.watch.until(lambda: not replica.is_damaged)
+
+    asyncio.run(go())
