@@ -939,20 +939,24 @@ class Replica:
         suspects = frozenset(self._suspects)
         known = promises.recall(partition)
         if not self._stopped and known is not None:
-            log, verdict = await recover_log(
-                self._environment,
-                promises,
-                self._data_directory,
-                partition,
-                old.config,
-                # Of what is on disk the promises hear a little later.
-                mark=max(known.mark, self._core.persisted),
-                same_boot=self._was_settled or not promises.boot_changed,
-                term_max=self._core.term,
-                # While what was found at the start is not repaired, it may be any: only that process knew which.
-                suspects=suspects if self._was_settled else None,
-                base=old.base if old.hole is None or old.hole.segment >= 0 else old.hole.base,
-            )
+            try:
+                log, verdict = await recover_log(
+                    self._environment,
+                    promises,
+                    self._data_directory,
+                    partition,
+                    old.config,
+                    # Of what is on disk the promises hear a little later.
+                    mark=max(known.mark, self._core.persisted),
+                    same_boot=self._was_settled or not promises.boot_changed,
+                    term_max=self._core.term,
+                    # While what was found at the start is not repaired, it may be any: only that process knew which.
+                    suspects=suspects if self._was_settled else None,
+                    base=old.base if old.hole is None or old.hole.segment >= 0 else old.hole.base,
+                )
+            except OSError as error:
+                # The old log may be cut by half, and nobody could go on with it: the next start finds what there is.
+                self._environment.halt(f"reading {partition} anew: {error}")
             await promise_thinned(promises, log)
             word = self._core.word
             if verdict.damage is not None:

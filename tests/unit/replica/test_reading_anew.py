@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,33 @@ def test_damage_that_a_read_and_then_the_cut_itself_meet_ends_no_process(
             deaf.gate.set()
             await until(lambda: bool(mistakes) or replica.log.hole is not None)
             assert not mistakes and replica.is_damaged
+
+    asyncio.run(go())
+
+
+def test_a_disk_that_fails_while_a_log_is_read_anew_ends_the_process_and_leaves_no_replica_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            replica = await trio.leader()
+            halts: list[str] = []
+
+            def halt(reason: str) -> None:
+                halts.append(reason)
+                replica._stopped = True  # the process would have ended
+                raise Failed(reason)
+
+            def refuse(directory: str) -> list[str]:
+                raise OSError(errno.EIO, "input/output error", directory)
+
+            monkeypatch.setattr(replica._environment, "halt", halt)
+            with monkeypatch.context() as patch:
+                patch.setattr(replica._environment.disk, "list", refuse)
+                replica.note_unreadable(DamagedLog(str(last_segment(replica)), 0, "a read met it"))
+                await until(lambda: bool(halts))
+            assert "anew" in halts[0] and "input/output" in halts[0]
+            replica._cut_is_over.set()
 
     asyncio.run(go())
 
