@@ -124,7 +124,8 @@ class Disk:
         """Something else takes the space, but for so much."""
         assert self.kind != "plain"
         free = shutil.disk_usage(self.medium).free
-        with self._ballast.open("ab") as ballast, contextlib.suppress(OSError):
+        # Whoever else writes there may leave less than it said; then closing the file fails, too.
+        with contextlib.suppress(OSError), self._ballast.open("ab") as ballast:
             chunk = bytes(1 << 20)
             for _ in range(max(free - leave_bytes, 0) >> 20):
                 ballast.write(chunk)

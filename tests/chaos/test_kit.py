@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,18 @@ def test_disk_fails_syncs_when_told(disk: Disk) -> None:
     disk.ask(do="trouble", sync_error=True)
     with pytest.raises(OSError):
         put(disk.path / "a", b"1", sync=True)
+
+
+@volatile
+def test_disk_whose_last_page_is_taken_while_it_is_filled_is_full_all_the_same(disk: Disk) -> None:
+    page, chunk = 4096, 1 << 20
+    free = shutil.disk_usage(disk.medium).free
+    put(disk.medium / "padding", bytes((free + page) % chunk), sync=True)
+    disk.fill(-page)
+    with pytest.raises(OSError, match="No space left"):
+        put(disk.medium / "a", b"1", sync=True)
+    disk.relieve()
+    put(disk.medium / "b", b"1", sync=True)
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
