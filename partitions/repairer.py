@@ -72,8 +72,11 @@ class Damaged(Protocol):
 
     def hole_lost(self, event: HoleLost) -> None: ...
     def note_unreadable(self, damage: DamagedLog) -> None: ...
-    async def read_log_anew(self, suspect: int | None = None) -> None:
-        """What is on disk has changed, or something unreadable was met in the segment with this base offset."""
+    async def read_log_anew(self, suspect: int | None = None, base: Point | None = None) -> None:
+        """What is on disk has changed, or something unreadable was met in the segment with this base offset.
+
+        `base` is where the log begins now, if another beginning was put in place.
+        """
         ...
 
 
@@ -313,7 +316,9 @@ class Repairer:
         )
         if not self._stopped:
             # All of that segment: what stood behind the hole was taken along unread, and the next head describes it.
-            await replica.read_log_anew(suspect=mending.base_offset)
+            # Lost once more, the new head must not be taken for the old one: two logs that begin at one offset need not
+            # begin behind the same item without width, and only a head says behind which.
+            await replica.read_log_anew(suspect=mending.base_offset, base=None if head is None else head.base)
         return True
 
     def _give_up(self, hole: Hole, reply: RepairReply) -> bool:

@@ -154,6 +154,8 @@ class Replica:
         self._is_reading_anew = False
         self._was_settled = not log.damage
         """What this process found past the mark is on disk again, so its page cache is what counts."""
+        self._new_base: Point | None = None
+        """Where a repair has let the log begin that was not read since."""
 
     @classmethod
     async def open(
@@ -902,10 +904,15 @@ class Replica:
         self.take(event)
         self._leadership.ask_leader_later()
 
-    async def read_log_anew(self, suspect: int | None = None) -> None:
-        """What is on disk of a damaged log has changed, or is to be looked at: be what it says."""
+    async def read_log_anew(self, suspect: int | None = None, base: Point | None = None) -> None:
+        """What is on disk of a damaged log has changed, or is to be looked at: be what it says.
+
+        `base` is where it begins now, if that is another place than before.
+        """
         if suspect is not None:
             self._suspects.add(suspect)
+        if base is not None:
+            self._new_base = base
         if self._is_reading_anew or self._stopped:
             return
         self._is_reading_anew = True
@@ -952,7 +959,7 @@ class Replica:
                     term_max=self._core.term,
                     # While what was found at the start is not repaired, it may be any: only that process knew which.
                     suspects=suspects if self._was_settled else None,
-                    base=old.base if old.hole is None or old.hole.segment >= 0 else old.hole.base,
+                    base=_base_of(old) if self._new_base is None else self._new_base,
                 )
             except OSError as error:
                 # The old log may be cut by half, and nobody could go on with it: the next start finds what there is.
@@ -976,6 +983,7 @@ class Replica:
     def _take_log(self, log: PartitionLog, verdict: RecoveryVerdict, word: Point, suspects: frozenset[int]) -> None:
         """Go on with a log that was read anew."""
         old, core, known = self.log, self._core, self._promises.recall(self.partition)
+        self._new_base = None
         assert known is not None, f"{self.partition} is listed no more"
         is_whole = verdict.damage is None and suspects == frozenset(self._suspects)
         self.log = log
@@ -1036,6 +1044,11 @@ class Replica:
         await self._flusher.let_go(self.log)
         await self._copy.sync_at_last()
         self.log.close()
+
+
+def _base_of(log: PartitionLog) -> Point:
+    """Where it begins, as far as that is known: its beginning may be lost."""
+    return log.base if log.hole is None or log.hole.segment >= 0 else log.hole.base
 
 
 def _listed(voters: tuple[Voter, ...]) -> str:

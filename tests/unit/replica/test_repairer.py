@@ -56,7 +56,7 @@ class DiskForgets:
     def note_unreadable(self, damage: DamagedLog) -> None:
         raise AssertionError(damage)
 
-    async def read_log_anew(self, suspect: int | None = None) -> None:
+    async def read_log_anew(self, suspect: int | None = None, base: Point | None = None) -> None:
         self.times_read += 1
         self.log.close()
         self.log = await log_with_hole(self.environment)
@@ -65,7 +65,7 @@ class DiskForgets:
 class Heals(DiskForgets):
     """Its disk gave errors for a moment: read anew, the log is whole."""
 
-    async def read_log_anew(self, suspect: int | None = None) -> None:
+    async def read_log_anew(self, suspect: int | None = None, base: Point | None = None) -> None:
         self.times_read += 1
         self.log.hole = None
         self.awaits_repair = False

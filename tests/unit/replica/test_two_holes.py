@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.replica import Replica
+from lograft.partitions.storage.repair import Mending
+from lograft.partitions.storage.retention import RetentionLimits
 from lograft.partitions.storage.segment import DamagedLog
 
+from .test_log_start import fill, has_dropped, is_even
 from .test_losing_leadership import until
 from .test_reading_anew import flip
 from .trio import Trio, a_batch, a_trio
@@ -33,7 +36,7 @@ async def produce(trio: Trio) -> Replica:
 
 
 def points_of(replica: Replica) -> list[Point]:
-    return [item.point for item in replica.log.read_items(ORIGIN, replica.log.end, 1 << 30)]
+    return [item.point for item in replica.log.read_items(replica.log.base, replica.log.end, 1 << 30)]
 
 
 def segments_of(root: Path, broker_id: int) -> list[Path]:
@@ -136,5 +139,44 @@ def test_what_was_met_before_a_crash_is_looked_for_until_all_of_it_is_repaired(t
             replica = trio.network.replicas[follower]
             await until(lambda: is_sound(replica))
             assert points_of(replica)[: len(held)] == held
+
+    asyncio.run(go())
+
+
+def test_a_beginning_that_is_lost_again_right_after_its_repair_is_not_taken_for_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two logs may begin at one offset, but not behind the same item without width: whose file it is decides."""
+
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            leader = await trio.leader()
+            await fill(leader, 20)
+            everybody = list(trio.network.replicas.values())
+            await trio.watch.until(lambda: is_even(trio))
+            # It rolls before it moves the start, the others once they hear of that.
+            leader.enforce_retention(RetentionLimits(ms_max=1), now_ms=1 << 50)
+            await until(lambda: all(has_dropped(trio, each, 20) for each in everybody))
+            await fill(leader, 3)
+            await trio.watch.until(lambda: is_even(trio))
+            replica, other = (each for each in everybody if each is not leader)
+            assert leader.log.base < replica.log.base == other.log.base
+            asked = [leader.voter]
+            monkeypatch.setattr(Replica, "sources", lambda _: tuple(asked))
+            head = segments_of(tmp_path, replica.voter.broker_id)[0].with_suffix(".head")
+            put_in_place = Mending.put_in_place
+
+            async def put_in_place_and_lose(mending: Mending) -> None:
+                await put_in_place(mending)
+                if asked == [leader.voter]:
+                    flip(head, 20)
+                    asked[:] = [other.voter]
+
+            monkeypatch.setattr(Mending, "put_in_place", put_in_place_and_lose)
+            flip(head, 20)
+            replica.note_unreadable(DamagedLog(str(head), 0, "a read met it"))
+            await until(lambda: asked == [other.voter] and not replica.is_damaged)
+            assert replica.log.base == other.log.base
+            assert points_of(replica) == points_of(other)
 
     asyncio.run(go())
