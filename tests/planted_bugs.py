@@ -28,7 +28,9 @@ BY_CHAOS = {
     "acknowledges_before_the_flush": ("power", "--rounds", "3"),
     "skips_some_syncs": ("power", "--rounds", "3"),
     "never_syncs_directories": ("power", "--rounds", "3"),
-    "takes_a_batch_twice": ("mixed", "--only", "reset links,kill leader", "--minutes", "1", "--disk", "plain"),
+    "takes_a_batch_twice": (
+        *("mixed", "--only", "slow links,reset links,kill leader", "--minutes", "1", "--disk", "plain"),
+    ),
     "serves_what_is_not_committed": (
         *("mixed", "--only", "partition leader alone,partition one way", "--minutes", "1", "--disk", "plain"),
     ),

@@ -59,7 +59,7 @@ def test_power_failures_find_a_broker_that(bug: str) -> None:
 @pytest.mark.parametrize(
     ("bug", "only"),
     [
-        ("takes_a_batch_twice", "reset links,kill leader"),
+        ("takes_a_batch_twice", "slow links,reset links,kill leader"),
         ("serves_what_is_not_committed", "partition leader alone,partition one way"),
     ],
 )
