@@ -155,7 +155,7 @@ def test_a_beginning_that_is_lost_again_right_after_its_repair_is_not_taken_for_
             everybody = list(trio.network.replicas.values())
             await trio.watch.until(lambda: is_even(trio))
             # It rolls before it moves the start, the others once they hear of that.
-            leader.enforce_retention(RetentionLimits(ms_max=1), now_ms=1 << 50)
+            leader.enforce_retention(RetentionLimits(ms_max=1, follower_bytes_max=0), now_ms=1 << 50)
             await until(lambda: all(has_dropped(trio, each, 20) for each in everybody))
             await fill(leader, 3)
             await trio.watch.until(lambda: is_even(trio))
