@@ -119,9 +119,11 @@ class Referee:
         """Every replica votes and keeps up."""
         began = time.monotonic()
         await restore_order(self._scene)
-        while not await self._scene.is_whole():
+        while failings := await self._scene.failings():
             if time.monotonic() - began > WHOLE_S_MAX:
-                self.verdict.wrong.append(f"not every replica is whole {WHOLE_S_MAX:g} s after everything was healed")
+                self.verdict.wrong.append(
+                    f"not every replica is whole {WHOLE_S_MAX:g} s after everything was healed: {'; '.join(failings)}"
+                )
                 break
             await asyncio.sleep(0.2)
         self.verdict.whole_s = time.monotonic() - began

@@ -16,12 +16,14 @@ from types import SimpleNamespace
 import pytest
 from lograft.client.check.history import Recorder
 from lograft.client.check.verdict import judge
+from lograft.proto.errors import InvalidRequest
 
 from tests.ports import free_ports
 
 from . import __main__ as command
 from . import tools
 from .disks import Disk
+from .faults import restore_order
 from .first_look import FirstLook
 from .proxy import CLIENTS, Proxies
 from .referee import Referee
@@ -213,6 +215,34 @@ def test_a_replica_that_holds_nothing_is_noted_as_that_and_wrong_if_anything_is_
     noted = judge([tmp_path / "history.jsonl"])
     assert noted.rows["replica-divergence"].judged == 1, "it takes part in the comparison"
     assert len(referee.verdict.wrong) == (2 if committed else 0)
+
+
+def test_order_is_not_restored_by_the_answer_that_a_move_to_elsewhere_is_under_way() -> None:
+    placed, asked = [0, 1], []
+
+    async def move_partition(topic: str, partition: int, brokers: list[int]) -> None:
+        asked.append(brokers)
+        if len(asked) < 3:
+            raise InvalidRequest(f"partition {partition} of {topic!r} is being moved already")
+        placed[:] = brokers
+        raise InvalidRequest("it is there already")  # the answer of a call that was made before, and got none
+
+    async def describe_topic(name: str) -> SimpleNamespace:
+        replicas = [SimpleNamespace(broker_id=broker_id, leaving=broker_id not in placed) for broker_id in range(3)]
+        return SimpleNamespace(partitions=[SimpleNamespace(replicas=replicas)])
+
+    async def undrain_broker(broker_id: int) -> None: ...
+
+    admin = SimpleNamespace(move_partition=move_partition, describe_topic=describe_topic, undrain_broker=undrain_broker)
+    scene = SimpleNamespace(
+        is_out_of_order=True,
+        cluster=SimpleNamespace(brokers=[SimpleNamespace(broker_id=broker_id) for broker_id in range(3)]),
+        topics={"t": 1},
+        client=SimpleNamespace(admin=admin),
+    )
+    asyncio.run(restore_order(scene))  # type: ignore[arg-type]
+    assert asked == [[0, 1, 2]] * 3
+    assert not scene.is_out_of_order
 
 
 def test_first_look_finds_a_record_that_was_read_and_is_there_no_more(tmp_path: Path) -> None:

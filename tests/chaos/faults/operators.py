@@ -97,12 +97,13 @@ async def restore_order(scene: Scene) -> None:
     """Nobody is drained, and every partition is on as many brokers as before: what comes next may take one of them."""
     if not scene.is_out_of_order:
         return
-    left: list[Callable[[], Awaitable[None]]] = []
     brokers = [broker.broker_id for broker in scene.cluster.brokers]
-    left += [partial(scene.client.admin.undrain_broker, broker_id) for broker_id in brokers]
+    left: list[Callable[[], Awaitable[None]]] = [
+        partial(scene.client.admin.undrain_broker, broker_id) for broker_id in brokers
+    ]
     for topic, partitions in scene.topics.items():
         left += [
-            partial(scene.client.admin.move_partition, topic, partition, _turned(brokers, partition)[:REPLICAS])
+            partial(_place, scene, topic, partition, _turned(brokers, partition)[:REPLICAS])
             for partition in range(partitions)
         ]
     deadline = asyncio.get_running_loop().time() + RESTORE_S_MAX
@@ -112,14 +113,25 @@ async def restore_order(scene: Scene) -> None:
             try:
                 async with asyncio.timeout(CALL_S_MAX):
                     await ask()
-            except lograft.errors.InvalidRequest as error:
-                if "already" not in str(error):
-                    again.append(ask)  # an earlier move is still under way
             except (lograft.LograftError, TimeoutError):
                 again.append(ask)
         left = again
         await asyncio.sleep(0.3)
     scene.is_out_of_order = bool(left)
+
+
+async def _place(scene: Scene, topic: str, partition: int, brokers: list[int]) -> None:
+    """Have it placed there, in any order.
+
+    Raises
+        InvalidRequest  an earlier move to elsewhere is still under way
+    """
+    try:
+        await scene.client.admin.move_partition(topic, partition, brokers)
+    except lograft.errors.InvalidRequest:
+        described = await scene.client.admin.describe_topic(topic)
+        if {one.broker_id for one in described.partitions[partition].replicas if not one.leaving} != {*brokers}:
+            raise
 
 
 def _turned(brokers: list[int], by: int) -> list[int]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import lograft
+from lograft.client.admin import PartitionDescription
 from lograft.client.check.history import Recorder
 
 from .. import tools
@@ -67,24 +68,39 @@ class Scene:
 
     async def is_whole(self) -> bool:
         """Every replica of every partition votes, keeps up and is undamaged."""
+        return not await self.failings()
+
+    async def failings(self) -> list[str]:
+        """What keeps it from being whole."""
         try:
             async with asyncio.timeout(CALL_S_MAX):
                 topics = await self.client.admin.list_topics(internal=True)
                 told = await self.client.admin.describe_cluster()
-        except (lograft.LograftError, TimeoutError):
-            return False
-        return (
-            len(self.cluster.running) == len(self.cluster.brokers)
-            and told.losses_borne >= 1
-            and all(
-                not partition.moving
-                and partition.leader_id >= 0
-                and len(partition.replicas) >= REPLICAS
-                and all(replica.voter and replica.state == "OK" for replica in partition.replicas)
-                for topic in topics
-                for partition in topic.partitions
-            )
+        except (lograft.LograftError, TimeoutError) as error:
+            return [f"no answer: {error!r}"]
+        stopped = [broker.name for broker in self.cluster.brokers if broker not in self.cluster.running]
+        failings = [f"stopped: {', '.join(stopped)}"] if stopped else []
+        if told.losses_borne < 1:
+            failings.append("no loss can be borne")
+        failings += (
+            f"{topic.name}/{partition.number}: {found}"
+            for topic in topics
+            for partition in topic.partitions
+            if (found := ", ".join(_failings_of(partition)))
         )
+        return failings
+
+
+def _failings_of(partition: PartitionDescription) -> Iterable[str]:
+    if partition.moving:
+        yield "moving"
+    if partition.leader_id < 0:
+        yield "no leader"
+    if len(partition.replicas) < REPLICAS:
+        yield f"on {sorted(replica.broker_id for replica in partition.replicas)} only"
+    for replica in partition.replicas:
+        if not replica.voter or replica.state != "OK":
+            yield f"broker {replica.broker_id} {'votes' if replica.voter else 'does not vote'} and is {replica.state}"
 
 
 class Fault:
