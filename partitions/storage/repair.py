@@ -373,10 +373,10 @@ class Mending:
             return
         await self._replace(self.base_offset)
 
-    async def _replace(self, base_offset: int) -> None:
+    async def _replace(self, base_offset: int, *, begins_log: bool = False) -> None:
         bases = self.hole.bases
         end = bases[self._kept_from] if self._kept_from < len(bases) else LAST_OFFSET
-        replacement = Replacement(base_offset, end)
+        replacement = Replacement(base_offset, end, begins_log=begins_log)
         self.close()
         await decide_replacement(self._disk, self._directory, replacement, self._path)
         await finish_replacement(self._disk, self._directory, replacement)
@@ -384,14 +384,10 @@ class Mending:
     async def _begin_log_anew(self, head: SegmentHead) -> None:
         """Until the last step the log has no readable beginning, whatever of this was done."""
         disk, bases = self._disk, self.hole.bases
-        if self._kept_from < len(bases) and bases[self._kept_from] == head.base.offset:
-            pass  # its file stays
-        else:
-            # Found again, and readable of a sudden, it would say another beginning.
-            if bases and disk.exists(segment_path(self._directory, bases[0]) + ".head"):
-                disk.unlink(segment_path(self._directory, bases[0]) + ".head")
-                await disk.sync_directory(self._directory)
-            await self._replace(self.base_offset)
+        if self._kept_from == len(bases) or bases[self._kept_from] != head.base.offset:
+            # With all that stands before it, and the head that was found there: either could be taken for what the new
+            # file follows, if that head had not come to its place when the power failed.
+            await self._replace(self.base_offset, begins_log=True)
         await write_head(disk, self._directory, head)
         for base in bases:
             if base < head.base.offset:

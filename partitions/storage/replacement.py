@@ -5,6 +5,7 @@ Invariants
         `end`: once it has that name durably it gets its place, after a crash as well
     the head that follows is told of it before the older segments go, as only their heads say what it must be told
     the older segments are gone, durably, before the file takes the first one's name
+    of a log that begins anew there, the file is called `<base>-<end>.beginning`, and all segments up to `end` are older
 
 So a crash leaves the older segments, or a replacement that recovery puts in place, or the new segment alone. What the
 log promises of it (how far it is rewritten, and cleaned) is on disk before it gets the first of these names.
@@ -25,7 +26,10 @@ from .segment_head import SegmentHead
 LAST_OFFSET = 10**20 - 1
 """The end of a replacement behind which no segment stays."""
 
-_NAME = re.compile(r"(\d{20})-(\d{20})\.replacement")
+BEGINNING = ".beginning"
+REPLACEMENT = ".replacement"
+
+_NAME = re.compile(r"(\d{20})-(\d{20})(\.replacement|\.beginning)")
 
 
 class Replacement(NamedTuple):
@@ -35,15 +39,18 @@ class Replacement(NamedTuple):
     end_offset: int
     token: str = ""
     """Of whoever wrote it; nobody knows it any more after a crash."""
+    begins_log: bool = False
+    """It is the log's first segment from then on, and without a head: no other one's may be taken for its own."""
 
     def path(self, directory: str) -> str:
-        return f"{directory}/{self.base_offset:020d}-{self.end_offset:020d}.replacement"
+        suffix = BEGINNING if self.begins_log else REPLACEMENT
+        return f"{directory}/{self.base_offset:020d}-{self.end_offset:020d}{suffix}"
 
 
 def noted_replacements(disk: Disk, directory: str) -> list[Replacement]:
     """Those that a crash kept from their place, oldest first."""
     found = [_NAME.fullmatch(name) for name in segment_files(disk, directory)]
-    return [Replacement(int(match[1]), int(match[2])) for match in found if match]
+    return [Replacement(int(match[1]), int(match[2]), begins_log=match[3] == BEGINNING) for match in found if match]
 
 
 async def decide_replacement(disk: Disk, directory: str, replacement: Replacement, new: str) -> None:
@@ -60,13 +67,10 @@ async def finish_replacement(
     `on_renamed` is called as soon as the file is found under the segment's name alone.
     """
     path, goal = replacement.path(directory), segment_path(directory, replacement.base_offset)
-    older = [
-        base
-        for base in segment_bases(segment_files(disk, directory))
-        if replacement.base_offset < base < replacement.end_offset
-    ]
+    before_end = [base for base in segment_bases(segment_files(disk, directory)) if base < replacement.end_offset]
+    older = [base for base in before_end if base > replacement.base_offset]
     await _tell_following_head(disk, directory, replacement, older)
-    for base in reversed(older):
+    for base in reversed(sorted({*before_end, replacement.base_offset}) if replacement.begins_log else older):
         await unlink_segment(disk, directory, base)
     for suffix in (".index", ".timeindex"):
         if disk.exists(goal + suffix):

@@ -30,7 +30,9 @@ NEW = ".new"
 MENDED = ".mended"
 """Likewise of one that repair makes."""
 _SUFFIXES = (".log", ".head", ".index", ".timeindex")
-_FILE_NAME = re.compile(r"(\d{20})(-\d{20}\.replacement|\.(log|head|index|timeindex)((\.[0-9a-f]+)?\.new|\.mended)?)")
+_FILE_NAME = re.compile(
+    r"(\d{20})(-\d{20}\.(replacement|beginning)|\.(log|head|index|timeindex)((\.[0-9a-f]+)?\.new|\.mended)?)"
+)
 
 
 class DamagedLog(Exception):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.storage.promise_frames import MarkFrame, read_rounds
+from lograft.partitions.storage.replacement import BEGINNING, REPLACEMENT
 from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import CorruptBatch
 from lograft.proto.record_batch import verify
@@ -109,7 +110,7 @@ def _in_segment(
     machine: Machine, others: list[Machine], directory: str, mark: Point, kind: str, random: Random
 ) -> Place | None:
     paths = machine.disk.paths(directory, ".log")
-    if not paths or machine.disk.paths(directory, ".replacement") or not _reads_whole(machine, paths):
+    if not paths or machine.disk.paths(directory, (BEGINNING, REPLACEMENT)) or not _reads_whole(machine, paths):
         return None
     path = random.choice(paths)
     content = bytes(machine.disk.files[path].cache)

@@ -250,7 +250,7 @@ class SimulatedDisk:
         self._durable_directories = set(self.directories)
         self._changes: dict[str, list[_NameChange]] = {}
         self._names = 0
-        self._sorted_paths: dict[tuple[str, str], tuple[int, list[str]]] = {}
+        self._sorted_paths: dict[tuple[str, str | tuple[str, ...]], tuple[int, list[str]]] = {}
 
     @property
     def boot_id(self) -> str:
@@ -358,8 +358,8 @@ class SimulatedDisk:
         for content in (inode.cache, inode.synced):
             content[:] = random.randbytes(len(content))
 
-    def paths(self, directory: str, suffix: str) -> list[str]:
-        """Sorted paths of the files in a directory whose names end so."""
+    def paths(self, directory: str, suffix: str | tuple[str, ...]) -> list[str]:
+        """Sorted paths of the files in a directory whose names end so, or in one of these."""
         names, paths = self._sorted_paths.get((directory, suffix), (-1, []))
         if names != self._names:
             prefix = f"{directory}/"

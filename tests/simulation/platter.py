@@ -12,6 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from lograft.partitions.raft.points import ORIGIN, Point
+from lograft.partitions.storage.replacement import BEGINNING, REPLACEMENT
 from lograft.partitions.storage.segment_head import SegmentHead
 from lograft.proto.errors import CorruptBatch
 from lograft.proto.record_batch import HEADER_SIZE, read_header, verify
@@ -90,9 +91,11 @@ class Platter:
     def _segments(self, directory: str) -> list[str]:
         """The files that count: a replacement with a durable name instead of the segments it is for."""
         paths = self._disk.paths(directory, ".log")
-        for path in self._disk.paths(directory, ".replacement"):
+        for path in self._disk.paths(directory, (BEGINNING, REPLACEMENT)):
             if self._is_name_durable(path):
-                base, _, end = path.rpartition("/")[2].removesuffix(".replacement").partition("-")
+                base, end = path.rpartition("/")[2].partition(".")[0].split("-")
+                if path.endswith(BEGINNING):
+                    base = ""  # nothing before it counts
                 paths = [found for found in paths if not base <= found.rpartition("/")[2][:20] < end]
                 paths.append(path)
         return sorted(paths)
@@ -102,7 +105,7 @@ class Platter:
         inode = self._disk.files[path]
         older = self._disk.renamed_from(path)
         if not self._is_name_durable(path) and not (
-            older is not None and older.endswith(".replacement") and self._disk.durable(older) is inode
+            older is not None and older.endswith((BEGINNING, REPLACEMENT)) and self._disk.durable(older) is inode
         ):
             return False
         cache = inode.cache

@@ -22,7 +22,7 @@ from ..lineage import read_note
 from ..log import PartitionLog, partition_path
 from ..promised import ReplicaPromises
 from ..recovery import RecoveryVerdict
-from ..replacement import finish_replacement, noted_replacements
+from ..replacement import BEGINNING, REPLACEMENT, finish_replacement, noted_replacements
 from ..reset import FILE_NAME as RESET_NOTE
 from ..reset import noted_reset
 from ..segment import MENDED, NEW, read_head, segment_bases, segment_files, segment_path
@@ -201,7 +201,7 @@ class _Checking:
             path = f"{self._where}/{name}"
             if name.endswith((NEW, MENDED)) and name in segments:
                 found.tell(Level.NOTE, path, "left over from a rewriting that did not end", "the broker removes it")
-            elif name.endswith(".replacement") and name in segments:
+            elif name.endswith((BEGINNING, REPLACEMENT)) and name in segments:
                 found.tell(
                     Level.NOTE,
                     path,

@@ -84,7 +84,9 @@ async def a_synced_log(disk: FakeDisk, config: Any = ONE_SEGMENT) -> tuple[Point
     return log.end, held
 
 
-async def filled(disk: FakeDisk, mark: Point, held: Sequence[Item], config: Any = ONE_SEGMENT) -> PartitionLog:
+async def filled(
+    disk: FakeDisk, mark: Point, held: Sequence[Item], config: Any = ONE_SEGMENT, shapes: Sequence[Any] = SHAPES
+) -> PartitionLog:
     """Fill hole after hole from a whole log."""
     for _ in range(10):
         log, _ = await PartitionLog.recover(
@@ -95,7 +97,7 @@ async def filled(disk: FakeDisk, mark: Point, held: Sequence[Item], config: Any 
         mending = Mending(disk, LOG_DIRECTORY, log.hole, rewritten_to=0, cleaned_to=0, breathe=no_breath)
         await mending.begin()
         if log.hole.segment < 0:
-            whole = await a_log(FakeEnvironment(FakeDisk()), *SHAPES)
+            whole = await a_log(FakeEnvironment(FakeDisk()), *shapes)
             mending.begin_at(whole.head_at(first_point_at(whole.journal, log.hole.bases[0] if log.hole.bases else 0)))
         if not mending.is_whole:
             mending.take([item for item in held if item.point > mending.after], 0)
@@ -258,6 +260,59 @@ def test_a_crash_at_any_moment_of_a_repair_leaves_what_can_be_repaired_again(suf
             log = await filled(disk, mark, held, CONFIG)
             assert points_of(log) == [item.point for item in held], crash_after
 
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("first_of_second_segment", [3, 4, None], ids=["earlier", "later", "of one segment"])
+@pytest.mark.parametrize("given_from", [3, 4])
+@pytest.mark.parametrize("behind", [(), (3,), (3, "T2", 1)], ids=["nothing", "records", "another term"])
+def test_a_crash_while_another_beginning_is_put_in_place_joins_it_to_nothing_that_it_does_not_follow(
+    first_of_second_segment: int | None, given_from: int, behind: tuple[Any, ...]
+) -> None:
+    """Two logs have a segment at one offset, each behind another item without width."""
+    shapes = ("T1", 3, VOTERS[:2], VOTERS, VOTERS[1:], *behind)
+
+    async def lose_the_beginning(disk: FakeDisk) -> Point:
+        log = await PartitionLog.create(FakeEnvironment(disk), DATA, PARTITION, VOTERS, ONE_SEGMENT)
+        for at, item in enumerate(held):
+            log.set_segment_limits(1 if at == first_of_second_segment else 1 << 20, 1 << 40)
+            log.append([item], 5)
+        await log.sync()
+        log.close()
+        disk.flip(FIRST + ".head", 20)
+        return log.end
+
+    async def begin_anew(disk: FakeDisk, mark: Point) -> None:
+        log, _ = await recovered(FakeEnvironment(disk), mark, same_boot=True)
+        assert log.hole is not None and log.hole.segment == -1
+        log.close()
+        mending = Mending(disk, LOG_DIRECTORY, log.hole, rewritten_to=0, cleaned_to=0, breathe=no_breath)
+        await mending.begin()
+        mending.begin_at(whole.head_at(held[given_from - 1].point))
+        if not mending.is_whole:
+            mending.take(held[given_from:], 0)
+        await mending.finish()
+        await mending.put_in_place()
+
+    async def scenario() -> None:
+        for crash_after in range(1, 200):
+            disk = FakeDisk()
+            mark = await lose_the_beginning(disk)
+            disk.cut_power_at = disk.operations + crash_after
+            is_over = True
+            try:
+                await begin_anew(disk, mark)
+            except PowerCut:
+                is_over = False
+            disk.lose_power(lambda path, page, odd=crash_after % 2: (len(path) + page) % 2 == odd)
+            log = await filled(disk, mark, held, shapes=shapes)
+            assert points_of(log) == [item.point for item in held if item.point > log.base], crash_after
+            if is_over:
+                assert crash_after > 5
+                return
+
+    held = items_of(ORIGIN, *shapes)
+    whole = asyncio.run(a_log(FakeEnvironment(FakeDisk()), *shapes))
     asyncio.run(scenario())
 
 
