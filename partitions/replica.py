@@ -842,10 +842,7 @@ class Replica:
         if not self._suspects.note(damage):
             return
         if not self._core.damaged and not self._stopped:
-            # What is flushed may be acknowledged, though the core hears of it only once a newer promise is on disk too.
-            word = max(self._core.word, self._core.persisted, self._flushed.end)
-            if self._copy.is_promised:
-                word = max(word, self._core.last)  # it may be acknowledged as soon as it is written
+            word = self._word_now()
             self._copy.forget_early_reply()
             self._promised = self._promises.note_word(self.partition, word)
             # Before all that waits: none of it is for a log that is whole.
@@ -899,6 +896,14 @@ class Replica:
     def awaits_repair(self) -> bool:
         return self._core.damaged and not self.is_log_in_flux
 
+    def _word_now(self) -> Point:
+        """As far as it may have acknowledged anything."""
+        # What is flushed may be acknowledged, though the core hears of it only once a newer promise is on disk too.
+        word = max(self._core.word, self._core.persisted, self._flushed.end)
+        if self._copy.is_promised:
+            word = max(word, self._core.last)  # it may be acknowledged as soon as it is written
+        return word
+
     def hole_lost(self, event: HoleLost) -> None:
         self._suspects.clear()
         self.take(event)
@@ -935,7 +940,9 @@ class Replica:
         partition, promises, old = self.partition, self._promises, self.log
         self._cutting = True
         self._cut_is_over.clear()
-        # From here on nothing that was written before says anything: what is read now does.
+        # From here on nothing that was written before says anything: what is read now does. What of it never was on
+        # disk was not acknowledged: a leader whose first item could not be synced must not wait until others hold it.
+        word = self._word_now()
         old.announce_cut()
         self._inbox = deque(event for event in self._inbox if not isinstance(event, Persisted))
         self._forget_unsynced()
@@ -965,8 +972,8 @@ class Replica:
                 # The old log may be cut by half, and nobody could go on with it: the next start finds what there is.
                 self._environment.halt(f"reading {partition} anew: {error}")
             await promise_thinned(promises, log)
-            word = self._core.word
-            if verdict.damage is not None:
+            if verdict.damage is not None and not self._was_settled:
+                # An earlier process may have acknowledged what stands there, and each reading tells more of it.
                 word = max(word, verdict.damage.word)
             if verdict.damage is not None or word > log.end:
                 self._promised = promises.note_word(partition, word)

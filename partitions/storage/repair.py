@@ -239,6 +239,9 @@ class Mending:
         if self._kept_from < len(bases) and bases[self._kept_from] == head.base.offset:
             found = self._heads[self._kept_from]
             if found is not None and found.base == head.base and self._may_join():
+                if not head.voters:
+                    # As above; and all before a beginning is committed: no item there will be cut.
+                    self.head = msgspec.structs.replace(head, voters=found.voters)
                 self.is_whole = True
                 return
             self._kept_from += 1
@@ -382,16 +385,18 @@ class Mending:
         await finish_replacement(self._disk, self._directory, replacement)
 
     async def _begin_log_anew(self, head: SegmentHead) -> None:
-        """Until the last step the log has no readable beginning, whatever of this was done."""
+        """A crash leaves a log without a readable beginning, or one that reads as its own head says."""
         disk, bases = self._disk, self.hole.bases
         if self._kept_from == len(bases) or bases[self._kept_from] != head.base.offset:
             # With all that stands before it, and the head that was found there: either could be taken for what the new
             # file follows, if that head had not come to its place when the power failed.
             await self._replace(self.base_offset, begins_log=True)
-        await write_head(disk, self._directory, head)
-        for base in bases:
-            if base < head.base.offset:
+        else:
+            # The file stays. Segments before it would be joined to the new head, which says more than they do, such as
+            # how far the start was moved later: they go first.
+            for base in bases[: self._kept_from]:
                 await drop_segment(disk, self._directory, base)
+        await write_head(disk, self._directory, head)
 
     def close(self) -> None:
         """Let go of all files. What is not in place is removed when the log is next read."""

@@ -13,7 +13,7 @@ from lograft.partitions.raft.events import HoleLost, LogCleaned, PeerHeard
 from lograft.partitions.raft.messages import AppendRequest
 from lograft.partitions.raft.points import Item, ItemKind, Point
 from lograft.partitions.replica import Replica
-from lograft.partitions.storage.segment import DamagedLog
+from lograft.partitions.storage.segment import DamagedLog, Segment
 
 from .test_losing_leadership import Deaf, a_record, until
 from .trio import a_trio
@@ -149,6 +149,39 @@ def test_the_word_covers_what_was_acknowledged_though_a_newer_promise_is_not_on_
             replica.note_unreadable(DamagedLog(str(last_segment(replica)), 0, "a test says so"))
             assert replica.status().word == Point(first, 2, 1)
             deaf.gate.set()
+            await until(lambda: not replica.status().damaged)
+
+    asyncio.run(go())
+
+
+def test_the_word_does_not_cover_what_never_was_on_disk_so_that_nobody_has_to_hold_it_before_it_votes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulation, seed 820495: the first item of a leader whose disk failed; the word had waited for it for good."""
+
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), a_record(first, 0, b"acknowledged"))
+            await deaf.has_persisted(Point(first, 1, 1))
+            monkeypatch.setattr(replica._flusher, "request", lambda log, done: None)
+            says(deaf, 1, first, Point(first, 1, 1), Point(0, 0, 0), a_record(first, 1, b"only written"))
+            assert replica.log.end == Point(first, 2, 1) and replica.status().persisted == Point(first, 1, 1)
+            write_again, failed = Segment.write_again, []
+
+            async def fail_once(segment: Segment, position: int) -> None:
+                if not failed:
+                    failed.append(position)
+                    raise OSError(errno.EIO, "input/output error", segment.path)
+                await write_again(segment, position)
+
+            monkeypatch.setattr(Segment, "write_again", fail_once)
+            replica.note_unreadable(DamagedLog(str(last_segment(replica)), 0, "a test says so"))
+            await until(lambda: replica.log.hole is not None)
+            assert failed and replica.status().damaged
+            assert replica.status().word == Point(first, 1, 1)
             await until(lambda: not replica.status().damaged)
 
     asyncio.run(go())

@@ -316,6 +316,73 @@ def test_a_crash_while_another_beginning_is_put_in_place_joins_it_to_nothing_tha
     asyncio.run(scenario())
 
 
+def test_a_crash_while_a_segment_becomes_the_first_one_lets_nothing_before_it_start_where_it_starts() -> None:
+    """Simulation, seed 823120: the first head was unreadable only for a while."""
+    shapes = ("T1", 3, "T2", 2)
+    held = items_of(ORIGIN, *shapes)
+
+    async def scenario() -> None:
+        whole = await a_log(FakeEnvironment(FakeDisk()), *shapes)
+        for crash_after in range(1, 200):
+            disk = FakeDisk()
+            log = await PartitionLog.create(FakeEnvironment(disk), DATA, PARTITION, VOTERS, ONE_SEGMENT)
+            for at, item in enumerate(held):
+                log.set_segment_limits(1 if at == 2 else 1 << 20, 1 << 40)
+                log.append([item], 5)
+            await log.sync()
+            mark = log.end
+            disk.flip(FIRST + ".head", 20)
+            log, _ = await recovered(FakeEnvironment(disk), mark, same_boot=True)
+            assert log.hole is not None and log.hole.segment == -1
+            log.close()
+            disk.flip(FIRST + ".head", 20)
+            mending = Mending(disk, LOG_DIRECTORY, log.hole, rewritten_to=0, cleaned_to=0, breathe=no_breath)
+            await mending.begin()
+            mending.begin_at(msgspec.structs.replace(whole.head_at(held[1].point), start_offset=3))
+            assert mending.is_whole
+            disk.cut_power_at = disk.operations + crash_after
+            is_over = True
+            try:
+                await mending.finish()
+                await mending.put_in_place()
+            except PowerCut:
+                is_over = False
+            disk.lose_power(lambda path, page, odd=crash_after % 2: (len(path) + page) % 2 == odd)
+            log, _ = await recovered(FakeEnvironment(disk), mark, same_boot=True)
+            if log.hole is None:
+                assert (log.base.offset, log.start_offset) in ((0, 0), (3, 3)), crash_after
+                assert points_of(log) == [item.point for item in held if item.point > log.base]
+            if is_over:
+                assert crash_after > 2 and log.hole is None and log.base == held[1].point
+                return
+
+    asyncio.run(scenario())
+
+
+def test_a_segment_that_becomes_the_first_one_keeps_the_voters_that_its_head_names() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await PartitionLog.create(FakeEnvironment(disk), DATA, PARTITION, VOTERS, ONE_SEGMENT)
+        for at, item in enumerate(items_of(ORIGIN, "T1", 3, 2)):
+            log.set_segment_limits(1 if at == 2 else 1 << 20, 1 << 40)
+            log.append([item], 5)
+        await log.sync()
+        disk.flip(FIRST + ".head", 20)
+        damaged, _ = await recovered(FakeEnvironment(disk), log.end, same_boot=True)
+        assert damaged.hole is not None
+        mending = Mending(disk, LOG_DIRECTORY, damaged.hole, rewritten_to=0, cleaned_to=0, breathe=no_breath)
+        await mending.begin()
+        of_a_learner = msgspec.structs.replace(log.head_at(Point(1, 3, 1)), voters=())
+        mending.begin_at(of_a_learner)
+        assert mending.is_whole
+        await mending.finish()
+        await mending.put_in_place()
+        mended, _ = await recovered(FakeEnvironment(disk), log.end, same_boot=True)
+        assert (mended.hole, mended.base, mended.voters) == (None, Point(1, 3, 1), VOTERS)
+
+    asyncio.run(scenario())
+
+
 # -- finding -----------------------------------------------------------------------------------------------------------
 
 
