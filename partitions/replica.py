@@ -439,6 +439,8 @@ class Replica:
         finally:
             self._draining = False
         self._drain()
+        if self._core.damaged and self.log.hole is None:
+            self._environment.spawn(self.read_log_anew())  # damage was met while a lost hole was cut
         self._start.drop_soon()
 
     def _carry_out_from_append(self, effects: Effects) -> None:
@@ -942,7 +944,9 @@ class Replica:
         self._cut_is_over.clear()
         # From here on nothing that was written before says anything: what is read now does. What of it never was on
         # disk was not acknowledged: a leader whose first item could not be synced must not wait until others hold it.
+        # It is on disk before anything may be cut.
         word = self._word_now()
+        self._promised = promises.note_word(partition, word)
         old.announce_cut()
         self._inbox = deque(event for event in self._inbox if not isinstance(event, Persisted))
         self._forget_unsynced()

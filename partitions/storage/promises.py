@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from ..environment import Environment, File, PartitionId, TimerHandle
 from ..raft.messages import Voter
-from ..raft.points import Point
+from ..raft.points import ORIGIN, Point
 from .promise_frames import (
     BLOCK_BYTES,
     BootFrame,
@@ -134,8 +134,8 @@ class Promises(Promised):
         return self._note(VoteFrame(partition, term, voted_for))
 
     def note_word(self, partition: PartitionId, word: Point | None) -> int:
-        """Keep what a damaged replica once held; None once its log end has reached it."""
-        return self._note(WordFrame(partition, word))
+        """Keep how far a damaged replica acknowledged; None, or the origin, once its log end has reached that."""
+        return self._note(WordFrame(partition, None if word == ORIGIN else word))
 
     def note_doubt(self, partition: PartitionId, doubtful: bool) -> int:
         return self._note(DoubtFrame(partition, doubtful))

@@ -581,7 +581,8 @@ PLANTED_BUGS = (
         name="forgets its word when it finds damage",
         plant=forgets_its_word_when_it_finds_damage,
         plan=DECAYED,
-        seeds=30,
+        seeds=200,
+        quick_from=55,
     ),
     PlantedBug(
         name="repairs from a peer that cleaned",

@@ -187,6 +187,95 @@ def test_the_word_does_not_cover_what_never_was_on_disk_so_that_nobody_has_to_ho
     asyncio.run(go())
 
 
+def test_a_word_of_one_that_acknowledged_nothing_is_forgotten_once_the_log_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            monkeypatch.setattr(replica._flusher, "request", lambda log, done: None)
+            deaf.is_told(1, replica.term + 1, Point(0, 0, 0), a_record(replica.term + 1, 0, b"only written"))
+            replica.note_unreadable(DamagedLog(str(last_segment(replica)), 0, "a test says so"))
+            assert replica.status().damaged
+            await until(lambda: not replica.status().damaged)
+            known = replica._promises.recall(replica.partition)
+            assert known is not None and known.word is None, "all of the log would be read at each start"
+
+    asyncio.run(go())
+
+
+def test_the_word_is_on_disk_before_anything_is_cut_that_was_acknowledged_right_before_the_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), a_record(first, 0, b"kept"))
+            await deaf.has_persisted(Point(first, 1, 1))
+            path = last_segment(replica)
+            size = path.stat().st_size
+            monkeypatch.setattr(replica._flusher, "request", lambda log, done: None)
+            says(deaf, 1, first, Point(first, 1, 1), Point(0, 0, 0), a_record(first, 1, b"acknowledged"))
+            await replica.log.sync()
+            replica.note_unreadable(DamagedLog(str(path), 0, "a read met it"))
+            replica.on_flushed(replica.log.ticket())  # in the same turn: the answer goes out
+            with path.open("r+b") as file:  # how long its batch is decays: it seems to be cut short
+                file.seek(size + 9)
+                file.write(b"\x7f")
+            words: list[Point | None] = []
+            cut_right = Segment.cut
+
+            async def cut(segment: Segment, position: int) -> None:
+                known = replica._promises.recall(replica.partition)
+                assert known is not None and replica._promises.synced >= replica._promised
+                words.append(known.word)
+                await cut_right(segment, position)
+
+            monkeypatch.setattr(Segment, "cut", cut)
+            await until(lambda: bool(words))
+            assert words == [Point(first, 2, 1)]
+            await until(lambda: not replica._cutting)
+
+    asyncio.run(go())
+
+
+def test_damage_that_is_met_while_a_lost_hole_is_cut_is_read_once_the_cut_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), *(a_record(first, at, b"old") for at in range(3)))
+            await deaf.has_persisted(Point(first, 3, 1))
+            path = last_segment(replica)
+            flip(path, path.stat().st_size - 5)
+            replica.note_unreadable(DamagedLog(str(path), 0, "a test says so"))
+            await until(lambda: replica.log.hole is not None and not replica._cutting)
+            is_lost: list[bool] = []
+
+            async def fill(hole: Any) -> str:
+                if not is_lost:
+                    is_lost.append(True)
+                    deaf.gate.clear()
+                    assert replica.leader is not None
+                    replica.hole_lost(HoleLost(replica.leader, replica.term))
+                return "it is given up"
+
+            monkeypatch.setattr(replica._repairer, "_fill", fill)
+            await until(lambda: bool(is_lost) and replica._cutting)
+            replica.note_unreadable(DamagedLog(str(path), 0, "a read met something else"))
+            deaf.gate.set()
+            await until(lambda: replica.log.hole is None and not replica._cutting)
+            await until(lambda: not replica.status().damaged)
+
+    asyncio.run(go())
+
+
 def test_news_of_cleaning_that_comes_while_a_log_is_read_anew_ends_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
