@@ -167,13 +167,11 @@ def test_what_the_coordinator_will_not_have_is_told_on_entering() -> None:
 def test_without_a_coordinator_entering_says_so_in_time() -> None:
     async def scenario(cluster: FakeCluster, client: Client) -> None:
         cluster.groups.coordinator_id = None
-        with pytest.raises(
-            errors.RequestTimedOut, match=r"'g' could not be joined within 0\.2 s: .*nobody coordinates"
-        ):
+        with pytest.raises(errors.RequestTimedOut, match=r"'g' could not be joined within 1 s: .*nobody coordinates"):
             async with reading(client):
                 pass
 
-    in_group(scenario, timeout_s=0.2)
+    in_group(scenario, timeout_s=1.0)
 
 
 def test_a_subscription_may_change_and_a_pattern_follows_new_topics() -> None:
@@ -523,14 +521,14 @@ def test_a_store_survives_lost_answers_and_a_coordinator_that_moves() -> None:
             cluster.groups.fault = lambda b, method, r: "NO_LEADER" if method == "StoreOffsets" else None
             await take(consumer, 1)
             with pytest.raises(
-                errors.RequestTimedOut, match=r"StoreOffsets of group 'g' was not done within 0\.5 s: told"
+                errors.RequestTimedOut, match=r"StoreOffsets of group 'g' was not done within 2 s: told"
             ):
                 await consumer.commit()
             cluster.groups.fault = lambda b, method, r: None
             await consumer.commit()
             assert cluster.groups.stored() == {("t", 0): 5}
 
-    in_group(scenario, brokers=3, partitions=1, timeout_s=0.5)
+    in_group(scenario, brokers=3, partitions=1, timeout_s=2.0)
 
 
 def test_a_refusal_that_follows_a_lost_answer_does_not_claim_that_nothing_was_stored() -> None:

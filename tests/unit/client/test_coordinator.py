@@ -20,14 +20,28 @@ from tests.unit.client.test_consumer import fill
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
+class Clock:
+    """Real time, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.added_s = 0.0
+
+    def now(self) -> float:
+        return time.monotonic() + self.added_s
+
+
 def with_coordinator(
-    scenario: Callable[[FakeCluster, Coordinator], Coroutine[Any, Any, None]], timeout_s: float = 5.0
+    scenario: Callable[[FakeCluster, Coordinator], Coroutine[Any, Any, None]],
+    timeout_s: float = 5.0,
+    clock: Clock | None = None,
 ) -> None:
+    environment = Environment(now=(clock or Clock()).now)
+
     async def whole() -> None:
         async with fake_cluster(3) as cluster:
             cluster.topic(partitions=2)
             fill(cluster, 10)
-            async with Client(cluster.addresses) as client:
+            async with Client(cluster.addresses, environment=environment) as client:
                 await scenario(cluster, Coordinator(client._connection, client._metadata, "g", timeout_s))
 
     run(whole())
@@ -61,18 +75,26 @@ def test_a_coordinator_that_is_gone_is_looked_for_again() -> None:
 
 
 def test_what_was_not_done_in_time_is_told_with_the_reason() -> None:
+    clock, refused_by = Clock(), set[int]()
+
+    def refuse(broker_id: int, *_: Any) -> str:
+        refused_by.add(broker_id)
+        if len(refused_by) == 3:
+            clock.added_s = 60.0
+        return "NO_LEADER"
+
     async def scenario(cluster: FakeCluster, coordinator: Coordinator) -> None:
         cluster.groups.fault = lambda b, method, r: "hang" if method == "FetchOffsets" else None
         with pytest.raises(errors.RequestTimedOut, match=r"FetchOffsets of group 'g' was not done within 0\.1 s"):
             await coordinator.fetch([T0], timeout_s=0.1)
-        cluster.groups.fault = lambda *_: "NO_LEADER"
-        with pytest.raises(errors.RequestTimedOut, match=r"within 0\.1 s: no broker could say.*NO_LEADER"):
-            await coordinator.fetch([T0], timeout_s=0.1)
+        cluster.groups.fault = refuse
+        with pytest.raises(errors.RequestTimedOut, match=r"within 30 s: no broker could say.*NO_LEADER"):
+            await coordinator.fetch([T0], timeout_s=30.0)
         cluster.groups.fault = lambda *_: "NOT_AUTHORIZED"
         with pytest.raises(errors.NotAuthorized):
             await coordinator.fetch([T0])
 
-    with_coordinator(scenario)
+    with_coordinator(scenario, clock=clock)
 
 
 def test_an_entry_that_may_succeed_later_is_stored_again_without_the_others() -> None:
@@ -101,19 +123,23 @@ def test_an_entry_that_may_succeed_later_is_stored_again_without_the_others() ->
 
 
 def test_an_entry_that_is_never_taken_is_told_by_name_when_time_is_up() -> None:
+    clock = Clock()
+
     async def scenario(cluster: FakeCluster, coordinator: Coordinator) -> None:
         def never(request: Any) -> Any:
             response = store(request)
             response.results[0].error.reason, response.results[0].error.message = "NO_LEADER", "its end is not known"
+            clock.added_s += 20.0
             return response
 
         store = cluster.groups.store
         cluster.groups.store = never  # type: ignore[method-assign]
-        (result,) = await coordinator.store([OffsetToStore("t", 0, 5)], timeout_s=0.1)
+        (result,) = await coordinator.store([OffsetToStore("t", 0, 5)], timeout_s=30.0)
         assert isinstance(result, errors.RequestTimedOut)
-        assert str(result) == "the offset of t-0 was not stored within 0.1 s: its end is not known"
+        assert str(result) == "the offset of t-0 was not stored within 30 s: its end is not known"
+        assert len(cluster.groups.stores()) == 2
 
-    with_coordinator(scenario)
+    with_coordinator(scenario, clock=clock)
 
 
 class OversleptAtWaits(Random):
@@ -121,17 +147,15 @@ class OversleptAtWaits(Random):
 
     def __init__(self) -> None:
         super().__init__(1)
-        self.skew_s = 0.0
-
-    def now(self) -> float:
-        return time.monotonic() + self.skew_s
+        self._clock = Clock()
+        self.now = self._clock.now
 
     def random(self) -> float:
         asyncio.get_running_loop().call_soon(self._oversleep)
         return super().random()
 
     def _oversleep(self) -> None:
-        self.skew_s += 60.0
+        self._clock.added_s += 60.0
 
 
 def refused_at_first(cluster: FakeCluster, method: str, then: str | None) -> None:
