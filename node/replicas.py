@@ -548,6 +548,9 @@ class Replicas:
             for partition in [*self._promises.listed()]:
                 if self.state.is_deleted(partition.topic_id):
                     await self._delete(partition)
+            for partition in [*self._promises.departed]:
+                if self.state.is_deleted(partition.topic_id):
+                    self._promises.forget_departed(partition)
             for partition, identity in list(self._let_go.items()):
                 if self._departing(partition) == identity:
                     await self._delete(partition)
@@ -556,14 +559,14 @@ class Replicas:
                 fact = self.state.partition(partition)
                 if fact is not None and fact.recovery is not None:
                     await self._follow_recovery(partition, fact.recovery)
-            placed_here = self.state.replicas_of(self._broker_id)
             turns = asyncio.Semaphore(OPENED_AT_ONCE)
             await self._try_again(turns)
             if self._may_create:
-                await asyncio.gather(*(self._create(placed, turns) for placed in placed_here))
-            for placed in placed_here:
-                if placed.partition in self.table:
-                    settings, replica = self.settings(placed.topic), self.table[placed.partition]
+                await asyncio.gather(*(self._create(wanted, turns) for wanted in self._replicas_to_make()))
+            for partition, replica in self.table.items():
+                topic = self.state.topic_by_id(partition.topic_id)
+                if topic is not None:
+                    settings = self.settings(topic)
                     replica.log.set_segment_limits(settings.segment_bytes_max, settings.segment_ms_max)
                     replica.set_durability(settings.durability)
             self._tell_where_replicas_are()
@@ -610,14 +613,24 @@ class Replicas:
             elif fact is not None:
                 replica.placed = self.placed_voters(replica)
 
+    def _replicas_to_make(self) -> list[PlacedReplica]:
+        """What is to be here, and is not listed: an older identity keeps its place until it is let go."""
+        promises, found = self._promises, []
+        for _, topic in sorted(self.state.topics.items()):
+            for number, fact in enumerate(topic.partitions):
+                partition = PartitionId(topic.topic_id, number)
+                if promises.recall(partition) is not None or partition in self.unopened:
+                    continue
+                identity = fact.replica_to_make(
+                    self._broker_id, promises.directory_id, never_held=promises.never_held(partition)
+                )
+                if identity is not None and not self.state.is_deleted(topic.topic_id):
+                    found.append(PlacedReplica(partition, identity, fact.first_voters, topic))
+        return found
+
     async def _create(self, placed: PlacedReplica, turns: asyncio.Semaphore) -> None:
-        if placed.partition in self.table or placed.partition in self.unopened:
-            return
-        # On another disk of this broker it is not here; and an older identity keeps its place until it is let go.
-        if placed.replica.directory_id != self._promises.directory_id or placed.partition in self._promises.listed():
-            return
         async with turns:
-            if self._promises.recall(placed.partition) is None and not self._may_open_more():
+            if not self._may_open_more():
                 why = f"broker {self._broker_id} holds {len(self.table)} replicas and may open no more files"
                 self.unopened[placed.partition] = why
                 self.retries.note_failed(placed.partition, self._environment.monotonic_ms())

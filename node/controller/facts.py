@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, ClassVar
 
 import msgspec
@@ -90,6 +91,18 @@ class PartitionFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     def ended(self, identity: Voter) -> bool:
         """Did a recovery end this identity?"""
         return self.recovery is not None and self.recovery.ended(identity)
+
+    def replica_to_make(self, broker_id: int, directory_id: str, *, never_held: bool) -> Voter | None:
+        """Which replica to make on a disk that holds none of this partition; None: none.
+
+        `never_held`: nor did it ever, surely. Then a first voter comes before whatever is placed there by now, and is
+        made even if nothing is: others may need its vote, and having neither voted nor acknowledged anything, it is as
+        one that was only slow. It goes like any other that is placed no more.
+        """
+        disk = broker_id, directory_id
+        first = (voter for voter in self.first_voters if never_held and voter[:2] == disk and not self.ended(voter))
+        placed = (voter for voter in self.placement if voter[:2] == disk)
+        return next(chain(first, placed), None)
 
 
 class TopicFact(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from .facts import (
 
 
 class PlacedReplica(NamedTuple):
-    """A replica that a broker should hold."""
+    """A replica that a broker should hold: it is placed there, or it was at first."""
 
     partition: PartitionId
     replica: Voter

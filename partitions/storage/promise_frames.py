@@ -41,6 +41,8 @@ class DirectoryFrame(_Frame, frozen=True, array_like=True, tag=1):
     """Whose word this is: the first frame of every file."""
 
     directory_id: str
+    departures_are_kept: bool = False
+    """Of every partition that is not listed, it is known whether it ever was; versions before did not keep that."""
 
 
 class BootFrame(_Frame, frozen=True, array_like=True, tag=2):
@@ -65,6 +67,8 @@ class CreatedFrame(_Frame, frozen=True, array_like=True, tag=5):
 
 
 class DeletedFrame(_Frame, frozen=True, array_like=True, tag=6):
+    """The replica that was here is not any more, and what was promised for it is forgotten."""
+
     partition: PartitionId
 
 

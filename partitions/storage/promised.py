@@ -3,6 +3,8 @@
 Invariants
     it is a function of the frames in their order, so reading a file again gives the same
     nothing is promised for a replica that is not listed
+    of a replica that was deleted it stays known that there was one, until its topic is deleted: one made again would
+        be the same to the others, without its votes
 """
 
 from __future__ import annotations
@@ -59,6 +61,9 @@ class Promised:
         self.start_number = 0
         self.cluster_set: bytes | None = None
         self.replicas: dict[PartitionId, ReplicaPromises] = {}
+        self.departed: set[PartitionId] = set()
+        """Of which a replica was here, and is not any more."""
+        self._departures_are_kept = False
 
     def recall(self, partition: PartitionId) -> ReplicaPromises | None:
         """What was promised for this replica; None if none is listed."""
@@ -67,10 +72,15 @@ class Promised:
     def listed(self) -> list[PartitionId]:
         return sorted(self.replicas)
 
+    def never_held(self, partition: PartitionId) -> bool:
+        """Was there surely no replica of it here, ever?"""
+        return self._departures_are_kept and partition not in self.replicas and partition not in self.departed
+
     def apply(self, frame: Frame) -> None:
         match frame:
             case DirectoryFrame():
                 self.directory_id = frame.directory_id
+                self._departures_are_kept = frame.departures_are_kept
             case BootFrame():
                 self.boot_id = frame.boot_id
             case StartNumberFrame():
@@ -79,8 +89,10 @@ class Promised:
                 self.cluster_set = frame.cluster_set
             case CreatedFrame():
                 self.replicas[frame.partition] = ReplicaPromises(frame.replica_number)
+                self.departed.discard(frame.partition)
             case DeletedFrame():
                 self.replicas.pop(frame.partition, None)
+                self.departed.add(frame.partition)
             case VoteFrame():
                 self._change(frame.partition, term=frame.term, voted_for=frame.voted_for)
             case MarkFrame():

@@ -105,7 +105,7 @@ class Promises(Promised):
             promises.lost_word = True
             env.log("the broker's word is lost: it starts like a wiped one", directory=directory, why=why_lost)
         if not promises.directory_id:
-            promises.directory_id = f"{env.random.getrandbits(128):032x}"
+            promises.apply(DirectoryFrame(f"{env.random.getrandbits(128):032x}", departures_are_kept=True))
             if promises.lost_word:
                 await promises._set_logs_aside()
             promises.boot_id = env.disk.boot_id
@@ -129,6 +129,10 @@ class Promises(Promised):
     def note_deleted(self, partition: PartitionId) -> int:
         self._raised.pop(partition, None)
         return self._note(DeletedFrame(partition))
+
+    def forget_departed(self, partition: PartitionId) -> None:
+        """Its topic is deleted. Does not bind: a start may recall it, unless the file was rewritten before."""
+        self.departed.discard(partition)
 
     def note_vote(self, partition: PartitionId, term: int, voted_for: Voter | None) -> int:
         return self._note(VoteFrame(partition, term, voted_for))
@@ -300,11 +304,15 @@ class Promises(Promised):
         self._rewrite_at_bytes = max(REWRITE_BYTES, 2 * self._end_position)
 
     def _all_frames(self) -> list[Frame]:
-        frames: list[Frame] = [DirectoryFrame(self.directory_id), StartNumberFrame(self.start_number)]
+        frames: list[Frame] = [
+            DirectoryFrame(self.directory_id, self._departures_are_kept),
+            StartNumberFrame(self.start_number),
+        ]
         if self.boot_id is not None:
             frames.append(BootFrame(self.boot_id))
         if self.cluster_set is not None:
             frames.append(ClusterSetFrame(self.cluster_set))
+        frames += map(DeletedFrame, sorted(self.departed))
         for partition, held in sorted(self.replicas.items()):
             frames.append(CreatedFrame(partition, held.replica_number))
             frames.append(VoteFrame(partition, held.term, held.voted_for))

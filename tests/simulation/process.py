@@ -325,11 +325,14 @@ class BrokerProcess:
         if self._known < self._decided_before:
             return
         for partition in self._cluster.partitions:
-            for placed in self.placement(partition):
-                is_here = placed[:2] == (self.broker_id, self.promises.directory_id)
-                if is_here and partition not in self.replicas and self.promises.recall(partition) is None:
-                    first_voters = self.topic.partitions[partition.number].first_voters
-                    await self._open_replica(partition, placed.replica_number, first_voters)
+            if self.promises.recall(partition) is not None:
+                continue
+            fact = self.topic.partitions[partition.number]
+            identity = fact.replica_to_make(
+                self.broker_id, self.promises.directory_id, never_held=self.promises.never_held(partition)
+            )
+            if identity is not None:
+                await self._open_replica(partition, identity.replica_number, fact.first_voters)
 
     def _take_step(self, partition: PartitionId, replica: Replica) -> None:
         """Let the leader of a partition bring its voters nearer to where replicas should be."""

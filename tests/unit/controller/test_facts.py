@@ -12,6 +12,7 @@ from lograft.node.controller.facts import (
     Change,
     DeletedTopicFact,
     PartitionFact,
+    RecoveryFact,
     TopicFact,
     UnreadableFact,
     decode,
@@ -108,3 +109,43 @@ def test_no_bytes_make_decoding_fail_in_another_way(key: bytes | None, value: by
     for prefix in (b"", b"topic/", b"broker/", b"deleted/"):
         with contextlib.suppress(UnreadableFact):
             decode(None if key is None else prefix + key, value)
+
+
+FIRST, PLACED = Voter(1, "a" * 32, 1), Voter(1, "a" * 32, 5)
+ELSEWHERE = Voter(3, "c" * 32, 6)
+
+
+def ended_below(number: int) -> RecoveryFact:
+    return RecoveryFact(
+        number=1,
+        source=VOTERS[1],
+        heir=VOTERS[1]._replace(replica_number=number),
+        first_number=number,
+        term=9,
+        kept_offset=0,
+        lost_offset=0,
+        unknown_brokers=(),
+        decided_ms=0,
+        by="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "placement", "never_held", "recovery", "made"),
+    [
+        ("it is new", VOTERS, True, None, FIRST),
+        ("it was placed elsewhere and back before it was made", (PLACED, VOTERS[1]), True, None, FIRST),
+        ("it was placed elsewhere before it was made", (VOTERS[1], ELSEWHERE), True, None, FIRST),
+        ("its first voter may have voted, and was let go", (PLACED, VOTERS[1]), False, None, PLACED),
+        ("it may have voted, and is placed no more", (VOTERS[1], ELSEWHERE), False, None, None),
+        ("a recovery ended the first voters", (PLACED, ELSEWHERE), True, ended_below(5), PLACED),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_first_voter_that_surely_never_was_is_made_before_whatever_is_placed(
+    why: str, placement: tuple[Voter, ...], never_held: bool, recovery: RecoveryFact | None, made: Voter | None
+) -> None:
+    fact = PartitionFact(placement=placement, first_voters=VOTERS, recovery=recovery)
+    assert fact.replica_to_make(1, "a" * 32, never_held=never_held) == made
+    assert fact.replica_to_make(1, "f" * 32, never_held=never_held) is None, "another disk of that broker"
+    assert fact.replica_to_make(9, "a" * 32, never_held=never_held) is None

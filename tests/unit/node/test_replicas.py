@@ -19,6 +19,8 @@ from lograft.partitions.environment import PartitionId
 from lograft.partitions.raft.messages import AppendRequest, ReadProbe, Voter
 from lograft.partitions.raft.points import ORIGIN, Item, ItemKind, Point
 from lograft.partitions.real_environment import RealDisk
+from lograft.partitions.storage.promise_frames import DeletedFrame, DirectoryFrame
+from lograft.partitions.storage.promised import Promised
 from lograft.proto.errors import (
     BrokerUnavailable,
     DiskFull,
@@ -356,6 +358,7 @@ def test_what_a_recovery_ended_is_not_opened_by_another_try_though_its_end_could
     replicas._promises = SimpleNamespace(  # type: ignore[assignment]
         directory_id="mine",
         listed=lambda: [PARTITION],
+        departed=set(),
         recall=lambda partition: SimpleNamespace(replica_number=MINE.replica_number),
     )
     replicas.lineages = SimpleNamespace(  # type: ignore[assignment]
@@ -396,3 +399,66 @@ def test_no_replica_is_made_where_the_note_of_the_one_before_cannot_be_removed()
     replicas.lineages = SimpleNamespace(make_way=cannot)  # type: ignore[assignment]
     asyncio.run(replicas._open(PARTITION, MINE.replica_number, (), replicas.config.replica))
     assert replicas.unopened == {PARTITION: "input/output error"} and PARTITION in replicas.retries
+
+
+class HeldBefore(Promised):
+    """Promises that are only told, of a directory that once held `partitions`."""
+
+    def __init__(self, *partitions: PartitionId) -> None:
+        super().__init__()
+        self.apply(DirectoryFrame("mine", departures_are_kept=True))
+        for partition in partitions:
+            self.apply(DeletedFrame(partition))
+
+    def forget_departed(self, partition: PartitionId) -> None:
+        self.departed.discard(partition)
+
+
+def made_by(scene: Scene, promises: Promised) -> list[tuple[PartitionId, int, tuple[Voter, ...]]]:
+    """What is opened when the decisions are acted on: partition, replica number, first voters."""
+    opened: list[tuple[PartitionId, int, tuple[Voter, ...]]] = []
+
+    async def note(partition: PartitionId, number: int, first_voters: tuple[Voter, ...], config: Any) -> None:
+        opened.append((partition, number, first_voters))
+
+    scene.replicas._promises = promises  # type: ignore[assignment]
+    scene.replicas._open = note  # type: ignore[method-assign]
+    scene.replicas._dirty = True
+    asyncio.run(scene.replicas._reconcile())
+    return opened
+
+
+def decide(scene: Scene, *placement: Voter) -> None:
+    fact = msgspec.structs.replace(scene.topic.partitions[0], placement=placement)
+    scene.replicas.state.apply(put(msgspec.structs.replace(scene.topic, partitions=(fact,), next_replica_number=4)))
+
+
+def test_a_first_voter_that_was_never_made_is_made_though_it_is_placed_under_another_number_or_no_more() -> None:
+    for placement in ((MINE._replace(replica_number=3), OTHER), (OTHER, Voter(3, "third", 3))):
+        scene = Scene()
+        decide(scene, *placement)
+        assert made_by(scene, HeldBefore()) == [(PARTITION, MINE.replica_number, (MINE, OTHER))]
+
+
+def test_a_first_voter_that_was_deleted_here_is_never_made_again() -> None:
+    scene = Scene()
+    decide(scene, MINE._replace(replica_number=3), OTHER)
+    assert made_by(scene, HeldBefore(PARTITION)) == [(PARTITION, 3, (MINE, OTHER))]
+    decide(scene, OTHER, Voter(3, "third", 3))
+    assert made_by(scene, HeldBefore(PARTITION)) == []
+
+
+def test_nothing_is_made_of_a_deleted_topic_and_what_was_here_of_it_is_forgotten() -> None:
+    scene = Scene()
+    scene.replicas.state.apply(put(DeletedTopicFact(topic_id=TOPIC_ID, name="events", deleted_ms=1)))
+    assert made_by(scene, HeldBefore()) == []
+    kept = PartitionId("b" * 32, 0)
+    promises = HeldBefore(PARTITION, kept)
+    assert made_by(scene, promises) == []
+    assert promises.departed == {kept}
+
+
+def test_nothing_is_made_before_all_decisions_are_read() -> None:
+    scene = Scene()
+    scene.replicas._may_create = False
+    assert made_by(scene, HeldBefore()) == []

@@ -15,7 +15,7 @@ from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.replica_counts import ReplicaCounts
 from lograft.partitions.storage import promises as promises_module
 from lograft.partitions.storage.log import PartitionLog
-from lograft.partitions.storage.promise_frames import MarkFrame, encode_round, read_rounds
+from lograft.partitions.storage.promise_frames import DirectoryFrame, MarkFrame, encode_round, read_rounds
 from lograft.partitions.storage.promised import ReplicaPromises
 from lograft.partitions.storage.promises import Promises
 from lograft.proto.errors import NewerFormat
@@ -627,5 +627,60 @@ def test_promises_that_only_a_mistake_can_have_written_are_refused_and_left_as_t
         with pytest.raises(OSError, match="not listed; that is a mistake of lograft's"):
             await opened(disk)
         assert bytes(disk.names[PATH].cache) == before
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_rewritten", [False, True])
+def test_that_a_replica_was_once_here_outlives_it(is_rewritten: bool) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await opened(disk)
+        assert promises.never_held(PARTITION) and promises.never_held(OTHER)
+        promises.note_created(PARTITION, 1)
+        assert not promises.never_held(PARTITION)
+        number = promises.note_deleted(PARTITION)
+        assert not promises.never_held(PARTITION)
+        await promises.sync(number)
+        if is_rewritten:
+            promises._rewrite_at_bytes = 0
+            await promises.sync(promises.note_start_number(1))
+            assert len(disk.names[PATH].cache) == 2 * 4096
+        disk.lose_power()
+        again = await opened(disk)
+        assert again.listed() == [] and again.departed == {PARTITION}
+        assert not again.never_held(PARTITION) and again.never_held(OTHER)
+
+    asyncio.run(scenario())
+
+
+def test_that_a_replica_was_once_here_is_forgotten_for_good_once_the_file_is_rewritten() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        promises = await opened(disk)
+        promises.note_created(PARTITION, 1)
+        await promises.sync(promises.note_deleted(PARTITION))
+        promises.forget_departed(PARTITION)
+        assert promises.departed == set()
+        assert (await opened(disk)).departed == {PARTITION}
+        promises._rewrite_at_bytes = 0
+        await promises.sync(promises.note_start_number(1))
+        assert (await opened(disk)).departed == set()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_rewritten", [False, True])
+def test_what_a_directory_of_an_older_version_held_before_is_not_known(is_rewritten: bool) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        disk.make_directory(DATA)
+        disk.open(PATH, create=True).write(0, encode_round(0, [DirectoryFrame("d1")]))
+        promises = await opened(disk)
+        if is_rewritten:
+            promises._rewrite_at_bytes = 0
+            await promises.sync(promises.note_start_number(1))
+            promises = await opened(disk)
+        assert promises.directory_id == "d1" and not promises.never_held(PARTITION)
 
     asyncio.run(scenario())
