@@ -10,7 +10,6 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -136,10 +135,7 @@ class Moves:
             self._report("voters_unchanged", partition=str(partition), why=why)
 
     async def look_for_departures(self) -> None:
-        """About once a second: ask whether the replicas here that are placed here no more may be deleted.
-
-        Those that are placed here, and seem to be unknown to their leaders, ask as well: so the leaders hear of them.
-        """
+        """About once a second: ask whether the replicas here that are placed here no more may be deleted."""
         self._departure_looks += 1
         all_ = self._departure_looks % LOOKS_PER_WHOLE_LOOK == 0
         for partition, identity in self._replicas.departing(all_=all_):
@@ -147,10 +143,6 @@ class Moves:
                 self._report("replica_let_go", partition=str(partition), identity=str(identity))
                 await self._replicas.delete_departed(partition, identity)
                 self._departures.deleted(partition)
-        for partition, identity in self._replicas.unheeded(all_=all_):
-            # Whoever asks about a replica has it. A leader whose log names another voter on that disk hears so.
-            with suppress(LograftError):
-                await self._ask(partition, identity)
 
     async def _ask(self, partition: PartitionId, identity: Voter) -> bool:
         leader_id = self._replicas.leader_of(partition).broker_id
@@ -178,5 +170,4 @@ class Moves:
             topic, fact = state.topic_by_id(partition.topic_id), state.partition(partition)
             return Placed((), 0) if topic is None or fact is None else Placed(fact.placement, topic.next_replica_number)
 
-        self._replicas.note_there(partition, identity)
         return await lets_go(replica, identity, placed)

@@ -149,8 +149,6 @@ class Replicas:
         self.learning: list[Replica] = []
         """The replicas that led, when that was last looked at, and gave their logs to others than voters."""
         self.lineages = Lineages(environment, promises, config.broker.data_directory)
-        self._there: dict[PartitionId, set[Voter]] = {}
-        """Of partitions led here: who has said that it is there, though another votes on its disk."""
         self._let_go: dict[PartitionId, Voter] = {}
         """Replicas to be deleted, with the identity that their leaders let go."""
         self._may_create = False
@@ -399,37 +397,14 @@ class Replicas:
         # Nearly always they are the same, and this is asked for thousands of partitions, again and again.
         if fact is None or fact.placement == voters:
             return voters
-        return who_should_vote(fact, voters, self._there.get(replica.partition, ()))
+        return who_should_vote(fact, voters)
 
     def filled_places(self, replica: Replica) -> dict[Voter, Voter]:
         """Whoever is placed -> who votes in its place, in a partition that this broker leads."""
         fact = self.state.partition(replica.partition)
         if fact is None or fact.placement == replica.voters:
             return {}
-        return filled_places(fact, replica.voters, self._there.get(replica.partition, ()))
-
-    def note_there(self, partition: PartitionId, identity: Voter) -> None:
-        """This one is on its disk, by its own broker's word: if another votes on that disk, that one is not."""
-        fact, replica = self.state.partition(partition), self.table.get(partition)
-        if fact is not None and replica is not None and identity in self.filled_places(replica):
-            self._there.setdefault(partition, set()).add(identity)
-
-    def unheeded(self, *, all_: bool) -> list[tuple[PartitionId, Voter]]:
-        """The replicas here that are placed here and do not vote, and know of no leader: theirs may not know of them.
-
-        With `all_` those as well that do know of one, which may be over.
-        """
-        if not self._may_create:
-            return []
-        return [
-            (partition, replica.voter)
-            for partition, replica in self.table.items()
-            if replica.voter not in replica.voters
-            and (all_ or replica.leader is None)
-            and partition != CLUSTER_PARTITION
-            and (fact := self.state.partition(partition)) is not None
-            and replica.voter in fact.placement
-        ]
+        return filled_places(fact, replica.voters)
 
     def departing(self, *, all_: bool) -> list[tuple[PartitionId, Voter]]:
         """The replicas here that the decisions once placed and do not place any more; their topics are still there.

@@ -3,15 +3,15 @@
 Invariants
     a step depends on the log, the placement and who keeps up, and on nothing remembered: whoever leads next goes on
     the voters are never fewer than the replicas placed, unless they were before
-    a replica that votes stays where another is placed on its very disk: it holds the records, and the other could be
-        made there only once it is gone; unless the other is there, for then it is this one that is not
+    a replica that votes stays where another is placed on its very disk: it holds the records, or is yet to be made,
+        and the other can be made there only once it is gone
     a leader that is not placed any more leads until another voter can take over
 The core refuses whatever would not be safe; what is chosen here is only the order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..partitions.raft.messages import Voter
@@ -33,23 +33,18 @@ class HandOver(NamedTuple):
 Step = ChangeVoters | HandOver
 
 
-def filled_places(fact: PartitionFact, voters: Sequence[Voter], there: Collection[Voter]) -> dict[Voter, Voter]:
+def filled_places(fact: PartitionFact, voters: Sequence[Voter]) -> dict[Voter, Voter]:
     """Whose places others fill: whoever is placed -> whoever votes on that very disk, by the leader's log.
 
-    A replica that was placed elsewhere, and back before it had gone, has another number by then. Whoever is `there`
-    takes its own place: on its disk no other is, so that who votes there was never made, or is lost.
+    A replica that was placed elsewhere, and back before it had gone, has another number by then.
     """
     voting = {voter[:2]: voter for voter in voters if not fact.ended(voter)}
-    return {
-        placed: voting[placed[:2]]
-        for placed in fact.placement
-        if placed not in voters and placed not in there and placed[:2] in voting
-    }
+    return {placed: voting[placed[:2]] for placed in fact.placement if placed not in voters and placed[:2] in voting}
 
 
-def who_should_vote(fact: PartitionFact, voters: Sequence[Voter], there: Collection[Voter]) -> tuple[Voter, ...]:
-    """Those placed, or who fills their places. For the arguments see `filled_places`."""
-    filled = filled_places(fact, voters, there)
+def who_should_vote(fact: PartitionFact, voters: Sequence[Voter]) -> tuple[Voter, ...]:
+    """Those placed, or who fills their places, where `voters` vote by the leader's log."""
+    filled = filled_places(fact, voters)
     return tuple(filled.get(placed, placed) for placed in fact.placement)
 
 

@@ -240,7 +240,7 @@ def test_a_move_that_cannot_end_yet_is_taken_back_and_what_was_there_stays(four:
 
 
 def test_who_was_away_when_a_topic_was_made_and_is_placed_elsewhere_and_back_votes_in_the_end(four: Brokers) -> None:
-    """Its first replica was never made, and votes by the log of the others; the one that is made later is another."""
+    """Its first replica votes by the log of the others, and is made when it is back, though it is placed elsewhere."""
     away = four[3]
     away.pause()
     name = next(

@@ -180,8 +180,7 @@ class Cluster:
     def placed_voters(self, partition: PartitionId) -> tuple[Voter, ...]:
         """Who should vote, by the newest decision and the leader's log."""
         leader, fact = self.leader_of(partition), self.decisions.newest.partitions[partition.number]
-        there = {replica.voter for replica in self.live_replicas(partition)}
-        return fact.placement if leader is None else who_should_vote(fact, leader.voters, there)
+        return fact.placement if leader is None else who_should_vote(fact, leader.voters)
 
     def has_been_led(self, partition: PartitionId) -> bool:
         return len(self.invariants.committed[partition].places) > 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lograft.node.controller.facts import TopicFact
@@ -21,7 +20,7 @@ from lograft.node.peer.raft_codec import decode_raft, encode_raft
 from lograft.node.replicas import _is_small, remove_tree
 from lograft.node.retention import is_clock_trusted
 from lograft.node.throttle import Throttle
-from lograft.node.voter_steps import ChangeVoters, HandOver, filled_places, next_step, who_should_vote
+from lograft.node.voter_steps import ChangeVoters, HandOver, next_step, who_should_vote
 from lograft.partitions.appendings import Appending
 from lograft.partitions.commit_news import CommitNews
 from lograft.partitions.compactor import compact
@@ -101,8 +100,6 @@ class BrokerProcess:
         self._produce_stopped = False
         self._replication_stopped = False
         self._gathered: dict[PartitionId, list[_Gathered]] = {}
-        self._there: set[Voter] = set()
-        """Who has said that it is there, though another votes on its disk."""
 
     @property
     def is_alive(self) -> bool:
@@ -251,7 +248,7 @@ class BrokerProcess:
         return self.topic.partitions[partition.number].placement
 
     def placed_voters(self, replica: Replica) -> tuple[Voter, ...]:
-        return who_should_vote(self.topic.partitions[replica.partition.number], replica.voters, self._there)
+        return who_should_vote(self.topic.partitions[replica.partition.number], replica.voters)
 
     async def _reconcile(self) -> None:
         """Hear of some more decisions, and act on them as a broker does; again after a while."""
@@ -272,10 +269,6 @@ class BrokerProcess:
         for partition, replica in list(self.replicas.items()):
             if self._departs(partition, replica) and await self._departures.may_delete(partition, replica.voter):
                 await self._or_halt(self._delete(partition, replica))
-        for partition, replica in list(self.replicas.items()):
-            if replica.voter not in replica.voters and replica.voter in self.placement(partition):
-                with suppress(LograftError):
-                    await self._ask_whether_let_go(partition, replica.voter)
         delay_ms = RECONCILE_MS * self.environment.random.uniform(0.5, 1.5)
         self.environment.call_later(delay_ms, lambda: self.environment.spawn(self._reconcile()))
 
@@ -388,8 +381,6 @@ class BrokerProcess:
         async def decide() -> None:
             try:
                 replica = self.replica(partition)
-                if identity in filled_places(self.topic.partitions[partition.number], replica.voters, ()):
-                    self._there.add(identity)
                 outcome: object = await lets_go(
                     replica, identity, lambda: Placed(self.placement(partition), self.topic.next_replica_number)
                 )

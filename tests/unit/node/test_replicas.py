@@ -264,30 +264,6 @@ def test_a_replica_that_votes_where_a_newer_one_is_placed_should_vote_and_seldom
     assert scene.replicas.departing(all_=True) == [(PARTITION, MINE)]
 
 
-def test_a_leader_that_hears_of_the_newer_one_lets_it_take_the_place_of_who_was_never_made() -> None:
-    replica = FakeReplica(leader=MINE)
-    scene = Scene(replica)
-    fact, again = scene.topic.partitions[0], OTHER._replace(replica_number=3)
-    decided = msgspec.structs.replace(fact, placement=(MINE, again))
-    scene.replicas.state.apply(put(msgspec.structs.replace(scene.topic, partitions=(decided,), next_replica_number=4)))
-    assert scene.replicas.filled_places(replica) == {again: OTHER}  # type: ignore[arg-type]
-    scene.replicas.note_there(PARTITION, again)
-    assert scene.replicas.filled_places(replica) == {}  # type: ignore[arg-type]
-    assert scene.replicas.placed_voters(replica) == (MINE, again)  # type: ignore[arg-type]
-
-
-def test_a_replica_that_is_placed_and_hears_of_no_leader_is_to_say_that_it_is_there() -> None:
-    replica = FakeReplica(leader=None)
-    replica.voter, replica.voters = MINE, (OTHER,)
-    scene = Scene(replica)
-    assert scene.replicas.unheeded(all_=False) == [(PARTITION, MINE)]
-    replica.leader = OTHER
-    assert scene.replicas.unheeded(all_=False) == []
-    assert scene.replicas.unheeded(all_=True) == [(PARTITION, MINE)], "its leader may be over"
-    replica.voters = (OTHER, MINE)
-    assert scene.replicas.unheeded(all_=True) == []
-
-
 def test_a_replica_that_does_not_vote_any_more_makes_room_for_the_newer_one_on_its_disk() -> None:
     replica = FakeReplica(leader=OTHER)
     replica.voters = (OTHER,)

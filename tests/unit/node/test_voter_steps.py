@@ -63,8 +63,8 @@ AGAIN = on(2, 7)
 """Placed where B is."""
 
 
-def should_vote(placement: tuple[Voter, ...], voters: tuple[Voter, ...], *there: Voter) -> tuple[Voter, ...]:
-    return who_should_vote(PartitionFact(placement=placement, first_voters=()), voters, there)
+def should_vote(placement: tuple[Voter, ...], voters: tuple[Voter, ...]) -> tuple[Voter, ...]:
+    return who_should_vote(PartitionFact(placement=placement, first_voters=()), voters)
 
 
 def test_who_should_vote_is_who_is_placed_or_who_votes_already_on_that_disk() -> None:
@@ -84,21 +84,12 @@ def test_a_replica_placed_elsewhere_and_back_before_it_had_gone_keeps_its_vote_a
         assert step == ChangeVoters((A, B)), "and who was to take its place goes"
 
 
-def test_a_voter_that_was_never_made_gives_way_to_who_is_there_on_its_disk() -> None:
-    """A broker that was away when the topic was made, and placed elsewhere and back meanwhile, makes the later one."""
-    voters, keeps_up = (A, B, C), nobody_but(A, C)
-    assert should_vote((A, AGAIN, C), voters, AGAIN) == (A, AGAIN, C)
-    assert next_step(A, voters, should_vote((A, AGAIN, C), voters, AGAIN), keeps_up) is None, "it has yet to catch up"
-    voters, keeps_up = (A, B, C, AGAIN), nobody_but(A, C, AGAIN)
-    assert next_step(A, voters, should_vote((A, AGAIN, C), voters, AGAIN), keeps_up) == ChangeVoters((A, C, AGAIN))
-
-
 def test_whom_a_recovery_ended_fills_nobodys_place() -> None:
     recovery = RecoveryFact(
         number=1, source=A, heir=on(1, 4), first_number=4, term=9, kept_offset=0, lost_offset=0, decided_ms=0, by=""
     )
     fact = PartitionFact(placement=(on(1, 4), AGAIN), first_voters=(A, B), recovery=recovery)
-    assert filled_places(fact, (A, B), ()) == {}
+    assert filled_places(fact, (A, B)) == {}
 
 
 def test_the_only_voter_is_never_removed() -> None:
