@@ -31,6 +31,7 @@ from lograft.partitions.storage.chain import Placed
 from lograft.partitions.storage.contents import Contents
 from lograft.partitions.storage.log import PartitionLog, Ticket
 from lograft.partitions.storage.log_starts import LogStarts, _Move
+from lograft.partitions.storage.promised import Promised
 from lograft.partitions.storage.promises import Promises
 from lograft.partitions.storage.recovery import Evidence, Judgement
 from lograft.partitions.storage.repair import Common
@@ -323,6 +324,13 @@ def tells_replicas_apart_by_their_disks_alone(patch: pytest.MonkeyPatch) -> None
     patch.setattr(moves_module, "placed_on", placed_again)
 
 
+def makes_a_first_voter_again_that_had_gone(patch: pytest.MonkeyPatch) -> None:
+    def never_held(promised: Promised, partition: PartitionId) -> bool:
+        return partition not in promised.replicas
+
+    patch.setattr(Promised, "never_held", never_held)
+
+
 def changes_voters_before_the_last_change_is_committed(patch: pytest.MonkeyPatch) -> None:
     right = RaftCore.refuses_voters
 
@@ -566,6 +574,11 @@ PLANTED_BUGS = (
         plant=tells_replicas_apart_by_their_disks_alone,
         plan=MOVES,
         seeds=30,
+    ),
+    PlantedBug(
+        name="makes a first voter again that had gone",
+        plant=makes_a_first_voter_again_that_had_gone,
+        plan=MOVES,
     ),
     PlantedBug(
         name="changes voters before the last change is committed",
