@@ -118,6 +118,7 @@ async def recover_cluster(config: BrokerConfig, *, accept_loss: bool, is_sure: b
                 damaged=verdict.damage is not None,
                 records=encode_batch(renumbered, environment.wall_ms()) if renumbered else b"",
             )
+            promises.note_decisions_lost()
             await promises.sync(promises.note_cluster_set(after.encode()))
             await write_note(environment.disk, directory, unfinished)
         else:
@@ -158,8 +159,9 @@ async def follow_recovered(config: BrokerConfig, token: str) -> int:
             note = LineageNote(CLUSTER_PARTITION, after.recovery, 0)
             where = await set_replica_aside(environment.disk, directory, note)
             print(f"its copy of the decisions is kept in {where}", file=sys.stderr)
-            # One round of promises: never a member of the old cluster that has forgotten its votes.
+            # One round of promises with the rest: never a member of the old cluster that has forgotten its votes.
             promises.note_deleted(CLUSTER_PARTITION)
+        promises.note_decisions_lost()
         await promises.sync(promises.note_cluster_set(after.encode()))
         print(f"broker {config.broker.id} belongs to cluster {after.cluster_id} now; start it", file=sys.stderr)
         return 0

@@ -96,7 +96,7 @@ def plan(
     sets = _voter_sets(fact, holdings)
     members = tuple(dict.fromkeys(voter for voters in sets for voter in voters))
     held = {holding.voter: holding for holding in holdings}
-    absent = [voter for voter in members if voter.broker_id not in alive]
+    absent = [voter for voter in dict.fromkeys((*members, *fact.placement)) if voter.broker_id not in alive]
     wiped = [voter for voter in members if alive.get(voter.broker_id, voter.directory_id) != voter.directory_id]
     missing = [voter for voter in members if voter not in held and voter not in absent and voter not in wiped]
     candidates = sorted(
@@ -163,14 +163,15 @@ def _refusal(
     for voters in sets:
         present = [held[voter] for voter in voters if voter in held]
         able = [holding for holding in present if holding.is_able]
-        if len(able) > len(voters) // 2:
+        if any(_supporters(one, able) > len(voters) // 2 for one in able if one.voters == voters):
             brokers = ", ".join(str(holding.voter.broker_id) for holding in able)
             return (
                 f"{len(able)} of the {len(voters)} voters of {what} are in touch and whole (brokers {brokers}): they "
                 "elect a leader by themselves; wait a moment, then look at their logs"
             )
         is_complete = len(present) == len(voters) and not any(one.damaged or one.ended or one.why for one in present)
-        if is_complete and max(one.end for one in present) >= max(one.word for one in present):
+        reached = max((one.end for one in present if one.voters == voters), default=ORIGIN)
+        if is_complete and reached >= max(max(one.end, one.word) for one in present):
             return (
                 f"all voters of {what} are in touch, if in doubt: they elect the one that holds most by themselves; "
                 "wait a moment"
@@ -183,6 +184,11 @@ def _refusal(
                 "any loss: wait for that, or say --despite-repair if it has failed"
             )
     return ""
+
+
+def _supporters(candidate: Holding, able: Sequence[Holding]) -> int:
+    """How many vote for it, with its own vote: those who hold no more."""
+    return sum(other.end <= candidate.end for other in able)
 
 
 def _could_mend(whole: Holding, damaged: Holding) -> bool:

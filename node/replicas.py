@@ -1,8 +1,9 @@
 """All replicas of this broker: which there are, which of them leads, and what of the outside each is told.
 
 Invariants
-    a replica is opened again only if the promises list it, and created only where a decision places it here, once every
-        decision from before this process began is applied: else a deleted one would come back, its votes forgotten
+    a replica is opened again only if the promises list it, and created only where a decision places it here, or did at
+        first if it surely never was, once every decision from before this process began is applied: else a deleted one
+        would come back, its votes forgotten
     an identity is created only where the decisions name it whole: broker, disk and replica number
     an identity that a recovery ended is silent from the moment at which that is known here
     a replica is deleted only on a topic's deletion fact, or once its partition's leader has let it go, never because

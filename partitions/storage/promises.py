@@ -154,6 +154,10 @@ class Promises(Promised):
     def note_cluster_set(self, cluster_set: bytes) -> int:
         return self._note(ClusterSetFrame(cluster_set))
 
+    def note_decisions_lost(self) -> int:
+        """A topic whose deletion was among them may come back: what was here of it is not known any more."""
+        return self._note(DirectoryFrame(self.directory_id, departures_are_kept=False))
+
     def note_start_number(self, start_number: int) -> int:
         return self._note(StartNumberFrame(start_number))
 
@@ -368,8 +372,13 @@ class Promises(Promised):
         # The last process may have died before its last round was synced, or after a sync that failed and left the
         # page marked clean: what is recalled must be written again, and what is unreadable must be gone for good.
         last = reading.rounds[-1]
+        copies = encode_round(last.number, last.frames)
+        if last.position + sum(map(len, copies)) != reading.end_position:
+            file.close()  # frames of an older version, which take more room in this one's
+            await self._rewrite()
+            return None
         file.truncate(reading.end_position)
-        file.write(last.position, encode_round(last.number, last.frames))
+        file.write(last.position, copies)
         await file.fdatasync()
         await disk.sync_directory(self._directory)
         self._file = file

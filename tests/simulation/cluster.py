@@ -97,8 +97,6 @@ class Cluster:
         self.is_healed = False
         """Nothing is forgotten any more: what is there can be compared."""
         self._sessions: dict[tuple[int, int], tuple[BrokerProcess, BrokerProcess]] = {}
-        self.unmade: set[Voter] = set()
-        """First voters that do not exist yet."""
         self._moved: dict[Replica, tuple[Voter, ...]] = {}
         """Those whose committed point moved in this step, each with who voted when it first did."""
         self._forgotten: set[Replica] = set()
@@ -121,20 +119,18 @@ class Cluster:
             is_durable=self.is_durable,
             is_written=self.is_written if self.options.in_memory else None,
         )
-        late = self._late_broker() if count >= 3 and not self.options.in_memory else None
+        late = self._late_broker() if count >= 3 else None
         for number, process in zip(self.machines, processes, strict=True):
             if number != late:
                 process.environment.spawn(process.create())
         self._keep_sessions()
 
     def _late_broker(self) -> int | None:
-        """In some seeds a broker is away while the topic is made: who votes there has yet to be made, or never is."""
+        """In some seeds a broker is away while the topic is made: who votes there has yet to be made."""
         random = Random(f"{self.seed} late")
         if random.random() >= 0.15:
             return None
         machine = random.choice(list(self.machines.values()))
-        for partition in self.partitions:
-            self.unmade |= {one for one in self.decisions.placement(partition) if one.broker_id == machine.broker_id}
         machine.kill()
         # Or until nothing fails any more: then what goes wrong when it comes back is not set right by another fault.
         away_s = random.choice((random.uniform(0.5, 12.0), random.uniform(0.5, 12.0), 60.0))
@@ -186,9 +182,8 @@ class Cluster:
         return len(self.invariants.committed[partition].places) > 1
 
     def is_short_of_a_disk(self) -> bool:
-        """Does a set of voters that may count name one that is lost, or not made yet? Then all others are needed."""
-        absent = self.invariants.lost | self.unmade
-        return any(voter in absent for voters in self._voter_sets() for voter in voters)
+        """Does a set of voters that may count name one that is lost? Then all others are needed."""
+        return any(voter in self.invariants.lost for voters in self._voter_sets() for voter in voters)
 
     def awaits_a_failure(self) -> bool:
         """Was a failure ordered that no disk has met yet, and that may leave what is there in doubt?"""

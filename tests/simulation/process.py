@@ -207,7 +207,6 @@ class BrokerProcess:
     async def _open_replica(self, partition: PartitionId, replica_number: int, first_voters: tuple[Voter, ...]) -> None:
         assert self.promises is not None and self._flusher is not None, "not open yet"
         self._machine.numbers[partition] = replica_number
-        self._cluster.unmade.discard(Voter(self.broker_id, self.promises.directory_id, replica_number))
         if self.promises.recall(partition) is None:
             await self.lineages.make_way(partition)
         replica = await Replica.open(

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import msgspec
 import pytest
 from lograft.node import cluster_recovery
-from lograft.node.cluster_recovery import recover_cluster
+from lograft.node.cluster_recovery import follow_recovered, recover_cluster
 from lograft.node.config import BrokerConfig
 from lograft.node.controller.cluster_seats import CLUSTER_REPLICA_NUMBER
 from lograft.node.controller.recoveries import TERM_JUMP
 from lograft.node.data_directory import DataDirectory
 from lograft.node.formation import ClusterSet
 from lograft.node.replicas import CLUSTER_PARTITION
-from lograft.partitions.environment import ReplicaConfig
+from lograft.partitions.environment import PartitionId, ReplicaConfig
 from lograft.partitions.opening import open_log_and_core
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
@@ -171,3 +171,22 @@ def test_once_it_is_accepted_the_copy_goes_on_alone_as_far_as_it_can_be_read(tmp
     assert started.voters == (stopped.voter,) and not started.doubtful and not started.damaged
     assert started.end == (1 + TERM_JUMP, 1 if is_decayed else stopped.end.offset, 2)
     assert started.promised.term == started.end.term
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["goes on", "follows"])
+def test_afterwards_nobody_knows_any_more_which_partitions_were_never_here(tmp_path: Path, follows: bool) -> None:
+    """The deletion of a topic may be lost, and what was here of it was forgotten with the topic."""
+    stopped = Stopped(tmp_path)
+    partition = PartitionId("a" * 32, 0)
+
+    async def never_held() -> bool:
+        promises = await Promises.open(RealEnvironment(stopped.directory), stopped.directory)
+        await promises.close()
+        return promises.never_held(partition)
+
+    assert asyncio.run(never_held())
+    if follows:
+        assert asyncio.run(follow_recovered(stopped.config, f"2:{'b' * 32}:1")) == 0
+    else:
+        assert stopped.recover(accept_loss=True) == 0
+    assert not asyncio.run(never_held())

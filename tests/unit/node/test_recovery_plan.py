@@ -46,6 +46,34 @@ def test_all_voters_in_touch_and_in_doubt_elect_together_unless_a_word_stands_in
     assert not found.refusal and (found.kept_offset, found.lost_offset) == (9, 20)
 
 
+D = Voter(4, "disk 4", 4)
+MOVED = PartitionFact(placement=(B, C, D), first_voters=(A, B, C))
+
+
+LATE = holding(A, 0, term=0)
+"""A first voter that was made late, after the others had put D in its place: nobody can let it go while none leads."""
+
+
+def test_a_set_of_voters_that_others_have_left_elects_nobody_who_holds_less_than_they() -> None:
+    left = holding(C, 9, voters=(B, C, D))
+    found = judged(LATE, left, alive=(1, 3), fact=MOVED)
+    assert not found.refusal and found.source == left and found.unknown_brokers == (2, 4)
+    ahead = holding(B, 12, voters=(A, B, C))
+    assert "elect a leader by themselves" in judged(LATE, ahead, left, fact=MOVED).refusal
+
+
+def test_nor_do_all_of_them_in_doubt() -> None:
+    doubtful = [holding(B, 4, doubtful=True), holding(C, 9, voters=(B, C, D), doubtful=True)]
+    found = judged(LATE, *doubtful, fact=MOVED)
+    assert not found.refusal and found.source == doubtful[1]
+    assert "all voters" in judged(LATE, doubtful[0], holding(C, 9, doubtful=True), fact=MOVED).refusal
+
+
+def test_what_placed_replicas_out_of_touch_held_is_unknown_also_if_no_log_in_touch_names_them() -> None:
+    found = judged(holding(A, 0, term=0), alive=(1,), fact=MOVED)
+    assert not found.refusal and found.unknown_brokers == (2, 3, 4)
+
+
 def test_two_lost_brokers_are_told_first_and_what_they_held_is_said_to_be_unknown() -> None:
     found = judged(holding(A, 9, committed=Point(3, 7, 1)), alive=(1,))
     assert not found.refusal and found.source is not None and found.source.voter == A

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,9 +14,17 @@ from lograft.partitions.opening import open_log_and_core
 from lograft.partitions.raft.messages import Voter
 from lograft.partitions.raft.points import ORIGIN, Point
 from lograft.partitions.replica_counts import ReplicaCounts
+from lograft.partitions.storage import promise_frames
 from lograft.partitions.storage import promises as promises_module
 from lograft.partitions.storage.log import PartitionLog
-from lograft.partitions.storage.promise_frames import DirectoryFrame, MarkFrame, encode_round, read_rounds
+from lograft.partitions.storage.promise_frames import (
+    BootFrame,
+    CreatedFrame,
+    DirectoryFrame,
+    MarkFrame,
+    encode_round,
+    read_rounds,
+)
 from lograft.partitions.storage.promised import ReplicaPromises
 from lograft.partitions.storage.promises import Promises
 from lograft.proto.errors import NewerFormat
@@ -682,5 +691,36 @@ def test_what_a_directory_of_an_older_version_held_before_is_not_known(is_rewrit
             await promises.sync(promises.note_start_number(1))
             promises = await opened(disk)
         assert promises.directory_id == "d1" and not promises.never_held(PARTITION)
+
+    asyncio.run(scenario())
+
+
+class OlderDirectoryFrame(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    directory_id: str
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_round_of_an_older_version_that_takes_more_room_now_is_not_written_over_by_what_follows(
+    rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = msgspec.msgpack.Encoder().encode
+
+    def sizes(boot_bytes: int) -> tuple[list[bytes], list[bytes]]:
+        rest = [BootFrame("b" * boot_bytes), CreatedFrame(PARTITION, 1)]
+        now = encode_round(0, [DirectoryFrame("d1"), *rest])
+        with monkeypatch.context() as patch:
+            patch.setattr(promise_frames, "_encode", lambda frames: older([OlderDirectoryFrame("d1"), *frames[1:]]))
+            return encode_round(0, [DirectoryFrame("d1"), *rest]), now
+
+    async def scenario() -> None:
+        before = next(before for before, now in map(sizes, range(3_900, 4_100)) if len(before[0]) < len(now[0]))
+        disk = FakeDisk()
+        disk.make_directory(DATA)
+        disk.open(PATH, create=True).write(0, before)
+        promises = await opened(disk)
+        for term in range(1, 1 + rounds):
+            await promises.sync(promises.note_vote(PARTITION, term, CANDIDATE))
+        again = await opened(disk)
+        assert not again.lost_word and again.directory_id == "d1" and recalled(again).term == rounds
 
     asyncio.run(scenario())
