@@ -49,7 +49,12 @@ class Holding(NamedTuple):
     @property
     def is_able(self) -> bool:
         """Does it vote and count like any other?"""
-        return not (self.damaged or self.doubtful or self.ended or self.why or self.word > self.end)
+        return self.may_campaign and not self.doubtful
+
+    @property
+    def may_campaign(self) -> bool:
+        """Does it ask for votes, if a set of voters names it? Also in doubt: then its own vote alone does not count."""
+        return not (self.damaged or self.ended or self.why or self.word > self.end)
 
     @property
     def condition(self) -> str:
@@ -160,17 +165,20 @@ def _refusal(
                 f"recovery {recovery.number} of {what} is still being carried out by broker "
                 f"{recovery.heir.broker_id}{why}; wait for it, or stop that broker for good"
             )
+    members = {voter for voters in sets for voter in voters}
     for voters in sets:
         present = [held[voter] for voter in voters if voter in held]
         able = [holding for holding in present if holding.is_able]
-        if any(_supporters(one, able) > len(voters) // 2 for one in able if one.voters == voters):
+        # Who was just removed from a set may be the only one that holds it, and leads there until it is committed.
+        candidates = [one for one in holdings if one.may_campaign and one.voter in members and one.voters == voters]
+        if any(_supporters(candidate, able) > len(voters) // 2 for candidate in candidates):
             brokers = ", ".join(str(holding.voter.broker_id) for holding in able)
             return (
                 f"{len(able)} of the {len(voters)} voters of {what} are in touch and whole (brokers {brokers}): they "
                 "elect a leader by themselves; wait a moment, then look at their logs"
             )
         is_complete = len(present) == len(voters) and not any(one.damaged or one.ended or one.why for one in present)
-        reached = max((one.end for one in present if one.voters == voters), default=ORIGIN)
+        reached = max((one.end for one in candidates), default=ORIGIN)
         if is_complete and reached >= max(max(one.end, one.word) for one in present):
             return (
                 f"all voters of {what} are in touch, if in doubt: they elect the one that holds most by themselves; "
@@ -187,7 +195,7 @@ def _refusal(
 
 
 def _supporters(candidate: Holding, able: Sequence[Holding]) -> int:
-    """How many vote for it, with its own vote: those who hold no more."""
+    """How many surely vote for it: those who hold no more, itself among them if it is one of the able."""
     return sum(other.end <= candidate.end for other in able)
 
 
@@ -211,7 +219,7 @@ def _has_leader(holdings: Sequence[Holding]) -> str:
 def _who_may_return(absent: Sequence[Voter], wiped: Sequence[Voter], missing: Sequence[Voter]) -> list[str]:
     lines = []
     if absent:
-        brokers = ", ".join(str(voter.broker_id) for voter in absent)
+        brokers = ", ".join(map(str, sorted({voter.broker_id for voter in absent})))
         lines.append(
             f"not in touch: broker {brokers}. If it comes back with its disk, nothing need be lost: try that first. "
             "Once this is accepted, what it holds is void; if it runs, cut off from here, so is what it acknowledges"

@@ -282,7 +282,7 @@ class Replicas:
         self._on_decisions(())
 
     def create_from_now_on(self) -> None:
-        """Every decision from before this process began is applied: what is placed here and not listed is new."""
+        """Every decision from before this process began is applied: what is to be here and is not listed is new."""
         self._may_create = True
         self.set_willing(True)
         self._on_decisions(())
@@ -518,7 +518,7 @@ class Replicas:
             self._environment.halt(f"creating or deleting replicas failed: {task.exception()!r}")
 
     async def _reconcile(self) -> None:
-        """Delete what was deleted, create what is placed here; again, until nothing was decided meanwhile."""
+        """Delete what was deleted, create what is to be here; again, until nothing was decided meanwhile."""
         while self._dirty:
             self._dirty = False
             for partition in [*self._promises.listed()]:

@@ -365,16 +365,17 @@ class Promises(Promised):
         for found in reading.rounds:
             for frame in found.frames:
                 self.apply(frame)
-        if not all(found.whole for found in reading.rounds[:-1]):
-            file.close()
-            await self._rewrite()
-            return None
         # The last process may have died before its last round was synced, or after a sync that failed and left the
         # page marked clean: what is recalled must be written again, and what is unreadable must be gone for good.
         last = reading.rounds[-1]
         copies = encode_round(last.number, last.frames)
-        if last.position + sum(map(len, copies)) != reading.end_position:
-            file.close()  # frames of an older version, which take more room in this one's
+        second = last.position + len(copies[0])
+        is_the_same = (
+            copies[0] == content[last.position : second] or copies[1] == content[second : reading.end_position]
+        )
+        if not is_the_same or not all(found.whole for found in reading.rounds[:-1]):
+            # Other bytes in the same place, as of frames of an older version, could be torn in both copies at once.
+            file.close()
             await self._rewrite()
             return None
         file.truncate(reading.end_position)

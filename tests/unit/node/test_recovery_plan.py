@@ -46,7 +46,7 @@ def test_all_voters_in_touch_and_in_doubt_elect_together_unless_a_word_stands_in
     assert not found.refusal and (found.kept_offset, found.lost_offset) == (9, 20)
 
 
-D = Voter(4, "disk 4", 4)
+D, E, F = (Voter(broker_id, f"disk {broker_id}", broker_id) for broker_id in (4, 5, 6))
 MOVED = PartitionFact(placement=(B, C, D), first_voters=(A, B, C))
 
 
@@ -67,6 +67,31 @@ def test_nor_do_all_of_them_in_doubt() -> None:
     found = judged(LATE, *doubtful, fact=MOVED)
     assert not found.refusal and found.source == doubtful[1]
     assert "all voters" in judged(LATE, doubtful[0], holding(C, 9, doubtful=True), fact=MOVED).refusal
+
+
+def test_who_was_just_let_go_may_have_to_lead_and_is_elected_by_those_who_stay() -> None:
+    """Of A to D, D removed A, told A alone, and is lost: A holds most, and campaigns among B to D."""
+    removed = holding(A, 9, voters=(B, C, D))
+    staying = [holding(voter, 8, voters=(A, B, C, D)) for voter in (B, C)]
+    assert "elect a leader by themselves" in judged(removed, *staying, fact=MOVED).refusal
+    learner = holding(Voter(1, "disk 1", 9), 9, voters=(B, C, D))
+    others = [holding(voter, 8, voters=(B, C, D, E, F)) for voter in (B, C)]
+    assert not judged(learner, *others, fact=MOVED).refusal, "who never voted elects nobody"
+
+
+def test_who_holds_most_is_elected_by_a_majority_that_is_sure_though_it_is_in_doubt_itself() -> None:
+    doubtful = holding(A, 9, voters=(A, B, C, D, E), doubtful=True)
+    sure = [holding(voter, 8, voters=(A, B, C, D, E, F)) for voter in (B, C, D)]
+    alive = {voter.broker_id: voter.directory_id for voter in (A, B, C, D)}
+    fact = PartitionFact(placement=(A, B, C, D, E), first_voters=(A, B, C, D, E, F))
+    found = plan("it", fact, [doubtful, *sure], alive=alive, unanswered=())
+    assert "elect a leader by themselves" in found.refusal
+
+
+def test_a_broker_that_was_to_hold_it_twice_is_named_once() -> None:
+    again = Voter(3, "disk 3", 7)
+    found = judged(holding(A, 9), alive=(1,), fact=PartitionFact(placement=(A, B, again), first_voters=(A, B, C)))
+    assert any(line.startswith("not in touch: broker 2, 3.") for line in found.lines), found.lines
 
 
 def test_what_placed_replicas_out_of_touch_held_is_unknown_also_if_no_log_in_touch_names_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -699,21 +700,44 @@ class OlderDirectoryFrame(msgspec.Struct, frozen=True, array_like=True, tag=1):
     directory_id: str
 
 
+def as_written_before(boot_bytes: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[bytes], list[bytes]]:
+    """The first round as an older version wrote it, and as this one does."""
+    older = msgspec.msgpack.Encoder().encode
+    frames = [DirectoryFrame("d1"), BootFrame("b" * boot_bytes), CreatedFrame(PARTITION, 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(promise_frames, "_encode", lambda frames: older([OlderDirectoryFrame("d1"), *frames[1:]]))
+        before = encode_round(0, frames)
+    return before, encode_round(0, frames)
+
+
+@pytest.mark.parametrize("cut_at", range(12))
+def test_a_round_of_an_older_version_is_never_torn_in_both_copies_by_writing_it_again(
+    cut_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, now = as_written_before(5_000, monkeypatch)
+    assert [*map(len, before)] == [*map(len, now)] == [8192, 8192] and before != now
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        await opened(disk)
+        disk.put(PATH, b"".join(before))
+        disk.cut_power_at = disk.operations + cut_at
+        with suppress(PowerCut, Halted):
+            await opened(disk)
+        disk.lose_power(lambda path, page: page in (-1, 0, 3))
+        again = await opened(disk)
+        assert not again.lost_word and again.listed() == [PARTITION]
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_a_round_of_an_older_version_that_takes_more_room_now_is_not_written_over_by_what_follows(
     rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    older = msgspec.msgpack.Encoder().encode
-
-    def sizes(boot_bytes: int) -> tuple[list[bytes], list[bytes]]:
-        rest = [BootFrame("b" * boot_bytes), CreatedFrame(PARTITION, 1)]
-        now = encode_round(0, [DirectoryFrame("d1"), *rest])
-        with monkeypatch.context() as patch:
-            patch.setattr(promise_frames, "_encode", lambda frames: older([OlderDirectoryFrame("d1"), *frames[1:]]))
-            return encode_round(0, [DirectoryFrame("d1"), *rest]), now
-
     async def scenario() -> None:
-        before = next(before for before, now in map(sizes, range(3_900, 4_100)) if len(before[0]) < len(now[0]))
+        sizes = (as_written_before(boot_bytes, monkeypatch) for boot_bytes in range(3_900, 4_100))
+        before = next(before for before, now in sizes if len(before[0]) < len(now[0]))
         disk = FakeDisk()
         disk.make_directory(DATA)
         disk.open(PATH, create=True).write(0, before)
