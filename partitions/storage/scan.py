@@ -24,6 +24,7 @@ from .chain import is_thinned, links, place
 from .contents import Contents
 from .log_starts import LogStarts
 from .recovery import SECTOR_BYTES, Evidence, Stray, holds_zero_sector, readable_batches, stray_items
+from .repair import read_what_can_be
 from .segment import Segment, batches, read_head, segment_bases, segment_files, segment_path
 from .segment_head import SegmentHead, head_size
 from .sparse_index import SparseIndex
@@ -295,15 +296,18 @@ def is_head_unfinished(disk: Disk, directory: str, base_offset: int) -> bool:
 def evidence(disk: Disk, directory: str, found: Scan, place_: Unreadable, *, mark: Point, same_boot: bool) -> Evidence:
     """What judging an unreadable place takes."""
     end = found.contents.end if found.contents is not None else ORIGIN
-    content = _read_on(disk, directory, found, place_) if place_.can_be_zeros else b""
+    rest = _read_on(disk, directory, found, place_) if place_.can_be_zeros else _Rest(b"", is_whole=True)
     return Evidence(
         before_mark=end < mark or found.contents is None,
         same_boot=same_boot,
         runs_past_end=place_.runs_past_end,
-        holds_zero_sector=place_.can_be_zeros and holds_zero_sector(content, place_.position),
-        items_beyond=place_.segment + 1 < len(found.bases)
+        holds_zero_sector=rest.is_whole and holds_zero_sector(rest.content, place_.position),
+        # What the disk does not give may be items, too.
+        items_beyond=not rest.is_whole
+        or place_.segment + 1 < len(found.bases)
         or any(
-            header.term >= end.term and header.base_offset >= end.offset for _, header in readable_batches(content[1:])
+            header.term >= end.term and header.base_offset >= end.offset
+            for _, header in readable_batches(rest.content[1:])
         ),
     )
 
@@ -328,7 +332,7 @@ def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mar
                     last_unreadable = None
             except ValueError as error:
                 last_unreadable = Unreadable(str(error), at, 0, False, False)
-        content = _read_on(disk, directory, found, Unreadable("", at, begin, False, True))
+        content, is_whole = _read_on(disk, directory, found, Unreadable("", at, begin, False, True))
         readable_to = 0
         follows = at == place_.segment and place_.can_be_zeros
         for stray in stray_items(content, after=end, term_max=term_max, follows=follows):
@@ -339,8 +343,9 @@ def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mar
             if (stray.term, stray.next_offset) >= (mark.term, mark.offset):
                 last_unreadable = None
             readable_to = stray.position + stray.size_bytes
-        if readable_to < len(content):
-            last_unreadable = Unreadable("", at, begin + readable_to, _is_cut_short(content[readable_to:]), True)
+        if readable_to < len(content) or not (content or is_whole):
+            is_cut_short = is_whole and _is_cut_short(content[readable_to:])
+            last_unreadable = Unreadable("", at, begin + readable_to, is_cut_short, is_whole)
     if last_unreadable is not None and last_unreadable.segment == len(found.bases) - 1 and place_.can_be_zeros:
         begins = (end, place_.position) if place_.segment == last_unreadable.segment else None
         if begins is None:
@@ -349,7 +354,7 @@ def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mar
             except ValueError:
                 return Beyond(highest, last_unreadable)
         rest = _read_on(disk, directory, found, Unreadable("", len(found.bases) - 1, begins[1], False, True))
-        if _ends_with_mark(rest, begins[0], mark):
+        if rest.is_whole and _ends_with_mark(rest.content, begins[0], mark):
             last_unreadable = None
     return Beyond(highest, last_unreadable)
 
@@ -376,7 +381,7 @@ def points_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, t
     points: list[Point] = []
     for at in sorted({place_.segment, len(found.bases) - 1} & {*range(len(found.bases))}):
         begin = place_.position if at == place_.segment else 0
-        content = _read_on(disk, directory, found, Unreadable("", at, begin, False, True))
+        content, _ = _read_on(disk, directory, found, Unreadable("", at, begin, False, True))
         strays = stray_items(content, after=end, term_max=term_max, follows=at == place_.segment)
         points += [Point(stray.term, stray.next_offset, 1) for stray in strays if stray.is_confirmed]
     return points
@@ -397,15 +402,29 @@ def _is_cut_short(content: bytes) -> bool:
     return False
 
 
-def _read_on(disk: Disk, directory: str, found: Scan, place_: Unreadable) -> bytes:
-    """The rest of a segment's file; nothing if the disk does not give it."""
+class _Rest(NamedTuple):
+    """What stands in a segment's file from some place on."""
+
+    content: bytes
+    """Zeros where the disk gives none; nothing if it does not give the file."""
+    is_whole: bool
+    """The disk gave all of it."""
+
+
+def _read_on(disk: Disk, directory: str, found: Scan, place_: Unreadable) -> _Rest:
     if place_.segment >= len(found.bases):
-        return b""
+        return _Rest(b"", is_whole=True)
     try:
         file = disk.open(segment_path(directory, found.bases[place_.segment]) + ".log")
-        try:
-            return file.read(place_.position, max(0, file.size() - place_.position))
-        finally:
-            file.close()
     except OSError:
-        return b""
+        return _Rest(b"", is_whole=False)
+    try:
+        size = max(0, file.size() - place_.position)
+        try:
+            return _Rest(file.read(place_.position, size), is_whole=True)
+        except OSError:
+            return _Rest(read_what_can_be(file, place_.position, size), is_whole=False)
+    except OSError:
+        return _Rest(b"", is_whole=False)
+    finally:
+        file.close()

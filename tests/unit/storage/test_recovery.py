@@ -22,6 +22,7 @@ from lograft.proto.errors import NewerFormat
 
 from tests.unit.storage.fakes import (
     CONFIG,
+    DATA,
     LOG_DIRECTORY,
     ONE_SEGMENT,
     PARTITION,
@@ -228,6 +229,61 @@ def test_a_hole_behind_which_more_is_unreadable_past_the_mark_is_damage_and_a_do
         _, verdict = await recovered(FakeEnvironment(disk), P3, same_boot=False, doubts=doubts)
         assert verdict.damage is not None and verdict.damage.word == Point(1, 5, 1)
         assert verdict.doubtful and doubts == [True]
+
+    asyncio.run(scenario())
+
+
+def test_points_that_can_be_read_behind_a_place_that_gives_errors_are_claimed_too() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        shapes = items_of(ORIGIN, "T1", 1, 1)
+        shapes += [records(shapes[-1].point, size=BIG), *items_of(Point(1, 3, 1), 1, 1)]
+        shapes += [records(shapes[-1].point, size=BIG), *items_of(Point(1, 6, 1), 1, 1, "T3", 1, 1, "T4")]
+        log = await PartitionLog.create(FakeEnvironment(disk), DATA, PARTITION, VOTERS, ONE_SEGMENT)
+        for item in shapes:
+            log.append([item], 5)
+        await log.sync()
+        disk.blocks_that_fail.add((FIRST, 0))
+        again, verdict = await recovered(FakeEnvironment(disk), log.end, same_boot=True)
+        assert verdict.damage is not None and not verdict.doubtful
+        assert again.hole is not None and again.hole.where == again.end == ORIGIN
+        # Who holds no more than the first of term 3 can help as far as that goes.
+        assert again.hole.claims == (Point(1, 8, 1), Point(3, 10, 1), log.end)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("same_boot", [True, False])
+def test_a_hole_behind_which_the_disk_gives_errors_past_the_mark_is_damage_and_a_doubt(same_boot: bool) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        await synced_log(disk, "T1", *[1] * 20, config=CONFIG)
+        last = max(path for path in disk.names if path.endswith(".log"))
+        mark = Point(1, int(last[-24:-4]), 1)
+        disk.remove(f"{LOG_DIRECTORY}/{0:020d}.head")
+        disk.blocks_that_fail.add((last, 0))  # all of the last segment, which begins at the mark
+        doubts: list[bool] = []
+        environment = FakeEnvironment(disk)
+        _, verdict = await recovered(environment, mark, same_boot=same_boot, config=CONFIG, doubts=doubts)
+        assert verdict.damage is not None and verdict.damage.word == mark
+        assert verdict.doubtful and doubts == [True]
+
+    asyncio.run(scenario())
+
+
+def test_what_seems_cut_short_is_a_doubt_if_the_disk_does_not_tell_what_stands_behind_it() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", 1, 1)
+        for item in [records(log.end, size=100_000), *items_of(Point(1, 3, 1), 1)]:
+            log.append([item], 5)
+        await log.sync()
+        # Its length, of which the CRC says nothing: the item seems to run past the end.
+        content = disk.names[FIRST].cache
+        content[position_after(disk, FIRST, 3) + 8] = 0x40
+        disk.blocks_that_fail.add((FIRST, 20))
+        again, verdict = await recovered(FakeEnvironment(disk), ORIGIN, same_boot=True)
+        assert again.end == Point(1, 2, 1) and verdict.doubtful
 
     asyncio.run(scenario())
 
