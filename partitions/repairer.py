@@ -7,6 +7,7 @@ Invariants
     what lies beyond a hole is given up only if no peer that answers can fill it, and the leader that this replica
         follows says that it has no use for it
     a repair that cannot be done is tried again, at growing intervals, and `state` says why it cannot
+    before it is, a log whose hole was made by errors of the disk is read anew if they have passed
 """
 
 from __future__ import annotations
@@ -189,6 +190,9 @@ class Repairer:
             self.state = why
             was_woken = await self._sleep(wait_ms)
             wait_ms = FIRST_RETRY_MS if was_woken else min(2 * wait_ms, RETRY_MS_MAX)
+            if not self._stopped and self._is_there(hole) and replica.log.hole_can_be_read:
+                self._log("disk_errors_passed", where=str(hole.where), path=replica.log.directory)
+                await replica.read_log_anew(suspect=hole.bases[max(hole.segment, 0)])
         if replica.log.hole is None or not replica.awaits_repair:
             self.state = ""
         self._is_running = False

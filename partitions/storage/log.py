@@ -29,6 +29,7 @@ from ..raft.points import ORIGIN, Item, ItemKind, Point, TermJournal
 from ..raft.voter_sets import VoterSets
 from .chain import Placed, is_thinned, place
 from .contents import Contents
+from .disk_errors import gives_bytes_at
 from .leftovers import Leftovers
 from .log_starts import LogStarts
 from .promises import PARTITIONS_DIRECTORY
@@ -725,6 +726,11 @@ class PartitionLog:
         else:
             self.hole = Hole(ORIGIN, tuple(found.bases), -1, ORIGIN, 0, claims)
         return RecoveryVerdict(self.damage, verdict.doubtful, self.end, self.damage.why, verdict.cut_bytes)
+
+    @property
+    def hole_can_be_read(self) -> bool:
+        """Has an error of the disk passed that made the hole? What is there is not looked at."""
+        return self.hole is not None and gives_bytes_at(self._env.disk, self._directory, self.hole)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -61,6 +61,8 @@ class Hole:
     all is copied, from where another log begins. The hole begins here; before, nothing of the own log is joined on."""
     is_unsynced: bool = False
     """All is readable, but what follows may not be on disk, whatever is read: it must not be kept."""
+    is_error: bool = False
+    """The disk gave an error there: it may give the bytes another time."""
 
     def copied(self) -> Hole:
         """The same if the log is to be copied from its beginning on."""

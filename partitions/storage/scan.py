@@ -22,6 +22,7 @@ from ..raft.points import ORIGIN, ItemKind, Point, TermJournal
 from ..raft.voter_sets import VoterSets
 from .chain import is_thinned, links, place
 from .contents import Contents
+from .disk_errors import is_disk_error
 from .log_starts import LogStarts
 from .recovery import SECTOR_BYTES, Evidence, Stray, holds_zero_sector, readable_batches, stray_items
 from .repair import read_what_can_be
@@ -40,6 +41,8 @@ class Unreadable(NamedTuple):
     runs_past_end: bool
     can_be_zeros: bool
     """Bytes stand there; False where a whole segment or its head is what is missing."""
+    is_error: bool = False
+    """The disk gave an error: it may give the bytes another time."""
 
 
 class Beyond(NamedTuple):
@@ -109,6 +112,7 @@ class _Scanner:
         self._interval_bytes = config.index_interval_bytes
         self._bases: list[int] = []
         self._heads: list[SegmentHead | str] = []
+        self._is_error_at_first_head = False
 
     def scan(self) -> Scan:
         try:
@@ -122,7 +126,9 @@ class _Scanner:
             return found
         first = self._heads[0]
         if isinstance(first, str):
-            found.unreadable = Unreadable(f"the first head: {first}", 0, 0, False, False)
+            found.unreadable = Unreadable(
+                f"the first head: {first}", 0, 0, False, False, is_error=self._is_error_at_first_head
+            )
             return found
         found.contents = Contents(first)
         found.journal = TermJournal(first.base)
@@ -152,6 +158,8 @@ class _Scanner:
             head = read_head(self._disk, self._directory, base_offset)
             Contents(head)
         except ValueError as error:
+            if base_offset == self._bases[0]:
+                self._is_error_at_first_head = is_disk_error(error.__cause__)
             return str(error)
         return head
 
@@ -215,7 +223,9 @@ class _Scanner:
         try:
             segment = self._segment(contents.end)
         except OSError as error:
-            found.unreadable = Unreadable(f"it cannot be opened: {error}", at, 0, False, False)
+            found.unreadable = Unreadable(
+                f"it cannot be opened: {error}", at, 0, False, False, is_error=is_disk_error(error)
+            )
             return
         if isinstance(head, str) and segment.size and contents.end >= self._mark:
             # What stands before it would say what the head held, but past the mark an item without width may be missing
@@ -263,7 +273,7 @@ class _Scanner:
             found.unreadable = Unreadable(str(error), at, position, error.facts["what"] == "cut short", True)
             segment.size = position
         except OSError as error:
-            found.unreadable = Unreadable(f"it cannot be read: {error}", at, position, False, False)
+            found.unreadable = Unreadable(f"it cannot be read: {error}", at, position, False, False, is_error=True)
             segment.size = position
         if contents.end == self._mark and found.mark_place is None:
             found.mark_place = (at, segment.size)

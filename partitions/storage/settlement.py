@@ -17,6 +17,7 @@ from ..raft.points import ORIGIN, Point
 from .recovery import Damage, Judgement, judge
 from .repair import Hole, claims_beyond, points_of_heads
 from .scan import Scan, Unreadable, evidence, look_beyond, points_beyond
+from .segment import segment_path
 
 
 class Flaw(NamedTuple):
@@ -71,7 +72,8 @@ class Settlement:
         )
         if doubtful:
             await on_doubt()
-        path = found.segments[unreadable.segment].path if found.segments else self._directory
+        at = unreadable.segment
+        path = f"{segment_path(self._directory, found.bases[at])}.log" if found.segments else self._directory
         damage = Damage(self._end, unreadable.why, beyond.highest, path, unreadable.position)
         return Flaw(doubtful, damage, self._hole(unreadable, term_max, base))
 
@@ -100,7 +102,7 @@ class Settlement:
         heads = points_of_heads(self._disk, self._directory, bases)
         known = claims_beyond(self._end, [self._mark, *heads, *strays])
         if found.contents is None:
-            return Hole(ORIGIN, bases, -1, known_base, 0, known)
+            return Hole(ORIGIN, bases, -1, known_base, 0, known, is_error=unreadable.is_error)
         at = unreadable.segment
         base = found.segments[at].base if at < len(found.segments) else self._end
-        return Hole(self._end, bases, at, base, unreadable.position, known)
+        return Hole(self._end, bases, at, base, unreadable.position, known, is_error=unreadable.is_error)

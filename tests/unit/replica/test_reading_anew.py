@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from lograft.partitions import repairer as repairer_module
+from lograft.partitions.environment import File
 from lograft.partitions.raft.events import HoleLost, LogCleaned, PeerHeard
 from lograft.partitions.raft.messages import AppendRequest
 from lograft.partitions.raft.points import Item, ItemKind, Point
@@ -366,5 +367,38 @@ def test_a_hole_that_nobody_could_fill_is_tried_again_as_soon_as_a_peer_is_heard
             await until(lambda: len(tries) == 1)
             replica.take(PeerHeard(*replica.voters[0][:2]))
             await until(lambda: len(tries) == 2)
+
+    asyncio.run(go())
+
+
+def test_a_log_that_nobody_could_repair_is_whole_again_once_the_errors_of_its_disk_have_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may wait for it, while it waits for them."""
+
+    async def go() -> None:
+        async with a_trio(tmp_path) as trio:
+            deaf = Deaf(trio)
+            replica = deaf.replica
+            monkeypatch.setattr(repairer_module, "FIRST_RETRY_MS", 1.0)
+            monkeypatch.setattr(repairer_module, "ANSWER_MS", 1.0)
+            first = replica.term + 1
+            deaf.is_told(1, first, Point(0, 0, 0), a_record(first, 0, b"old"))
+            await deaf.has_persisted(Point(first, 1, 1))
+            path, disk = last_segment(replica), replica._environment.disk
+            give = disk.open
+
+            def open_or_fail(opened: str, *, create: bool = False) -> File:
+                if opened.endswith(".head"):
+                    raise OSError(errno.EIO, "input/output error", opened)
+                return give(opened, create=create)
+
+            monkeypatch.setattr(disk, "open", open_or_fail)
+            replica.note_unreadable(DamagedLog(str(path), 0, "a test says so"))
+            await until(lambda: replica._repairer._counts.failed_tries > 3)
+            assert replica.log.hole is not None and replica.log.hole.segment < 0
+            monkeypatch.setattr(disk, "open", give)
+            await until(lambda: not replica.is_damaged)
+            assert replica.log.end == Point(first, 1, 1) and replica.status().repair == ""
 
     asyncio.run(go())

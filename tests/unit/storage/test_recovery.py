@@ -253,6 +253,39 @@ def test_points_that_can_be_read_behind_a_place_that_gives_errors_are_claimed_to
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("what", ["first head", "first file", "item", "file in the midst"])
+def test_a_hole_that_an_error_of_the_disk_made_can_be_read_once_that_has_passed(what: str) -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", *[1] * 20, config=ONE_SEGMENT if what == "item" else CONFIG)
+        bases = [segment.base.offset for segment in log._segments]
+        if what == "item":
+            disk.blocks_that_fail.add((FIRST, 0))
+        else:
+            base, ending = {"first head": (0, "head"), "first file": (0, "log")}.get(what, (bases[1], "log"))
+            disk.lookups_that_fail.add(f"{LOG_DIRECTORY}/{base:020d}.{ending}")
+        damaged, _ = await recovered(FakeEnvironment(disk), log.end, same_boot=True)
+        assert damaged.hole is not None and damaged.hole.is_error and not damaged.hole_can_be_read
+        disk.blocks_that_fail.clear()
+        disk.lookups_that_fail.clear()
+        assert damaged.hole_can_be_read
+        whole, _ = await recovered(FakeEnvironment(disk), log.end, same_boot=True)
+        assert whole.hole is None and whole.end == log.end and not whole.hole_can_be_read
+
+    asyncio.run(scenario())
+
+
+def test_a_hole_that_wrong_bytes_made_is_not_read_again() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", 1, 1)
+        disk.flip(FIRST, log.size_bytes - 1)
+        damaged, _ = await recovered(FakeEnvironment(disk), log.end, same_boot=True)
+        assert damaged.hole is not None and not damaged.hole_can_be_read
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("same_boot", [True, False])
 def test_a_hole_behind_which_the_disk_gives_errors_past_the_mark_is_damage_and_a_doubt(same_boot: bool) -> None:
     async def scenario() -> None:
