@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...proto.errors import CorruptBatch
+from ...proto.errors import CorruptBatch, NewerFormat
 from ..environment import Disk
 from .repair import Hole
 from .segment import batches, read_head, segment_path
@@ -22,14 +22,16 @@ def gives_bytes_at(disk: Disk, directory: str, hole: Hole) -> bool:
     try:
         if hole.segment < 0:
             read_head(disk, directory, hole.bases[0])
-            return True
-        file = disk.open(segment_path(directory, hole.bases[hole.segment]) + ".log")
+        file = disk.open(segment_path(directory, hole.bases[max(hole.segment, 0)]) + ".log")
         try:
-            next(batches(file, hole.position, file.size(), 0), None)
+            if hole.segment >= 0:
+                next(batches(file, hole.position, file.size(), 0), None)
         finally:
             file.close()
     except CorruptBatch:
         pass
+    except NewerFormat:
+        return False  # it is nothing for this version to read, and the next start says so
     except ValueError as error:
         return not is_disk_error(error.__cause__)
     except OSError as error:

@@ -200,6 +200,7 @@ class PartitionLog:
                 flaw = await settlement.judge(
                     found.unreadable, same_boot=same_boot, term_max=term_max, base=base, on_doubt=on_doubt
                 )
+                verdict = RecoveryVerdict(doubtful=flaw.doubtful)  # it is promised, whatever fails from here on
                 verdict = await log._end_at(found.unreadable.why, flaw)
             if log.damage is None:
                 await settlement.keep()

@@ -112,7 +112,7 @@ class _Scanner:
         self._interval_bytes = config.index_interval_bytes
         self._bases: list[int] = []
         self._heads: list[SegmentHead | str] = []
-        self._is_error_at_first_head = False
+        self._is_error_at_beginning = False
 
     def scan(self) -> Scan:
         try:
@@ -127,7 +127,7 @@ class _Scanner:
         first = self._heads[0]
         if isinstance(first, str):
             found.unreadable = Unreadable(
-                f"the first head: {first}", 0, 0, False, False, is_error=self._is_error_at_first_head
+                f"the first head: {first}", 0, 0, False, False, is_error=self._is_error_at_beginning
             )
             return found
         found.contents = Contents(first)
@@ -157,10 +157,16 @@ class _Scanner:
         try:
             head = read_head(self._disk, self._directory, base_offset)
             Contents(head)
+            if base_offset == self._bases[0]:
+                # A log has its beginning where both can be had: it is cut and joined to what stands in that file.
+                self._segment(head.base).close()
         except ValueError as error:
             if base_offset == self._bases[0]:
-                self._is_error_at_first_head = is_disk_error(error.__cause__)
+                self._is_error_at_beginning = is_disk_error(error.__cause__)
             return str(error)
+        except OSError as error:
+            self._is_error_at_beginning = is_disk_error(error)
+            return f"the file beside it cannot be opened: {error}"
         return head
 
     def _segment(self, base: Point) -> Segment:
@@ -350,7 +356,8 @@ def look_beyond(disk: Disk, directory: str, found: Scan, place_: Unreadable, mar
                 last = max(last, mark)
             last = max(last, _point_beyond(last, stray))
             highest = max(highest, last)
-            if (stray.term, stray.next_offset) >= (mark.term, mark.offset):
+            # Where zeros stand for what the disk did not give, an item alone may say less than was held.
+            if (stray.term, stray.next_offset) >= (mark.term, mark.offset) and (is_whole or stray.is_confirmed):
                 last_unreadable = None
             readable_to = stray.position + stray.size_bytes
         if readable_to < len(content) or not (content or is_whole):

@@ -12,6 +12,7 @@ import crc32c
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lograft.partitions.producers import ProducerTable
 from lograft.partitions.raft.points import ORIGIN, Item, Point
 from lograft.partitions.storage.log import PartitionLog
 from lograft.partitions.storage.recovery import Evidence, Judgement, holds_zero_sector, judge
@@ -273,6 +274,94 @@ def test_a_hole_that_an_error_of_the_disk_made_can_be_read_once_that_has_passed(
         assert whole.hole is None and whole.end == log.end and not whole.hole_can_be_read
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_a_first_file_that_cannot_be_opened_is_a_lost_beginning_and_a_doubt(is_marked: bool) -> None:
+    """Cut as a log without segments, it would begin at the origin, and what was then acknowledged would be gone."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await PartitionLog.create(FakeEnvironment(disk), DATA, PARTITION, VOTERS, ONE_SEGMENT)
+        producers = ProducerTable().to_bytes()
+        await log.reset(SegmentHead(PARTITION, Point(3, 100, 1), VOTERS, 100, producers, 5))
+        for item in items_of(log.end, 1, 1):
+            log.append([item], 5)
+        await log.sync()
+        disk.lookups_that_fail.add(f"{LOG_DIRECTORY}/{100:020d}.log")
+        doubts: list[bool] = []
+        mark = log.end if is_marked else ORIGIN
+        damaged, verdict = await recovered(FakeEnvironment(disk), mark, same_boot=True, doubts=doubts)
+        assert damaged.hole is not None and damaged.hole.segment < 0 and damaged.end == ORIGIN
+        assert verdict.doubtful and doubts == [True] and not damaged.hole_can_be_read
+        disk.lookups_that_fail.clear()
+        assert damaged.hole_can_be_read
+        whole, _ = await recovered(FakeEnvironment(disk), mark, same_boot=True)
+        assert whole.hole is None and (whole.base, whole.end) == (log.base, log.end)
+
+    asyncio.run(scenario())
+
+
+def test_a_doubt_that_is_promised_is_told_also_where_the_rest_cannot_be_cut() -> None:
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", *[1] * 20, config=CONFIG)
+        last = log._segments[-1].base
+        disk.lookups_that_fail.add(f"{LOG_DIRECTORY}/{last.offset:020d}.log")
+        doubts: list[bool] = []
+        _, verdict = await recovered(FakeEnvironment(disk), last, same_boot=True, config=CONFIG, doubts=doubts)
+        assert doubts == [True] and verdict.doubtful and verdict.damage is not None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("items_behind", [1, 2])
+def test_an_item_that_begins_in_what_the_disk_did_not_give_leaves_the_doubt(items_behind: int) -> None:
+    """No CRC covers its base offset: with zeros in place of that it passes, and says less than was held."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await PartitionLog.create(FakeEnvironment(disk), DATA, PARTITION, VOTERS, ONE_SEGMENT)
+        for item in items_of(ORIGIN, "T1", 50, "T2"):
+            log.append([item], 5)
+        ends_at = 2 * 4096 - 8
+        log.append([records(log.end, size=size_of_records(log, ends_at))], 5)
+        assert log.size_bytes == ends_at
+        for _ in range(items_behind):
+            log.append([records(log.end, size=100)], 5)
+        await log.sync()
+        disk.blocks_that_fail |= {(FIRST, 0), (FIRST, 1)}
+        _, verdict = await recovered(FakeEnvironment(disk), Point(1, 50, 1), same_boot=True)
+        assert verdict.damage is not None and verdict.doubtful
+
+    asyncio.run(scenario())
+
+
+def size_of_records(log: PartitionLog, ends_at: int) -> int:
+    """How large a value makes the log that many bytes long."""
+    return next(size for size in range(ends_at) if log.size_bytes + len(batch(log.end.offset, 2, size=size)) == ends_at)
+
+
+def test_a_head_of_a_newer_format_behind_an_error_that_has_passed_is_not_read_again() -> None:
+    """The next start says so; in a living process it would be a mistake that ends it."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", 1)
+        path = f"{LOG_DIRECTORY}/{0:020d}.head"
+        disk.lookups_that_fail = {path}
+        damaged, _ = await recovered(FakeEnvironment(disk), log.end, same_boot=True)
+        disk.lookups_that_fail = set()
+        disk.put(path, of_format(9, bytes(disk.names[path].cache)))
+        assert not damaged.hole_can_be_read
+
+    asyncio.run(scenario())
+
+
+def of_format(version: int, head: bytes) -> bytes:
+    """The same head, as a later version might write it."""
+    begin = head[:4] + version.to_bytes(2, "big") + head[6:12]
+    return begin + struct.pack(">I", crc32c.crc32c(head[16:], crc32c.crc32c(begin))) + head[16:]
 
 
 def test_a_hole_that_wrong_bytes_made_is_not_read_again() -> None:
@@ -546,10 +635,8 @@ def test_a_later_format_is_refused() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
         await synced_log(disk, "T1", 1)
-        head = bytearray(disk.names[f"{LOG_DIRECTORY}/{0:020d}.head"].cache)
-        head[4:6] = (9).to_bytes(2, "big")
-        head[12:16] = struct.pack(">I", crc32c.crc32c(bytes(head[16:]), crc32c.crc32c(bytes(head[:12]))))
-        disk.put(f"{LOG_DIRECTORY}/{0:020d}.head", bytes(head))
+        path = f"{LOG_DIRECTORY}/{0:020d}.head"
+        disk.put(path, of_format(9, bytes(disk.names[path].cache)))
         with pytest.raises(NewerFormat, match="format 9"):
             await recovered(FakeEnvironment(disk), ORIGIN, same_boot=True)
 
