@@ -206,6 +206,8 @@ class _Scanner:
             return False
         for change in changes:
             found.voter_sets.note(*change)
+        if following.base == self._mark:
+            found.mark_place = (at, segment.size)
         found.segments.append(segment)
         found.journal = journal
         found.contents = Contents(following)

@@ -302,6 +302,23 @@ def test_a_first_file_that_cannot_be_opened_is_a_lost_beginning_and_a_doubt(is_m
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("segments_behind_mark", [1, 2])
+def test_a_last_file_that_cannot_be_cut_is_a_hole_after_the_mark_and_no_lost_log(segments_behind_mark: int) -> None:
+    """Segments that were taken unread lie before the mark all the same."""
+
+    async def scenario() -> None:
+        disk = FakeDisk()
+        log = await synced_log(disk, "T1", *[1] * 20, config=CONFIG)
+        mark = log._segments[-segments_behind_mark].base
+        disk.lookups_that_fail.add(log._segments[-1].path)
+        damaged, verdict = await recovered(FakeEnvironment(disk), mark, same_boot=True, config=CONFIG)
+        assert damaged.hole is not None and damaged.hole.segment >= 0
+        assert (damaged.base, damaged.end) == (ORIGIN, mark)
+        assert verdict.damage is not None and verdict.damage.word >= mark
+
+    asyncio.run(scenario())
+
+
 def test_a_doubt_that_is_promised_is_told_also_where_the_rest_cannot_be_cut() -> None:
     async def scenario() -> None:
         disk = FakeDisk()
